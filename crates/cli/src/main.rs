@@ -1,0 +1,3 @@
+//! The `tokensink` command.
+
+fn main() {}

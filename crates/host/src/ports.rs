@@ -1,0 +1,338 @@
+//! The ports. Each method is one thing that can fail or crash on its own.
+
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use thiserror::Error;
+use tokensink_types::{Body, ProcessId, UnixMillis};
+use url::Url;
+
+/// Everything that a sink is given of the world. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Wall time and waiting.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub random: Arc<dyn Random>,
+    /// Environment variables and directories.
+    pub env: Arc<dyn Environment>,
+    /// The file system.
+    pub files: Arc<dyn Files>,
+    /// HTTP to token endpoints.
+    pub transport: Arc<dyn Transport>,
+    /// This process and others.
+    pub processes: Arc<dyn Processes>,
+}
+
+/// Time.
+pub trait Clock: Debug + Send + Sync {
+    /// Wall time, for what is stored. May jump.
+    fn now(&self) -> UnixMillis;
+    /// Time since some fixed point, for waiting. Never goes back and, where the system can, counts suspension.
+    fn monotonic(&self) -> Duration;
+    /// Waits. A test clock advances instead.
+    fn sleep(&self, time: Duration);
+}
+
+/// Randomness.
+pub trait Random: Debug + Send + Sync {
+    /// Fills `buffer` with bytes that nobody can guess.
+    ///
+    /// # Errors
+    /// When the system has none to give.
+    fn fill(&self, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+/// Environment variables and the directories that the environment names.
+pub trait Environment: Debug + Send + Sync {
+    /// A variable, trimmed; unset, blank and not-Unicode all read as `None` (spec.md 1.1).
+    fn var(&self, name: &str) -> Option<String>;
+    /// The names of all variables, for cleaning a child's environment.
+    fn names(&self) -> Vec<String>;
+    /// The user's home directory.
+    fn home(&self) -> Option<PathBuf>;
+    /// The working directory.
+    fn current_dir(&self) -> Option<PathBuf>;
+}
+
+/// What `stat` tells; two equal stamps mean an unchanged file for our purposes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time in nanoseconds since the epoch.
+    pub modified_ns: i128,
+    /// Change time in nanoseconds since the epoch.
+    pub changed_ns: i128,
+    /// Permission bits, for example 0o600.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// True for a directory.
+    pub is_dir: bool,
+}
+
+/// How an existing file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// For reading.
+    Read,
+    /// For reading and writing in place.
+    ReadWrite,
+}
+
+/// The file system. Paths are absolute; links are followed unless said otherwise.
+pub trait Files: Debug + Send + Sync {
+    /// The whole content.
+    ///
+    /// # Errors
+    /// As the system gives them; `NotFound` for a missing file, `FileTooLarge` above 64 MiB.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The stamp of what `path` leads to, `None` when nothing is there.
+    ///
+    /// # Errors
+    /// As the system gives them, other than `NotFound`.
+    fn stat(&self, path: &Path) -> io::Result<Option<FileStamp>>;
+    /// The path with every link resolved.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+    /// What a link at `path` points to, `None` when `path` is no link or missing.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>>;
+    /// The names in a directory, sorted; empty when it is missing.
+    ///
+    /// # Errors
+    /// As the system gives them, other than `NotFound`.
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+    /// Creates one directory with `mode` from birth; fine when it is there already.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()>;
+    /// Creates a file that must not exist, with `mode` from birth.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or as the system gives them.
+    fn create_new(&self, path: &Path, mode: u32) -> io::Result<Box<dyn FileHandle>>;
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>>;
+    /// Moves a file over another.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name that must not exist.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or as the system gives them.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file; a link is removed, not followed.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Sets the permission bits.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
+}
+
+/// An open file. Dropping it closes it and releases its lock.
+pub trait FileHandle: Debug + Send {
+    /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// As the system gives them; part may then be written.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file to `size` bytes.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn truncate(&mut self, size: u64) -> io::Result<()>;
+    /// Makes the content durable (fsync).
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn sync(&mut self) -> io::Result<()>;
+    /// The stamp of the open file.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn stamp(&self) -> io::Result<FileStamp>;
+    /// Takes the kernel's exclusive lock (`flock`) without waiting; `false` when another open file has it.
+    ///
+    /// # Errors
+    /// As the system gives them, for example on a file system without locks.
+    fn try_lock(&mut self) -> io::Result<bool>;
+    /// Gives the descriptor away, lock included, for a child process to inherit. `None` where there is no
+    /// descriptor (an in-memory file of a test).
+    fn into_fd(self: Box<Self>) -> Option<OwnedFd>;
+}
+
+/// Bounds of one exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From the first byte of the request to the last of the answer.
+    pub time: Duration,
+    /// Largest answer body in bytes.
+    pub body_bytes: usize,
+}
+
+/// How far a connection came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectPhase {
+    /// Name resolution.
+    Dns,
+    /// Connecting to host or proxy.
+    Tcp,
+    /// The proxy's CONNECT.
+    Proxy,
+    /// The TLS handshake, including the certificate check.
+    Tls,
+}
+
+/// No connection; nothing of the request left.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("no connection to {origin}: {cause}")]
+pub struct ConnectError {
+    /// Scheme, host and port that were wanted.
+    pub origin: String,
+    /// How far it came.
+    pub phase: ConnectPhase,
+    /// What the system, proxy or TLS library said, in words.
+    pub cause: String,
+    /// What the user can do, with the exact setting or command, where something helps.
+    pub hint: Option<String>,
+}
+
+/// No complete answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ExchangeError {
+    /// No byte of the request was given to the network: sending it again is free.
+    #[error("the request was not sent: {0}")]
+    NotWritten(String),
+    /// The request may have arrived, and what became of it is unknown.
+    #[error("the request was sent, but no complete answer came: {0}")]
+    Ambiguous(String),
+}
+
+/// HTTP/1.1 to a token endpoint, in two steps: all that can fail for free, then the exchange. No pool, no
+/// redirects, no retries.
+pub trait Transport: Debug + Send + Sync {
+    /// Resolves, connects, goes through a proxy if one is set, and completes TLS.
+    ///
+    /// # Errors
+    /// [`ConnectError`], with the phase that failed.
+    fn connect(&self, url: &Url, deadline: Duration) -> Result<Box<dyn Connection>, ConnectError>;
+}
+
+/// A connection that is ready for one request.
+pub trait Connection: Debug + Send {
+    /// Sends one request and reads its whole answer. Answers of any status are `Ok`. The request's URI is absolute.
+    ///
+    /// # Errors
+    /// [`ExchangeError`], which says whether the request can have arrived.
+    fn exchange(
+        self: Box<Self>,
+        request: Request<Body>,
+        limits: Limits,
+    ) -> Result<Response<Body>, ExchangeError>;
+}
+
+/// What is known of another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// It runs.
+    Running,
+    /// It exists but is stopped (SIGSTOP, debugger).
+    Stopped,
+    /// It ended: no such pid, another start time, or another boot of this host.
+    Dead,
+    /// It is on another host or cannot be seen.
+    Unknown,
+}
+
+/// Where a child's standard input comes from.
+#[derive(Debug)]
+pub enum StdioSource {
+    /// Nothing.
+    Null,
+    /// Our own.
+    Inherit,
+    /// A descriptor that the child takes over, with the lock on it.
+    Descriptor(OwnedFd),
+}
+
+/// A program to run.
+#[derive(Debug)]
+pub struct ProcessRequest {
+    /// Program: an absolute path or a name on PATH.
+    pub program: OsString,
+    /// Arguments, never with a secret among them.
+    pub args: Vec<OsString>,
+    /// Variables to set in the child, over ours.
+    pub set_env: Vec<(OsString, OsString)>,
+    /// Variables that the child must not see.
+    pub remove_env: Vec<OsString>,
+    /// Its standard input. Its output is ours with [`Processes::run`], nothing with [`Processes::spawn_detached`].
+    pub stdin: StdioSource,
+}
+
+/// This process and others.
+pub trait Processes: Debug + Send + Sync {
+    /// Who we are.
+    fn this(&self) -> ProcessId;
+    /// Path of the running program, for starting a helper of the same version.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn this_program(&self) -> io::Result<PathBuf>;
+    /// What is known of `process`.
+    fn liveness(&self, process: &ProcessId) -> Liveness;
+    /// Starts a program in a process group of its own with no terminal, and does not wait for it: it outlives us
+    /// and signals meant for us do not reach it.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn spawn_detached(&self, request: ProcessRequest) -> io::Result<()>;
+    /// Runs a program with our standard streams and waits for it; returns its exit code, 128 + n after signal n.
+    ///
+    /// # Errors
+    /// As the system gives them, for example when there is no such program.
+    fn run(&self, request: ProcessRequest) -> io::Result<i32>;
+    /// Runs a program without input and collects its standard output, up to 1 MiB.
+    ///
+    /// # Errors
+    /// As the system gives them; an exit code other than 0 is an error with the program's standard error in it.
+    fn output(&self, request: ProcessRequest, deadline: Duration) -> io::Result<Vec<u8>>;
+}

@@ -1,0 +1,1 @@
+//! Which profile serves a request: order and eligibility, as pure functions

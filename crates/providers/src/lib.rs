@@ -1,0 +1,1 @@
+//! Provider definitions as data: built-in and user files, merged and validated

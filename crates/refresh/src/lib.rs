@@ -1,0 +1,1 @@
+//! The refresh protocol as a pure machine: events in, actions out

@@ -1,0 +1,1 @@
+//! The broker: acquire, log in, store, refresh exactly once. The public library

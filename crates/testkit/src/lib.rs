@@ -1,0 +1,1 @@
+//! Fault-injecting ports and a hermetic environment, for tests only

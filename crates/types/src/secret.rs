@@ -1,0 +1,144 @@
+//! Secrets as a type that cannot be printed by accident.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// A token, key or code. It has no `Display` and no serializer; `Debug` shows only that something is there.
+/// [`Secret::expose`] marks every place where the text leaves the type. The memory is overwritten on drop.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Wraps `text` as it is; cleaning pasted input is the caller's work.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    /// The text itself. Only request builders, the store and the final hand-out call this.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// True when nothing but white space is there; such a value counts as absent everywhere.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.0.trim().is_empty()
+    }
+
+    /// A label that identifies the secret to its owner without giving it away (spec.md 12.2, age C2):
+    /// up to 6 characters show one at each end, up to 16 two, longer ones eight.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let chars: Vec<char> = self.0.trim().chars().collect();
+        let shown = match chars.len() {
+            0 => return "missing".to_owned(),
+            1..=6 => 1,
+            7..=16 => 2,
+            _ => 8,
+        };
+        let head: String = chars[..shown].iter().collect();
+        let tail: String = chars[chars.len() - shown..].iter().collect();
+        format!("{head}...{tail}")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl PartialEq for Secret {
+    /// Compares without stopping at the first difference, so that timing tells nothing but the length.
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
+        a.len() == b.len() && a.iter().zip(b).fold(0_u8, |acc, (x, y)| acc | (x ^ y)) == 0
+    }
+}
+
+impl Eq for Secret {}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+/// The bytes of a request or response body. Token endpoints answer with secrets, so `Debug` shows the length only.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Body(Zeroizing<Vec<u8>>);
+
+impl Body {
+    /// Wraps the bytes.
+    #[must_use]
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(bytes.into()))
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True for a body of no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", Secret::new("sk-canary")), "Secret(..)");
+        assert_eq!(format!("{:?}", Body::new("canary")), "Body(6 bytes)");
+    }
+
+    #[test]
+    fn masks_by_length() {
+        let cases = [
+            ("", "missing"),
+            ("  ", "missing"),
+            ("a", "a...a"),
+            ("abcdef", "a...f"),
+            ("abcdefg", "ab...fg"),
+            ("0123456789abcdef", "01...ef"),
+            ("0123456789abcdefg", "01234567...9abcdefg"),
+        ];
+        for (text, want) in cases {
+            assert_eq!(Secret::new(text).masked(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn equality_is_by_text() {
+        assert_eq!(Secret::new("a"), Secret::new("a"));
+        assert_ne!(Secret::new("a"), Secret::new("b"));
+        assert_ne!(Secret::new("a"), Secret::new("ab"));
+    }
+}
