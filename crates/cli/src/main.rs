@@ -1,3 +1,25 @@
-//! The `tokensink` command.
+//! The `tokensink` command: arguments → sink → rendering, and exit codes.
+//!
+//! It promises that standard output holds data and nothing else, that a secret never stands in an argument, a log or
+//! a message, and that every failure names the command that mends it. It decides nothing about credentials: that is
+//! the sink's work.
 
-fn main() {}
+mod app;
+mod args;
+mod commands;
+mod complete;
+mod exit;
+mod logging;
+mod name;
+mod printer;
+mod render;
+mod secret_input;
+mod ui;
+
+use std::process::ExitCode;
+
+use tokensink_host::Host;
+
+fn main() -> ExitCode {
+    app::run(std::env::args_os().collect(), Host::real()).into()
+}

@@ -5,12 +5,32 @@
 //! are synchronous: a decision is never split over an await point, and a test can count, fail or crash every call.
 //!
 //! On top of the ports stand the few things that need care and are needed everywhere: atomic replacement of files
-//! ([`atomic`]), kernel locks with a deadline ([`lock`]), and the HTTP transport that tells a request that never
-//! left from one that may have arrived ([`Transport`]).
+//! ([`atomic`]), kernel locks with a deadline ([`lock`]), the HTTP transport that tells a request that never left from
+//! one that may have arrived ([`HttpTransport`]), the loopback listener for OAuth redirects ([`callback`]), the small
+//! HTTP server under the test authorization server ([`http_server`]) and the user's browser ([`browser`]).
 
+pub mod atomic;
+pub mod browser;
+pub mod callback;
+mod deadline;
+pub mod http_server;
+pub mod lock;
+mod os_files;
+mod os_processes;
+mod os_world;
 mod ports;
+mod real;
+mod transport;
+mod wake;
 
+pub use callback::{BindError, CallbackListener, CallbackRequest, StopHandle};
+pub use lock::{Holder, KernelLock, LockError, Wait};
+pub use os_files::OsFiles;
+pub use os_processes::{OsProcesses, detach_self};
+pub use os_world::{OsRandom, ProcessEnvironment, SystemClock};
 pub use ports::{
     Clock, ConnectError, ConnectPhase, Connection, Environment, ExchangeError, FileHandle, FileStamp, Files,
-    Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource, Transport,
+    HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
+    Transport,
 };
+pub use transport::{CONNECT_TIME, HttpTransport};

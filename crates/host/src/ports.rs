@@ -123,6 +123,22 @@ pub trait Files: Debug + Send + Sync {
     /// # Errors
     /// As the system gives them.
     fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()>;
+    /// Creates one directory that must not exist, with `mode` from birth: the lock of the tools that lock with
+    /// `mkdir` (clients.md 3.4).
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or as the system gives them.
+    fn create_dir_new(&self, path: &Path, mode: u32) -> io::Result<()>;
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `DirectoryNotEmpty`, or as the system gives them.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Sets the modification time of a file or directory: the heartbeat of a `mkdir` lock.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn set_modified(&self, path: &Path, at: UnixMillis) -> io::Result<()>;
     /// Creates a file that must not exist, with `mode` from birth.
     ///
     /// # Errors
@@ -304,8 +320,19 @@ pub struct ProcessRequest {
     pub set_env: Vec<(OsString, OsString)>,
     /// Variables that the child must not see.
     pub remove_env: Vec<OsString>,
-    /// Its standard input. Its output is ours with [`Processes::run`], nothing with [`Processes::spawn_detached`].
+    /// Its standard input. Its output is ours with [`Processes::run`], nothing with [`Processes::spawn_detached`],
+    /// and the report with [`Processes::spawn_helper`].
     pub stdin: StdioSource,
+}
+
+/// What a detached helper writes to its standard output, awaited from outside.
+pub trait HelperReport: Debug + Send {
+    /// Waits until the helper closes its output, at most `deadline`; `None` when it is still at work then. Up to
+    /// 64 KiB are kept.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn wait(&mut self, deadline: Duration) -> io::Result<Option<Vec<u8>>>;
 }
 
 /// This process and others.
@@ -325,6 +352,12 @@ pub trait Processes: Debug + Send + Sync {
     /// # Errors
     /// As the system gives them.
     fn spawn_detached(&self, request: ProcessRequest) -> io::Result<()>;
+    /// Starts a program like [`Processes::spawn_detached`], but with its standard output readable through the report.
+    /// Dropping the report, or our death, does not end the helper (it must not die of a broken pipe).
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn spawn_helper(&self, request: ProcessRequest) -> io::Result<Box<dyn HelperReport>>;
     /// Runs a program with our standard streams and waits for it; returns its exit code, 128 + n after signal n.
     ///
     /// # Errors

@@ -1,1 +1,36 @@
-//! Which profile serves a request: order and eligibility, as pure functions
+//! Which profile serves a request, and why: pure functions of configuration, state, request and time.
+//!
+//! * [`eligibility()`] says whether a stored profile can be used at all. It is the only place that knows the rules;
+//!   order, selection and health ask it.
+//! * [`resolve_order`] puts the eligible profiles of a provider into the sequence in which they are tried.
+//! * [`select`] takes the first that may be used now.
+//! * [`health`] gives the words of `models status` and the exit code of its `--check`.
+//!
+//! Every result carries a verdict for every profile that was looked at, so that a decision can be explained from
+//! its recorded inputs. No input holds a secret: [`CredentialFacts`] is what this crate knows of a credential.
+//! It knows neither files, nor HTTP, nor the clock, and nothing here can panic.
+
+mod aliases;
+mod candidate;
+mod config;
+pub mod eligibility;
+pub mod health;
+mod order;
+mod select;
+#[cfg(test)]
+mod worlds;
+
+pub use aliases::ProviderAliases;
+pub use candidate::{
+    Candidate, CredentialFacts, CredentialForm, Inline, Material, References, Usage, Window, WindowKind,
+};
+pub use config::{Config, ConfigProfile, ProviderOrders, State};
+pub use eligibility::{
+    Ask, Eligibility, EligibilityCode, OAuthRefError, Purpose, check_oauth_refs, eligibility,
+};
+pub use health::{
+    CheckExit, CheckScope, HealthStatus, ProfileHealth, ProviderHealth, ProviderInUse, UnusableProfile,
+    check_exit_code, missing_in_use, unusable_profiles,
+};
+pub use order::{OrderInput, OrderSource, ResolvedOrder, Rule, Verdict, resolve_order};
+pub use select::{Choice, Decision, Outcome, Request, Target, Unavailable, select};

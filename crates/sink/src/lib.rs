@@ -1,1 +1,40 @@
-//! The broker: acquire, log in, store, refresh exactly once. The public library
+//! The broker: log in, store, hand out, refresh exactly once. This is the public library of tokensink.
+//!
+//! A [`Sink`] is opened on a [`Host`], reads what is there, and creates nothing until something is stored.
+//! [`Sink::acquire`] answers with a [`Lease`]: a valid access token or key, never a refresh token. What it decides, it
+//! decides with the pure functions of the policy and refresh crates; this crate performs their decisions.
+
+mod acquire;
+mod audit;
+mod block;
+mod error;
+mod flight;
+mod flights;
+mod grant;
+mod lease;
+mod login;
+mod report;
+mod secrets;
+mod settings;
+mod sink;
+mod status;
+
+pub use error::{ErrorKind, Result, SinkError};
+pub use flights::{FlightArgs, Flights};
+pub use lease::{AcquireRequest, ChildEnvironment, Lease, WAIT, Want};
+pub use login::{
+    Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
+};
+pub use report::{
+    AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, ModelInfo, ModelsView, OrderView,
+    ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome, RenewReport, RenewResult, RetryReport,
+    Revocation, StatusReport, StatusScope,
+};
+pub use sink::Sink;
+pub use tokensink_host::Host;
+pub use tokensink_policy::HealthStatus as Health;
+pub use tokensink_providers::{self as providers, Registry};
+pub use tokensink_types::{
+    Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret, UnixMillis,
+    parse_duration, short_remaining,
+};

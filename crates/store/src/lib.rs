@@ -1,1 +1,41 @@
-//! Credentials, agent state and refresh records on disk; legacy import; lossless edits of openclaw.json
+//! The file store: credentials, agent state, refresh records, legacy import and `openclaw.json`.
+//!
+//! Files that OpenClaw knows keep its layout of age C2; what only tokensink knows lies in a folder of its own
+//! (design: On disk). Everything reads and writes through the ports of `tokensink-host`. It promises: unknown keys
+//! survive every rewrite; a file that does not parse is reported and never written over; every write is made under
+//! the locks that OpenClaw respects, on a fresh read, and is read back; no error holds a secret. It does not know
+//! when a token must be refreshed or which profile to use.
+
+mod agent_store;
+pub mod backend;
+mod cache;
+mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod disk;
+mod error;
+mod journal;
+mod json;
+pub mod legacy;
+mod openclaw_lock;
+mod paths;
+mod profiles;
+mod quarantine;
+mod state_file;
+
+pub use agent_store::{
+    AgentStore, CasOutcome, Expected, FileStore, OwnedProfile, STORE_LOCK_WAIT, View, Warning,
+};
+pub use backend::{CredentialStore, RecordStore};
+pub use config::{
+    AgentEntry, Config, ConfigProfile, ConfigStore, Editor, ModelChoice, ModelEntry, ModelKind, OrderPlacement,
+    ProviderConfig,
+};
+pub use error::{LockBusy, StoreError, Unreadable};
+pub use journal::{Journal, RecordKey, Scan};
+pub use json::ParseFailure;
+pub use openclaw_lock::{DotLock, GuardedLock, LockKind, foreign_lock_text, is_held};
+pub use paths::{Paths, PathsError, lock_sibling, real_path};
+pub use profiles::{Ignored, IgnoredReason, ProfileEntry, ProfilesDocument, clean_secret};
+pub use quarantine::{set_aside, set_aside_before};
+pub use state_file::{StateDocument, Usage};

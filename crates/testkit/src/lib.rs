@@ -1,1 +1,29 @@
-//! Fault-injecting ports and a hermetic environment, for tests only
+//! Ports that tests control, faults for every call, and a hermetic environment for real processes.
+//!
+//! [`TestHost`] is a whole machine in memory; [`Faults`] makes the n-th call into it fail or crash;
+//! [`HermeticEnv`] runs the real binary in a home directory of its own. For tests only: everything here may panic.
+
+#![expect(clippy::expect_used, reason = "a test kit says what is wrong by panicking")]
+
+mod clock;
+mod environment;
+mod faults;
+mod files_check;
+mod hermetic;
+mod mem_files;
+mod processes;
+mod random;
+mod test_host;
+mod transport;
+
+pub use clock::FakeClock;
+pub use environment::MapEnvironment;
+pub use faults::{ExchangeFault, Faults};
+pub use files_check::check_files;
+pub use hermetic::{HermeticEnv, RunOutput, RunningProgram};
+pub use mem_files::MemFiles;
+pub use processes::{FakeProcesses, Program, Start, Started};
+pub use random::SeededRandom;
+pub use rustix::io::Errno;
+pub use test_host::TestHost;
+pub use transport::{Exchange, Scripted, ScriptedTransport};

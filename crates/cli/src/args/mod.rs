@@ -1,0 +1,112 @@
+//! The grammar of the command line, as clap definitions only. Help, completions and man pages are made from these
+//! definitions; what a command does stands in `commands`.
+
+mod agents;
+mod auth;
+mod lease;
+mod models;
+mod tools;
+pub(crate) mod values;
+
+use std::ffi::OsString;
+
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+pub(crate) use agents::{AgentAddArgs, AgentDeleteArgs, AgentsArgs, AgentsCommand};
+pub(crate) use auth::{
+    AuthCommand, AuthListArgs, LoginArgs, LogoutArgs, OrderCommand, PasteKeyArgs, PasteTokenArgs,
+    SecretInput, SetupTokenArgs,
+};
+pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
+pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
+pub(crate) use tools::{
+    ChannelsArgs, ChannelsCommand, CompletionsArgs, ManArgs, ProvidersArgs, ProvidersCommand, Shell,
+};
+
+use crate::name::Name;
+
+const LONG_ABOUT: &str = "\
+The one place on a host where model logins live. Agents, CLIs and gateways ask it for a short lease; no refresh \
+token is spent twice or lost.";
+
+const AFTER_HELP: &str = "\
+Data goes to standard output, everything else to standard error.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 login needed, 75 try again later;
+`models status --check`: 0 ok, 1 expired or missing, 2 expiring.
+
+Environment:
+  OPENCLAW_STATE_DIR    where everything is kept (default ~/.openclaw)
+  TOKENSINK_LOG         what to log to standard error, e.g. debug
+  NO_COLOR              no colours";
+
+/// The hidden command that runs one refresh in a process of its own.
+pub(crate) const FLIGHT_COMMAND: &str = "__flight";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tokensink",
+    version,
+    about = "The one place on a host where model logins live",
+    long_about = LONG_ABOUT,
+    after_help = AFTER_HELP,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// Log to standard error; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 1000)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print an access token or API key, renewed first where it is due
+    Token(TokenArgs),
+    /// Run a command that finds an access token or API key in its environment
+    Exec(ExecArgs),
+    /// Renew every login that is due; for timers
+    Renew(RenewArgs),
+    /// Logins, their state, and the models that use them
+    Models(ModelsArgs),
+    /// What chat channels and logins there are
+    Channels(ChannelsArgs),
+    /// Agents, each with logins of its own
+    Agents(AgentsArgs),
+    /// The providers that are known, and how to log in to them
+    Providers(ProvidersArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(ManArgs),
+    /// The helper process that carries one refresh to its end
+    #[command(name = FLIGHT_COMMAND, hide = true)]
+    Flight {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+/// The grammar under `name`, for help, completions and manual pages.
+pub(crate) fn grammar(name: Name) -> clap::Command {
+    Cli::command().name(name.as_str()).bin_name(name.as_str())
+}
+
+/// Parses a whole command line, program name included.
+///
+/// # Errors
+/// Clap's: help and version, which go to standard output with exit code 0, and usage errors (exit code 2).
+pub(crate) fn parse(name: Name, args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut grammar = grammar(name);
+    let matches = grammar.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! `models …`: status, the catalogue, the default model, its fallbacks and aliases (spec.md 12.1).
+
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
+
+use super::auth::AuthCommand;
+use crate::complete;
+
+/// `models`; alone it is `models status`.
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArgs {
+    /// The agent (default: the default agent)
+    #[arg(long, global = true, value_name = "ID", add = ArgValueCandidates::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+
+    /// The status as JSON (without a subcommand)
+    #[arg(long, visible_alias = "json")]
+    pub(crate) status_json: bool,
+
+    /// Only the default model (without a subcommand)
+    #[arg(long, visible_alias = "plain", conflicts_with = "status_json")]
+    pub(crate) status_plain: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<ModelsCommand>,
+}
+
+/// The commands under `models`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Which models are configured and whether their logins work
+    Status(StatusArgs),
+    /// List models
+    List(ListArgs),
+    /// Set the default model
+    Set {
+        /// Model as <provider>/<model>, or an alias
+        model: String,
+    },
+    /// Set the model for images
+    SetImage {
+        /// Model as <provider>/<model>, or an alias
+        model: String,
+    },
+    /// Short names for models
+    #[command(subcommand)]
+    Aliases(AliasCommand),
+    /// Models to try when the default model fails
+    #[command(subcommand)]
+    Fallbacks(FallbackCommand),
+    /// Log in, store and remove credentials, and set their order
+    #[command(subcommand)]
+    Auth(AuthCommand),
+}
+
+/// `models status`.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct StatusArgs {
+    /// Print an object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print only the default model
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) plain: bool,
+
+    /// Exit with 1 if a login is expired or missing, 2 if one is expiring; looks at the providers in use
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Look at every profile, not only at those of the providers in use; with absolute times
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `models list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The whole catalogue instead of the configured models
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Only models of this provider
+    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::providers))]
+    pub(crate) provider: Option<String>,
+
+    /// Print an object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print one model per line
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) plain: bool,
+}
+
+/// `models aliases …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AliasCommand {
+    /// List the aliases
+    List {
+        /// Print an object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add or change an alias
+    Add {
+        /// The short name
+        alias: String,
+        /// Model as <provider>/<model>
+        model: String,
+    },
+    /// Remove an alias
+    Remove {
+        /// The short name
+        alias: String,
+    },
+}
+
+/// `models fallbacks …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FallbackCommand {
+    /// List the fallbacks
+    List {
+        /// Print an object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add one at the end
+    Add {
+        /// Model as <provider>/<model>, or an alias
+        model: String,
+    },
+    /// Remove one
+    Remove {
+        /// Model as <provider>/<model>, or an alias
+        model: String,
+    },
+    /// Remove all
+    Clear,
+}

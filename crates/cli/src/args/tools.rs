@@ -1,0 +1,109 @@
+//! `channels`, `providers`, `completions` and `man`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
+
+use crate::complete;
+
+/// `channels`.
+#[derive(Debug, Args)]
+pub(crate) struct ChannelsArgs {
+    #[command(subcommand)]
+    pub(crate) command: ChannelsCommand,
+}
+
+/// The commands under `channels`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelsCommand {
+    /// List the chat channels and the logins
+    List {
+        /// Print an object; its `auth` array holds the profile ids
+        #[arg(long)]
+        json: bool,
+        /// Never ask a provider how much of a plan is used (which is never done anyway)
+        #[arg(long)]
+        no_usage: bool,
+    },
+}
+
+/// `providers`.
+#[derive(Debug, Args)]
+pub(crate) struct ProvidersArgs {
+    #[command(subcommand)]
+    pub(crate) command: ProvidersCommand,
+}
+
+/// The commands under `providers`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProvidersCommand {
+    /// List the providers and their login methods
+    List {
+        /// Print an array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a provider's definition and where each field comes from
+    Show {
+        /// The provider
+        #[arg(value_name = "ID", add = ArgValueCandidates::new(complete::providers))]
+        id: String,
+        /// Print an object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a definition file before it is put into <state dir>/tokensink/providers/
+    Check {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print an object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The shells for which there are completion scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    Powershell,
+    Zsh,
+}
+
+impl Shell {
+    /// The name that the completion library uses.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bash => "bash",
+            Self::Elvish => "elvish",
+            Self::Fish => "fish",
+            Self::Powershell => "powershell",
+            Self::Zsh => "zsh",
+        }
+    }
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+To install:
+  bash:  source <(tokensink completions bash)     in ~/.bashrc
+  zsh:   source <(tokensink completions zsh)      in ~/.zshrc
+  fish:  tokensink completions fish | source      in ~/.config/fish/config.fish
+Provider, profile and agent ids complete too.")]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Directory for the pages; it is made where it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}

@@ -1,0 +1,20 @@
+//! `channels list`: where the documents send people to see which profile ids exist.
+
+use super::App;
+use crate::args::{ChannelsArgs, ChannelsCommand};
+use crate::exit::{OK, Outcome};
+use crate::render::{json, lists};
+
+/// Lists the profiles of the default agent. Chat channels are not ours.
+pub(super) fn run(app: &mut App<'_>, args: &ChannelsArgs) -> Outcome {
+    // `no_usage` asks for what is always so: nobody is asked how much of a plan is used.
+    let ChannelsCommand::List { json, no_usage: _ } = args.command;
+    let agent = app.agent(None)?;
+    let profiles = app.sink.profiles(&agent, None)?;
+    if json {
+        app.printer.json(&json::channels(&profiles))?;
+    } else {
+        app.printer.data(&lists::channels(&profiles))?;
+    }
+    Ok(OK)
+}

@@ -1,0 +1,156 @@
+//! The commands: arguments → sink → report. Nothing here decides; it calls the sink and hands the answer to `render`.
+
+mod agents;
+mod auth;
+mod channels;
+mod lease;
+mod login;
+mod models;
+mod order;
+mod paste;
+mod providers;
+mod status;
+mod tools;
+
+use std::io::{self, IsTerminal as _};
+
+use tokensink_host::Host;
+use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
+
+use crate::args::FLIGHT_COMMAND;
+use crate::args::{
+    AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, FallbackCommand, ModelsCommand,
+    OrderCommand, ProvidersCommand,
+};
+use crate::exit::{OK, Outcome};
+use crate::name::Name;
+use crate::printer::Printer;
+use crate::render::colour;
+use crate::ui::Terminal;
+
+pub(crate) use tools::COMPLETE_VARIABLE;
+
+/// What a command works with.
+pub(crate) struct App<'a> {
+    pub(crate) sink: &'a Sink,
+    pub(crate) printer: &'a mut Printer,
+}
+
+impl App<'_> {
+    fn agent(&self, id: Option<&str>) -> tokensink_sink::Result<AgentId> {
+        self.sink.agent(id)
+    }
+
+    fn terminal(&self) -> Terminal {
+        Terminal::standard(self.printer.note_look.clone())
+    }
+
+    fn name(&self) -> Name {
+        self.printer.look.name
+    }
+}
+
+/// Runs a command. Those that need no store run without opening one.
+pub(crate) fn run(command: Command, host: Host, printer: &mut Printer) -> Outcome {
+    match command {
+        Command::Completions(args) => tools::completions(&args, printer),
+        Command::Man(args) => tools::man(&args, &host, printer),
+        Command::Flight { args } => lease::flight(host, &args, printer),
+        command => with_sink(command, host, printer),
+    }
+}
+
+fn with_sink(command: Command, host: Host, printer: &mut Printer) -> Outcome {
+    // A refresh that this command starts outlives it: killing us does not kill a request on its way.
+    let sink = Sink::open_with(host, Flights::helper(FLIGHT_COMMAND))?;
+    for warning in sink.warnings() {
+        warn(printer, warning);
+    }
+    let mut app = App { sink: &sink, printer };
+    match command {
+        Command::Token(args) => lease::token(&mut app, args),
+        Command::Exec(args) => lease::exec(&mut app, args),
+        Command::Renew(args) => lease::renew(&mut app, &args),
+        Command::Models(args) => models::run(&mut app, args),
+        Command::Channels(args) => channels::run(&mut app, &args),
+        Command::Agents(args) => agents::run(&mut app, args),
+        Command::Providers(args) => providers::run(&mut app, args),
+        Command::Completions(_) | Command::Man(_) | Command::Flight { .. } => Ok(OK),
+    }
+}
+
+/// Something that is wrong but stops nothing.
+fn warn(printer: &mut Printer, text: &str) {
+    let label = printer.note_look.paint(colour::WARN, "warning:");
+    printer.note(&format!("{label} {}", printer.look.name.in_commands(text)));
+}
+
+/// Something that the user should know.
+fn remark(printer: &mut Printer, text: &str) {
+    let label = printer.note_look.paint(colour::WARN, "note:");
+    printer.note(&format!("{label} {}", printer.look.name.in_commands(text)));
+}
+
+/// Whether the command was asked for JSON; an error is then JSON too.
+pub(crate) fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Token(args) => args.json,
+        Command::Renew(args) => args.json,
+        Command::Models(args) => args.command.as_ref().map_or(args.status_json, models_wants_json),
+        Command::Channels(args) => match &args.command {
+            ChannelsCommand::List { json, .. } => *json,
+        },
+        Command::Agents(args) => match &args.command {
+            AgentsCommand::Add(args) => args.json,
+            AgentsCommand::List { json } => *json,
+            AgentsCommand::Delete(args) => args.json,
+        },
+        Command::Providers(args) => match &args.command {
+            ProvidersCommand::List { json }
+            | ProvidersCommand::Show { json, .. }
+            | ProvidersCommand::Check { json, .. } => *json,
+        },
+        Command::Exec(_) | Command::Completions(_) | Command::Man(_) | Command::Flight { .. } => false,
+    }
+}
+
+fn models_wants_json(command: &ModelsCommand) -> bool {
+    match command {
+        ModelsCommand::Status(args) => args.json,
+        ModelsCommand::List(args) => args.json,
+        ModelsCommand::Aliases(AliasCommand::List { json })
+        | ModelsCommand::Fallbacks(FallbackCommand::List { json })
+        | ModelsCommand::Auth(AuthCommand::Order(OrderCommand::Get { json, .. })) => *json,
+        ModelsCommand::Auth(AuthCommand::List(args)) => args.json,
+        ModelsCommand::Auth(_)
+        | ModelsCommand::Set { .. }
+        | ModelsCommand::SetImage { .. }
+        | ModelsCommand::Aliases(_)
+        | ModelsCommand::Fallbacks(_) => false,
+    }
+}
+
+/// Whether somebody can answer a question.
+fn somebody_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// A question that nobody is there to answer.
+fn needs_terminal(what: &str, fix: impl Into<String>) -> SinkError {
+    SinkError::new(
+        ErrorKind::Usage,
+        "no_terminal",
+        format!("{what} needs a terminal"),
+    )
+    .with_fix(fix)
+}
+
+/// Turns an interrupted or impossible question into an error.
+fn unanswered(error: inquire::InquireError) -> SinkError {
+    SinkError::new(
+        ErrorKind::Failed,
+        "cancelled",
+        "nothing was chosen, so nothing was done",
+    )
+    .because(error)
+}

@@ -1,0 +1,189 @@
+//! `providers …`: what is known of the providers, where each field comes from, and what is wrong with a file.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokensink_sink::providers::definition::{Definition, Method};
+use tokensink_sink::providers::{FieldOrigin, Origin, Problem, Registry, check};
+use tokensink_sink::{ErrorKind, SinkError};
+
+use super::App;
+use crate::args::{ProvidersArgs, ProvidersCommand};
+use crate::exit::{FAILED, OK, Outcome};
+use crate::render::table::Table;
+use crate::render::{colour, path};
+
+/// Runs what is under `providers`.
+pub(super) fn run(app: &mut App<'_>, args: ProvidersArgs) -> Outcome {
+    match args.command {
+        ProvidersCommand::List { json } => list(app, json),
+        ProvidersCommand::Show { id, json } => show(app, &id, json),
+        ProvidersCommand::Check { file, json } => check_file(app, &file, json),
+    }
+}
+
+fn list(app: &mut App<'_>, json: bool) -> Outcome {
+    let registry = app.sink.registry();
+    if json {
+        let value: Value = registry
+            .all()
+            .map(|definition| summary(definition, registry))
+            .collect();
+        app.printer.json(&value)?;
+        return Ok(OK);
+    }
+    let mut table = Table::new(&["Provider", "Billing", "Login methods"]);
+    for definition in registry.all() {
+        let methods: Vec<&str> = definition
+            .methods
+            .iter()
+            .map(|method| method.id.as_str())
+            .collect();
+        table.row(vec![
+            definition.id.as_str().into(),
+            definition.billing.as_str().into(),
+            methods.join(", ").into(),
+        ]);
+    }
+    let text = table.render(&app.printer.look);
+    app.printer.data(&text)?;
+    Ok(OK)
+}
+
+fn summary(definition: &Definition, registry: &Registry) -> Value {
+    json!({
+        "id": definition.id.as_str(),
+        "name": definition.name,
+        "aliases": definition.aliases,
+        "billing": definition.billing.as_str(),
+        "notice": some_text(&definition.notice),
+        "builtin": registry.is_builtin(&definition.id),
+        "env": definition.env.iter().map(|variable| variable.name.as_str()).collect::<Vec<_>>(),
+        "api": definition.api.kind.as_str(),
+        "methods": definition.methods.iter().map(method).collect::<Vec<_>>(),
+    })
+}
+
+fn method(method: &Method) -> Value {
+    json!({
+        "id": method.id.as_str(),
+        "name": method.name,
+        "kind": method.flow.kind(),
+        "billing": method.billing.as_str(),
+        "notice": some_text(&method.notice),
+    })
+}
+
+fn some_text(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn show(app: &mut App<'_>, id: &str, json: bool) -> Outcome {
+    let registry = app.sink.registry();
+    let definition = registry.resolve(id).map_err(|error| {
+        SinkError::new(ErrorKind::Usage, "unknown_provider", error.to_string())
+            .with_fix("tokensink providers list")
+    })?;
+    let fields = registry.origins(&definition.id);
+    if json {
+        let mut value = summary(definition, registry);
+        value["fields"] = fields.iter().map(field).collect();
+        app.printer.json(&value)?;
+        return Ok(OK);
+    }
+    let mut table = Table::new(&["Field", "From", "Value"]);
+    for field in &fields {
+        let from = match &field.origin {
+            Origin::Builtin => "built in".to_owned(),
+            Origin::File { path: file, line } => {
+                let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+                format!("{}:{line}", name.unwrap_or_else(|| path(file)))
+            }
+        };
+        table.row(vec![
+            field.path.as_str().into(),
+            from.into(),
+            field.value.as_str().into(),
+        ]);
+    }
+    let text = table.render(&app.printer.look);
+    app.printer.data(&text)?;
+    Ok(OK)
+}
+
+fn field(field: &FieldOrigin) -> Value {
+    let origin = match &field.origin {
+        Origin::Builtin => json!({ "kind": "builtin" }),
+        Origin::File { path: file, line } => json!({ "kind": "file", "path": path(file), "line": line }),
+    };
+    json!({ "path": field.path, "value": field.value, "origin": origin })
+}
+
+fn check_file(app: &mut App<'_>, file: &Path, json: bool) -> Outcome {
+    let full = match app.sink.host().env.current_dir() {
+        Some(dir) => dir.join(file),
+        None => file.to_owned(),
+    };
+    let bytes = app.sink.host().files.read(&full).map_err(|error| {
+        SinkError::new(
+            ErrorKind::Failed,
+            "read",
+            format!("{} could not be read", file.display()),
+        )
+        .because(error)
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        SinkError::new(
+            ErrorKind::Failed,
+            "read",
+            format!("{} is not UTF-8 text", file.display()),
+        )
+        .because(error)
+    })?;
+    let problems = check(file, &text, app.sink.registry());
+    if json {
+        let value = json!({
+            "path": path(file),
+            "ok": problems.is_empty(),
+            "problems": problems.iter().map(problem).collect::<Vec<_>>(),
+        });
+        app.printer.json(&value)?;
+    } else if problems.is_empty() {
+        app.printer.line(&format!("{}: ok", file.display()))?;
+    } else {
+        print_problems(app, &problems)?;
+    }
+    Ok(if problems.is_empty() { OK } else { FAILED })
+}
+
+/// One problem per line, in the form that editors understand: `file:line:column: message`, and its fix below.
+fn print_problems(app: &mut App<'_>, problems: &[Problem]) -> std::io::Result<()> {
+    for Problem {
+        path: file,
+        line,
+        column,
+        message,
+        fix,
+        ..
+    } in problems
+    {
+        app.printer
+            .line(&format!("{}:{line}:{column}: {message}", file.display()))?;
+        if !fix.is_empty() {
+            let fix = app.printer.look.paint(colour::COMMAND, &format!("fix: {fix}"));
+            app.printer.line(&format!("    {fix}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn problem(problem: &Problem) -> Value {
+    json!({
+        "path": path(&problem.path),
+        "line": problem.line,
+        "column": problem.column,
+        "field": some_text(&problem.field),
+        "message": problem.message,
+        "fix": some_text(&problem.fix),
+    })
+}

@@ -1,0 +1,85 @@
+//! Ids offered by shell completion. Read only: no locks, no network, nothing written, and silent when anything is
+//! wrong, because the text would land in the middle of the user's command line.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap_complete::CompletionCandidate;
+use tokensink_host::{Environment, Host};
+use tokensink_sink::Sink;
+
+/// Provider ids with their names.
+pub(crate) fn providers() -> Vec<CompletionCandidate> {
+    let Some(sink) = open() else { return Vec::new() };
+    sink.login_choices()
+        .iter()
+        .map(|choice| CompletionCandidate::new(choice.id.as_str()).help(Some(choice.name.clone().into())))
+        .collect()
+}
+
+/// Login methods of all providers.
+pub(crate) fn methods() -> Vec<CompletionCandidate> {
+    let Some(sink) = open() else { return Vec::new() };
+    let ids: BTreeSet<String> = sink
+        .login_choices()
+        .iter()
+        .flat_map(|choice| &choice.methods)
+        .map(|method| method.id.as_str().to_owned())
+        .collect();
+    ids.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// Profile ids of all agents.
+pub(crate) fn profiles() -> Vec<CompletionCandidate> {
+    let Some(sink) = open() else { return Vec::new() };
+    let agents = sink.agents().unwrap_or_default();
+    let ids: BTreeSet<String> = agents
+        .iter()
+        .filter_map(|agent| sink.profiles(&agent.id, None).ok())
+        .flatten()
+        .map(|profile| profile.id.as_str().to_owned())
+        .collect();
+    ids.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// Agent ids.
+pub(crate) fn agents() -> Vec<CompletionCandidate> {
+    let Some(sink) = open() else { return Vec::new() };
+    let agents = sink.agents().unwrap_or_default();
+    agents
+        .iter()
+        .map(|agent| CompletionCandidate::new(agent.id.as_str()))
+        .collect()
+}
+
+fn open() -> Option<Sink> {
+    let mut host = Host::real();
+    host.env = Arc::new(ReadOnly(Arc::clone(&host.env)));
+    Sink::open(host).ok()
+}
+
+/// The environment with `OPENCLAW_AUTH_STORE_READONLY` set (spec.md 1.9), so that reading imports nothing.
+#[derive(Debug)]
+struct ReadOnly(Arc<dyn Environment>);
+
+impl Environment for ReadOnly {
+    fn var(&self, name: &str) -> Option<String> {
+        if name == "OPENCLAW_AUTH_STORE_READONLY" {
+            return Some("1".to_owned());
+        }
+        self.0.var(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.0.home()
+    }
+
+    fn current_dir(&self) -> Option<PathBuf> {
+        self.0.current_dir()
+    }
+}

@@ -1,0 +1,29 @@
+//! Logs to standard error, only when asked for: the hot path builds no subscriber.
+
+use std::io;
+
+use tokensink_host::Environment;
+use tracing_subscriber::EnvFilter;
+
+/// The variable with the filter, in the syntax of `tracing-subscriber` (`debug`, `tokensink_sink=trace`, …).
+pub(crate) const FILTER_VARIABLE: &str = "TOKENSINK_LOG";
+
+/// Starts logging where `-v` or `TOKENSINK_LOG` asks for it; the variable wins. Returns what is wrong with the
+/// variable, if anything; the parts that are right are then used.
+pub(crate) fn start(verbose: u8, env: &dyn Environment) -> Option<String> {
+    let variable = env.var(FILTER_VARIABLE);
+    let filter = match (variable.as_deref(), verbose) {
+        (Some(text), _) => text,
+        (None, 0) => return None,
+        (None, 1) => "info",
+        (None, 2) => "debug",
+        (None, _) => "trace",
+    };
+    let wrong = EnvFilter::try_new(filter).err();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::builder().parse_lossy(filter))
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    wrong.map(|error| format!("{FILTER_VARIABLE}={filter}: {error}"))
+}

@@ -1,0 +1,387 @@
+//! The JSON of the read commands. Field names are those of the documented system (spec.md 12.3, 12.7, 12.8 and real
+//! OpenClaw 2026.5.28); what we add has names of its own and never changes the meaning of theirs.
+
+use serde_json::{Map, Value, json};
+use tokensink_sink::{
+    AgentInfo, Bench, Lease, ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileState, ProfileStatus,
+    ProviderStatus, RenewReport, RenewResult, StatusReport,
+};
+use tokensink_types::{ProfileId, ProviderId, UnixMillis};
+
+use super::status::with_oauth_or_tokens;
+use super::{path, words};
+use crate::name::Name;
+
+/// Warning window of the health words in milliseconds (spec.md 12.4).
+const WARN_AFTER_MS: u64 = 86_400_000;
+
+/// `models status --json`.
+pub(crate) fn status(report: &StatusReport, name: Name) -> Value {
+    let models = &report.models;
+    json!({
+        "configPath": path(&report.config_path),
+        "agentId": report.agent.as_str(),
+        "agentDir": path(&report.agent_dir),
+        "stateDir": path(&report.state_dir),
+        "defaultModel": models.default.as_ref().unwrap_or(&models.resolved_default),
+        "resolvedDefault": models.resolved_default,
+        "fallbacks": models.fallbacks,
+        "imageModel": models.image,
+        "imageFallbacks": models.image_fallbacks,
+        "modelConfig": { "defaultSource": models.default_source },
+        "aliases": aliases(models),
+        "allowed": models.allowed,
+        "auth": status_auth(report, name),
+        "warnings": report.warnings,
+    })
+}
+
+fn status_auth(report: &StatusReport, name: Name) -> Value {
+    let keys: Vec<Value> = report
+        .env_keys
+        .iter()
+        .map(|key| json!({ "name": key.name, "provider": key.provider.as_str(), "value": key.masked, "used": false }))
+        .collect();
+    json!({
+        "storePath": path(&report.store_path),
+        "shellEnvFallback": { "enabled": false, "appliedKeys": [] },
+        "providersWithOAuth": with_oauth_or_tokens(report).collect::<Vec<_>>(),
+        "missingProvidersInUse": report.missing_in_use.iter().map(ProviderId::as_str).collect::<Vec<_>>(),
+        "providers": report.providers.iter().map(provider).collect::<Vec<_>>(),
+        "unusableProfiles": unusable(report),
+        "oauth": {
+            "warnAfterMs": WARN_AFTER_MS,
+            "profiles": report.profiles.iter().map(|p| profile(p, name)).collect::<Vec<_>>(),
+            "providers": report.providers.iter().map(|p| provider_health(p, report)).collect::<Vec<_>>(),
+        },
+        "environmentKeys": keys,
+    })
+}
+
+fn provider(provider: &ProviderStatus) -> Value {
+    let counts = &provider.counts;
+    let overrides: Vec<Value> = provider
+        .overridden_endpoints
+        .iter()
+        .map(|(field, value, origin)| json!({ "field": field, "value": value, "origin": origin }))
+        .collect();
+    json!({
+        "provider": provider.provider.as_str(),
+        "name": provider.name,
+        "effective": { "kind": provider.effective_kind, "detail": provider.effective_detail },
+        "profiles": {
+            "count": counts.count,
+            "oauth": counts.oauth,
+            "token": counts.token,
+            "apiKey": counts.api_key,
+            "labels": provider.labels,
+        },
+        "inUse": provider.in_use,
+        "notice": provider.notice,
+        "endpointOverrides": overrides,
+    })
+}
+
+/// What is not tried for now, soonest end first.
+fn unusable(report: &StatusReport) -> Vec<Value> {
+    let mut benched: Vec<(&ProfileStatus, &Bench)> = report
+        .profiles
+        .iter()
+        .filter_map(|profile| Some((profile, profile.bench.as_ref()?)))
+        .collect();
+    benched.sort_by_key(|(_, bench)| bench.until);
+    benched
+        .into_iter()
+        .map(|(profile, bench)| {
+            let mut value = json!({
+                "profileId": profile.id.as_str(),
+                "provider": profile.provider.as_str(),
+                "kind": bench.kind,
+                "until": bench.until.0,
+                "remainingMs": millis_until(report.now, bench.until),
+            });
+            put(&mut value, "reason", bench.reason.as_deref());
+            value
+        })
+        .collect()
+}
+
+fn profile(profile: &ProfileStatus, name: Name) -> Value {
+    let mut value = json!({
+        "profileId": profile.id.as_str(),
+        "provider": profile.provider.as_str(),
+        "type": profile.kind.as_str(),
+        "status": profile.health.as_str(),
+        "source": "store",
+        "label": profile.label,
+        "state": profile.state.word(),
+    });
+    put(&mut value, "stateDetail", state_detail(&profile.state, name));
+    put(&mut value, "reasonCode", profile.reason_code.as_deref());
+    put(&mut value, "expiresAt", profile.expires.map(|at| at.0));
+    let remaining = profile
+        .remaining
+        .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    put(&mut value, "remainingMs", remaining);
+    value["owner"] = profile.owner.as_str().into();
+    value["inherited"] = profile.inherited.into();
+    value["billing"] = profile.billing.as_str().into();
+    value["inUse"] = profile.in_use.into();
+    put(&mut value, "position", profile.position);
+    put(&mut value, "email", profile.account.email.as_deref());
+    put(&mut value, "accountId", profile.account.account_id.as_deref());
+    put(&mut value, "plan", profile.account.plan.as_deref());
+    value
+}
+
+/// What belongs to a state, as an object; `None` for states that say it all.
+fn state_detail(state: &ProfileState, name: Name) -> Option<Value> {
+    match state {
+        ProfileState::Usable | ProfileState::Expiring | ProfileState::Refreshable => None,
+        ProfileState::Refreshing { holder, since } => Some(json!({ "holder": holder, "since": since.0 })),
+        ProfileState::LoginNeeded { reason, command } => {
+            Some(json!({ "reason": reason, "fix": name.in_commands(command) }))
+        }
+        ProfileState::UnresolvedRef { what, fix } => {
+            Some(json!({ "reason": what, "fix": name.in_commands(fix) }))
+        }
+        ProfileState::Waiting { reason, until } => {
+            let mut value = json!({ "reason": reason });
+            put(&mut value, "until", until.map(|at| at.0));
+            Some(value)
+        }
+    }
+}
+
+fn provider_health(provider: &ProviderStatus, report: &StatusReport) -> Value {
+    let ids = report
+        .profiles
+        .iter()
+        .filter(|profile| profile.provider == provider.provider)
+        .map(|profile| profile.id.as_str());
+    let mut value = json!({
+        "provider": provider.provider.as_str(),
+        "status": provider.health.as_str(),
+        "profiles": ids.collect::<Vec<_>>(),
+        "effectiveProfiles": provider.effective_profiles.iter().map(ProfileId::as_str).collect::<Vec<_>>(),
+    });
+    put(&mut value, "expiresAt", provider.expires.map(|at| at.0));
+    put(
+        &mut value,
+        "remainingMs",
+        provider.expires.map(|at| millis_until(report.now, at)),
+    );
+    value
+}
+
+/// `models auth list --json`: instants are ISO 8601 here, as in the documented system.
+pub(crate) fn auth_list(view: &AuthListView<'_>, name: Name) -> Value {
+    let profiles: Vec<Value> = view
+        .profiles
+        .iter()
+        .map(|profile| {
+            let mut value = json!({
+                "id": profile.id.as_str(),
+                "provider": profile.provider.as_str(),
+                "type": profile.kind.as_str(),
+                "label": profile.label,
+            });
+            put(&mut value, "email", profile.email.as_deref());
+            put(&mut value, "expiresAt", profile.expires.map(words::iso));
+            if let Some(bench) = &profile.bench {
+                value[format!("{}Until", bench.kind)] = words::iso(bench.until).into();
+                put(&mut value, "benchReason", bench.reason.as_deref());
+            }
+            value["owner"] = profile.owner.as_str().into();
+            value["inherited"] = profile.inherited.into();
+            value["isExternal"] = profile.is_external.into();
+            value["state"] = profile.state.word().into();
+            put(&mut value, "stateDetail", state_detail(&profile.state, name));
+            value
+        })
+        .collect();
+    json!({
+        "agentId": view.agent,
+        "agentDir": view.agent_dir,
+        "authStatePath": view.state_path,
+        "provider": view.provider,
+        "profiles": profiles,
+    })
+}
+
+/// What `models auth list` knows.
+pub(crate) struct AuthListView<'a> {
+    pub(crate) agent: &'a str,
+    pub(crate) agent_dir: String,
+    pub(crate) state_path: String,
+    pub(crate) provider: Option<String>,
+    pub(crate) profiles: &'a [ProfileInfo],
+}
+
+/// `channels list --json` (spec.md 12.8): no channels of our own, every profile under `auth`.
+pub(crate) fn channels(profiles: &[ProfileInfo]) -> Value {
+    let auth: Vec<Value> = profiles
+        .iter()
+        .map(|profile| {
+            json!({
+                "id": profile.id.as_str(),
+                "provider": profile.provider.as_str(),
+                "type": profile.kind.as_str(),
+                "isExternal": profile.is_external,
+            })
+        })
+        .collect();
+    json!({ "chat": {}, "auth": auth })
+}
+
+/// `models auth order get --json` (spec.md 12.7).
+pub(crate) fn order(view: &OrderView) -> Value {
+    let ids = |ids: &[ProfileId]| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
+    json!({
+        "agentId": view.agent.as_str(),
+        "agentDir": path(&view.agent_dir),
+        "provider": view.provider.as_str(),
+        "authStatePath": path(&view.state_path),
+        "order": view.order.as_deref().map(ids),
+        "effective": ids(&view.effective),
+    })
+}
+
+/// One agent of `agents list --json`.
+pub(crate) fn agent(agent: &AgentInfo) -> Value {
+    let mut value = json!({ "id": agent.id.as_str() });
+    put(&mut value, "name", agent.name.as_deref());
+    value["workspace"] = path(&agent.workspace).into();
+    value["agentDir"] = path(&agent.agent_dir).into();
+    put(&mut value, "model", agent.model.as_deref());
+    value["bindings"] = agent.bindings.into();
+    value["isDefault"] = agent.is_default.into();
+    value["inherits"] = agent.inherits.into();
+    value
+}
+
+/// `agents add --json` (spec.md 15.4).
+pub(crate) fn agent_added(agent: &AgentInfo) -> Value {
+    let mut value = json!({
+        "agentId": agent.id.as_str(),
+        "name": agent.name.as_deref().unwrap_or(agent.id.as_str()),
+        "workspace": path(&agent.workspace),
+        "agentDir": path(&agent.agent_dir),
+    });
+    put(&mut value, "model", agent.model.as_deref());
+    value["bindings"] = json!({ "added": [], "updated": [], "skipped": [], "conflicts": [] });
+    value
+}
+
+/// `models list --json`.
+pub(crate) fn models(models: &[ModelInfo]) -> Value {
+    let entries: Vec<Value> = models
+        .iter()
+        .map(|model| {
+            json!({
+                "key": model.key,
+                "name": model.name,
+                "provider": model.provider.as_str(),
+                "available": model.available,
+                "tags": model.tags,
+            })
+        })
+        .collect();
+    json!({ "count": entries.len(), "models": entries })
+}
+
+/// `models aliases list --json`.
+pub(crate) fn aliases(models: &ModelsView) -> Value {
+    let map: Map<String, Value> = models
+        .aliases
+        .iter()
+        .map(|(alias, model)| (alias.clone(), model.clone().into()))
+        .collect();
+    map.into()
+}
+
+/// `token --json`: the one JSON that holds a secret, because it is asked for.
+pub(crate) fn lease(lease: &Lease, now: UnixMillis) -> Value {
+    let headers: Map<String, Value> = lease
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.expose().into()))
+        .collect();
+    let mut value = json!({
+        "profileId": lease.profile.as_str(),
+        "provider": lease.provider.as_str(),
+        "type": lease.kind.as_str(),
+        "token": lease.secret.expose(),
+    });
+    put(&mut value, "expiresAt", lease.expires.map(|at| at.0));
+    put(
+        &mut value,
+        "remainingMs",
+        lease.expires.map(|at| millis_until(now, at)),
+    );
+    value["owner"] = lease.owner.as_str().into();
+    value["inherited"] = lease.inherited.into();
+    put(&mut value, "email", lease.account.email.as_deref());
+    put(&mut value, "accountId", lease.account.account_id.as_deref());
+    value["billing"] = lease.billing.as_str().into();
+    put(&mut value, "baseUrl", lease.base_url.as_deref());
+    value["headers"] = headers.into();
+    put(&mut value, "envName", lease.env_name.as_deref());
+    value["source"] = lease.source.clone().into();
+    put(&mut value, "note", lease.note.as_deref());
+    value
+}
+
+/// `renew --json`.
+pub(crate) fn renewals(report: &RenewReport, name: Name) -> Value {
+    report
+        .outcomes
+        .iter()
+        .map(|outcome| {
+            let mut value = json!({
+                "agentId": outcome.agent.as_str(),
+                "profileId": outcome.profile.as_str(),
+                "outcome": renewal_word(&outcome.result),
+            });
+            match &outcome.result {
+                RenewResult::Renewed { expires } => put(&mut value, "expiresAt", expires.map(|at| at.0)),
+                RenewResult::NotDue { due_at } => put(&mut value, "dueAt", due_at.map(|at| at.0)),
+                RenewResult::TryAgain { reason, at } => {
+                    put(&mut value, "reason", Some(reason.as_str()));
+                    put(&mut value, "retryAt", at.map(|at| at.0));
+                }
+                RenewResult::LoginNeeded { reason, command } => {
+                    put(&mut value, "reason", Some(reason.as_str()));
+                    put(&mut value, "fix", Some(name.in_commands(command)));
+                }
+                RenewResult::Failed { reason } => put(&mut value, "reason", Some(reason.as_str())),
+            }
+            value
+        })
+        .collect()
+}
+
+/// The word for what became of a renewal.
+pub(crate) fn renewal_word(result: &RenewResult) -> &'static str {
+    match result {
+        RenewResult::Renewed { .. } => "renewed",
+        RenewResult::NotDue { .. } => "not_due",
+        RenewResult::TryAgain { .. } => "try_again",
+        RenewResult::LoginNeeded { .. } => "login_needed",
+        RenewResult::Failed { .. } => "failed",
+    }
+}
+
+/// Sets a field where there is a value.
+fn put(object: &mut Value, field: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        object[field] = value.into();
+    }
+}
+
+fn millis_until(now: UnixMillis, at: UnixMillis) -> i64 {
+    at.0.saturating_sub(now.0).max(0)
+}
+
+#[cfg(test)]
+mod tests;

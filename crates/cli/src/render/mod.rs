@@ -1,0 +1,76 @@
+//! Turning reports into text: pure functions of a report and a [`Look`].
+
+pub(crate) mod colour;
+pub(crate) mod json;
+pub(crate) mod lists;
+pub(crate) mod profile;
+pub(crate) mod status;
+pub(crate) mod table;
+pub(crate) mod words;
+
+use std::path::Path;
+
+use anstyle::Style;
+use jiff::tz::TimeZone;
+
+use crate::name::Name;
+
+/// How text is to look.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    /// The name that suggested commands carry.
+    pub(crate) name: Name,
+    /// Columns.
+    pub(crate) width: usize,
+    /// Whether escape sequences may be used.
+    pub(crate) colour: bool,
+    /// Where absolute times are.
+    pub(crate) zone: Zone,
+}
+
+/// The time zone of absolute times.
+#[derive(Debug, Clone)]
+pub(crate) enum Zone {
+    /// The system's, looked up when it is needed.
+    System,
+    /// A fixed one, for tests.
+    #[cfg(test)]
+    Fixed(TimeZone),
+}
+
+impl Zone {
+    fn get(&self) -> TimeZone {
+        match self {
+            Self::System => TimeZone::system(),
+            #[cfg(test)]
+            Self::Fixed(zone) => zone.clone(),
+        }
+    }
+}
+
+impl Look {
+    /// No colours, 80 columns, UTC.
+    #[cfg(test)]
+    pub(crate) fn plain(name: Name) -> Self {
+        Self {
+            name,
+            width: 80,
+            colour: false,
+            zone: Zone::Fixed(TimeZone::UTC),
+        }
+    }
+
+    /// `text` in `style`, or as it is where colours are off.
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        if self.colour && !text.is_empty() {
+            format!("{style}{text}{style:#}")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// A path for people; what is not Unicode in it is replaced.
+pub(crate) fn path(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,185 @@
+//! The terminal's side of a login: what the sink wants said goes to standard error, and a pasted answer is read from
+//! standard input in a way that can be given up at once when the browser answers first.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokensink_sink::{Cancel, LoginEvent, LoginUi};
+use zeroize::Zeroizing;
+
+use crate::render::{Look, colour, words};
+
+/// How long one look at standard input takes before the cancellation is looked at again.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Longest answer in bytes.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// Bytes that Linux gives a program of one typed line (`N_TTY_BUF_SIZE` less the line end); the rest is lost silently.
+const TERMINAL_LINE_MAX: usize = 4095;
+
+/// A person at a terminal, or nobody.
+pub(crate) struct Terminal {
+    notes: Mutex<Box<dyn Write + Send>>,
+    look: Look,
+}
+
+impl Terminal {
+    /// The process's own terminal.
+    pub(crate) fn standard(look: Look) -> Self {
+        Self::over(io::stderr(), look)
+    }
+
+    fn over(notes: impl Write + Send + 'static, look: Look) -> Self {
+        Self {
+            notes: Mutex::new(Box::new(notes)),
+            look,
+        }
+    }
+
+    fn say(&self, text: &str) {
+        if let Ok(mut notes) = self.notes.lock() {
+            let _ignored = notes.write_all(text.as_bytes()).and_then(|()| notes.flush());
+        }
+    }
+}
+
+impl LoginUi for Terminal {
+    fn interactive(&self) -> bool {
+        io::stdin().is_terminal()
+    }
+
+    fn show(&self, event: LoginEvent<'_>) {
+        self.say(&in_words(event, &self.look));
+    }
+
+    fn ask_paste(&self, prompt: &str, cancel: &Cancel) -> Option<String> {
+        let stdin = io::stdin();
+        self.answer(stdin.as_fd(), stdin.is_terminal(), prompt, &|| cancel.is_set())
+    }
+}
+
+impl Terminal {
+    /// Reads one line that is not empty from `input`; `None` at its end, on an error, or once `cancelled`.
+    fn answer(
+        &self,
+        input: BorrowedFd<'_>,
+        terminal: bool,
+        prompt: &str,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Option<String> {
+        let mut line = Zeroizing::new(Vec::new());
+        self.say(&format!("{prompt}: "));
+        while !cancelled() {
+            match next_byte(input) {
+                Next::Nothing => {}
+                Next::End if line.is_empty() => return None,
+                Next::End | Next::Byte(b'\n' | b'\r') => {
+                    if let Some(answer) = self.accept(&line, terminal) {
+                        return Some(answer);
+                    }
+                    line.clear();
+                    self.say(&format!("{prompt}: "));
+                }
+                Next::Byte(byte) if line.len() < ANSWER_MAX => line.push(byte),
+                Next::Byte(_) => return None,
+            }
+        }
+        self.say("\n");
+        None
+    }
+
+    fn accept(&self, line: &[u8], terminal: bool) -> Option<String> {
+        if terminal && line.len() >= TERMINAL_LINE_MAX {
+            self.say(&format!(
+                "The terminal cut this line at {TERMINAL_LINE_MAX} characters. Paste only the part after `code=`.\n"
+            ));
+            return None;
+        }
+        let text = String::from_utf8_lossy(line);
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+}
+
+enum Next {
+    Nothing,
+    End,
+    Byte(u8),
+}
+
+/// Waits up to [`LOOK`] for one byte. Byte by byte, because what follows the line belongs to whoever reads next.
+fn next_byte(input: BorrowedFd<'_>) -> Next {
+    let mut fds = [PollFd::new(&input, PollFlags::IN)];
+    let time = Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(LOOK.subsec_nanos()),
+    };
+    match poll(&mut fds, Some(&time)) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => return Next::Nothing,
+        Ok(_) => {}
+        Err(_) => return Next::End,
+    }
+    let mut byte = [0_u8];
+    match rustix::io::read(input, &mut byte) {
+        Ok(1) => Next::Byte(byte[0]),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Next::Nothing,
+        Ok(_) | Err(_) => Next::End,
+    }
+}
+
+/// What an event of a login says, ended by a line end.
+fn in_words(event: LoginEvent<'_>, look: &Look) -> String {
+    let strong = |text: &str| look.paint(colour::COMMAND, text);
+    match event {
+        LoginEvent::Notice(text) => format!("{} {text}\n", look.paint(colour::WARN, "note:")),
+        LoginEvent::OpenUrl {
+            url, opened: true, ..
+        } => {
+            format!(
+                "Your browser was opened. If it shows nothing, open:\n\n  {}\n\n",
+                strong(url)
+            )
+        }
+        LoginEvent::OpenUrl { url, why_not, .. } => {
+            let why = why_not.map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("Open this in a browser{why}:\n\n  {}\n\n", strong(url))
+        }
+        LoginEvent::DeviceCode {
+            user_code,
+            verification_uri,
+            complete,
+            expires_in,
+        } => {
+            let direct = complete
+                .map(|uri| format!("  or directly : {}\n", strong(uri)))
+                .unwrap_or_default();
+            format!(
+                "On any device:\n\n  open        : {}\n  enter       : {}\n{direct}\nThe code ends in {}.\n",
+                strong(verification_uri),
+                look.paint(colour::HEADING, user_code),
+                words::length(expires_in),
+            )
+        }
+        LoginEvent::Listening { uri } => format!("Waiting for the browser to come back to {uri}\n"),
+        LoginEvent::ListenerFailed { reason } => {
+            format!(
+                "The browser cannot come back by itself: {reason}\nPaste the address it ends at instead.\n"
+            )
+        }
+        LoginEvent::PasteRefused { reason } => {
+            format!("{} {reason}\n", look.paint(colour::WARN, "not taken:"))
+        }
+        LoginEvent::Exchanging => "The answer came; fetching the tokens …\n".to_owned(),
+        LoginEvent::SlowedDown => "The provider asked us to ask less often; still waiting …\n".to_owned(),
+        other => {
+            tracing::debug!(?other, "a login event without words");
+            String::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! `token` and `exec`.
+
+use crate::world::{API_KEY, World};
+
+#[test]
+fn a_key_comes_back_alone_on_standard_output() {
+    let world = World::new();
+    world.store_key("openrouter");
+    for line in [
+        "tokensink token --provider openrouter",
+        "openclaw token --profile-id openrouter:default",
+        "tokensink token --provider OpenRouter --agent main --min-ttl 1h",
+    ] {
+        let said = world.run(line).code(0);
+        assert_eq!(said.out, format!("{API_KEY}\n"), "{line}");
+        assert_eq!(said.err, "", "{line}");
+    }
+    let value = world
+        .run("tokensink token --provider openrouter --json")
+        .code(0)
+        .json();
+    assert_eq!(value["token"], API_KEY);
+    assert_eq!(value["profileId"], "openrouter:default");
+    assert_eq!(value["type"], "api_key");
+}
+
+#[test]
+fn without_a_login_the_exit_code_and_the_fix_say_so() {
+    let world = World::new();
+    let said = world.run("openclaw token --provider anthropic").code(3);
+    assert_eq!(said.out, "");
+    assert!(said.err.starts_with("error: "), "{said:#?}");
+    assert!(said.err.contains("fix: openclaw models auth "), "{said:#?}");
+    let said = world.run("tokensink token --provider anthropic --json").code(3);
+    assert!(said.json()["error"]["code"].is_string(), "{said:#?}");
+    let said = world.run("tokensink token --provider nobody").code(2);
+    assert!(said.err.contains("nobody"), "{said:#?}");
+    world
+        .run("tokensink token --provider anthropic --agent nobody")
+        .code(2);
+}
+
+#[test]
+fn a_child_finds_the_key_and_no_other() {
+    let world = World::new();
+    world.store_key("openrouter");
+    let words = [
+        "tokensink",
+        "exec",
+        "--provider",
+        "openrouter",
+        "--",
+        "/bin/sh",
+        "-c",
+        "env; exit 7",
+    ];
+    let output = world
+        .command(&words)
+        .env("ANTHROPIC_API_KEY", "foreign-canary")
+        .env("OTHER", "stays")
+        .output()
+        .unwrap();
+    let seen = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(7), "{seen}");
+    assert!(
+        seen.contains(&format!("OPENROUTER_API_KEY={API_KEY}\n")),
+        "{seen}"
+    );
+    assert!(seen.contains("OTHER=stays\n"), "{seen}");
+    assert!(!seen.contains("foreign-canary"), "{seen}");
+}
+
+#[test]
+fn a_program_that_is_not_there() {
+    let world = World::new();
+    world.store_key("openrouter");
+    let said = world
+        .run("tokensink exec --provider openrouter -- no-such-program x")
+        .code(127);
+    assert!(said.err.contains("no-such-program could not be run"), "{said:#?}");
+}
+
+#[test]
+fn there_may_be_nothing_to_renew() {
+    let world = World::new();
+    let said = world.run("tokensink renew").code(0);
+    assert_eq!(said.out, "");
+    assert_eq!(
+        world.run("tokensink renew --json").code(0).json(),
+        serde_json::json!([])
+    );
+}

@@ -1,0 +1,14 @@
+//! The command as real processes in a home of their own: what people and scripts see.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests start real processes and look at the files that they leave"
+)]
+
+mod leases;
+mod logins;
+mod manners;
+mod models_and_agents;
+mod seeds;
+mod world;

@@ -1,0 +1,208 @@
+//! A home directory for real processes, and what they said.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A setup-token of the right shape (spec.md 11.7); nobody issued it.
+pub(crate) const SETUP_TOKEN: &str =
+    "sk-ant-oat01-canary-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// An API key that nobody issued.
+pub(crate) const API_KEY: &str = "sk-or-v1-canary-0123456789abcdef0123456789abcdef";
+
+/// A home with an empty environment.
+pub(crate) struct World {
+    dir: TempDir,
+}
+
+/// What a process said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Fails unless the exit code is `code`.
+    #[track_caller]
+    pub(crate) fn code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:#?}"))
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A path in the home.
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// A file in the state dir.
+    pub(crate) fn state(&self, relative: &str) -> PathBuf {
+        self.path(".openclaw").join(relative)
+    }
+
+    /// Writes a file in the home.
+    pub(crate) fn write(&self, relative: &str, text: &str) -> PathBuf {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The binary under one of its names.
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        let link = self.path("bin").join(name);
+        if !link.exists() {
+            std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(env!("CARGO_BIN_EXE_tokensink"), &link).unwrap();
+        }
+        link
+    }
+
+    /// A command line in this world, by words.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.binary(words[0]));
+        command
+            .args(&words[1..])
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command line without input.
+    pub(crate) fn run(&self, line: &str) -> Said {
+        self.run_with(line, None, &[])
+    }
+
+    /// Runs a command line with something on standard input.
+    pub(crate) fn feed(&self, line: &str, input: &str) -> Said {
+        self.run_with(line, Some(input), &[])
+    }
+
+    /// Runs a command line with input and variables.
+    pub(crate) fn run_with(&self, line: &str, input: Option<&str>, variables: &[(&str, &str)]) -> Said {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut command = self.command(&words);
+        command.envs(variables.iter().copied());
+        let Some(input) = input else {
+            return Said::of(command.output().unwrap());
+        };
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        // A command that does not read its input is free to end before we have written it.
+        let _ignored = child.stdin.take().unwrap().write_all(input.as_bytes());
+        Said::of(child.wait_with_output().unwrap())
+    }
+
+    /// Stores the API key for a provider.
+    pub(crate) fn store_key(&self, provider: &str) {
+        let line = format!("tokensink models auth paste-api-key --provider {provider}");
+        self.feed(&line, API_KEY).code(0);
+    }
+
+    /// Every file below the state dir with its text.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, String)> {
+        let mut found = Vec::new();
+        collect(&self.state(""), &mut found);
+        found
+    }
+
+    /// Runs a command line on a terminal of its own: waits for each text to appear, then types the answer.
+    pub(crate) fn on_terminal(&self, line: &str, dialogue: &[(&str, &str)]) -> Said {
+        let words: Vec<&str> = line.split(' ').collect();
+        let program = self.binary(words[0]);
+        let mut command = Command::new("script");
+        command
+            .args([
+                OsStr::new("-qefc"),
+                OsStr::new(&format!("{} {}", program.display(), words[1..].join(" "))),
+            ])
+            .arg("/dev/null")
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("PATH", "/usr/bin:/bin")
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .current_dir(self.dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let mut screen = Vec::new();
+        for (shown, typed) in dialogue {
+            read_until(&mut output, &mut screen, shown);
+            input.write_all(typed.as_bytes()).unwrap();
+        }
+        output.read_to_end(&mut screen).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        Said {
+            code: ended.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&screen).into_owned(),
+            err: String::from_utf8_lossy(&ended.stderr).into_owned(),
+        }
+    }
+}
+
+fn read_until(output: &mut impl Read, screen: &mut Vec<u8>, text: &str) {
+    let from = screen.len();
+    let mut byte = [0_u8];
+    while !String::from_utf8_lossy(&screen[from..]).contains(text) {
+        let count = output.read(&mut byte).unwrap();
+        assert_eq!(
+            count,
+            1,
+            "{text:?} never appeared in {:?}",
+            String::from_utf8_lossy(screen)
+        );
+        screen.push(byte[0]);
+    }
+}
+
+fn collect(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else {
+            let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            found.push((path, text));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Tests of the host: its real implementations against the real machine, and what stands on the ports in memory.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests of the real ports need the real world on the other side"
+)]
+
+mod atomic;
+mod browser;
+mod callback;
+mod files;
+mod http_server;
+mod lock;
+mod peers;
+mod processes;
+mod transport;

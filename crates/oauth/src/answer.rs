@@ -1,0 +1,229 @@
+//! The shape of answers: objects in JSON or form encoding, and the dialects in which servers report errors.
+
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderMap};
+use serde_json::{Map, Value};
+use tokensink_types::{Body, Secret};
+use url::form_urlencoded;
+
+use crate::text::tidy;
+
+/// Largest answer that is looked into, in bytes (spec.md 11.2: token requests are limited to 1 MiB).
+const BODY_MAX: usize = 1024 * 1024;
+
+/// The fields of an answer: a JSON object, or form pairs where the content type says so (GitHub without `accept`).
+pub(crate) fn object(response: &Response<Body>) -> Option<Map<String, Value>> {
+    let bytes = response.body().expose();
+    if bytes.len() > BODY_MAX {
+        return None;
+    }
+    if content_type(response.headers()).starts_with("application/x-www-form-urlencoded") {
+        let pairs = form_urlencoded::parse(bytes);
+        return Some(
+            pairs
+                .map(|(k, v)| (k.into_owned(), Value::from(v.into_owned())))
+                .collect(),
+        );
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => Some(map),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// What a server says about a failure.
+pub(crate) struct ErrorBody {
+    /// All that may be the code, the most likely first, as sent: only compared, never shown.
+    codes: Vec<String>,
+    /// The first of them, cleaned.
+    pub(crate) code: Option<String>,
+    /// For people, cleaned, or empty.
+    pub(crate) description: String,
+}
+
+impl ErrorBody {
+    /// Reads the code from `error`, `error.code`, `error.type` or `code`, the description from `error_description`,
+    /// `error.message` or `message` (RFC 6749 section 5.2, OpenAI, Anthropic) or minimax's `base_resp.status_msg`.
+    /// `sent` are the secrets of the request; no trace of them remains.
+    pub(crate) fn read(response: &Response<Body>, sent: &[&Secret]) -> Self {
+        let Some(map) = object(response) else {
+            return Self {
+                codes: Vec::new(),
+                code: None,
+                description: describe_text(response, sent),
+            };
+        };
+        let body = Value::Object(map);
+        let texts = |pointers: &[&str]| -> Vec<String> {
+            let found = pointers
+                .iter()
+                .filter_map(|pointer| text_of(body.pointer(pointer)?));
+            found.collect()
+        };
+        let codes = texts(&["/error", "/error/code", "/error/type", "/code"]);
+        let descriptions = texts(&[
+            "/error_description",
+            "/error/message",
+            "/message",
+            "/base_resp/status_msg",
+        ]);
+        Self {
+            code: codes.first().map(|code| tidy(code, sent)),
+            description: descriptions
+                .first()
+                .map_or_else(String::new, |text| tidy(text, sent)),
+            codes,
+        }
+    }
+
+    /// The first of `known` that the server may mean. Compared as sent: a short secret must not hide a code.
+    pub(crate) fn code_among<'k, S: AsRef<str>>(&self, known: &'k [S]) -> Option<&'k str> {
+        let mut known = known.iter().map(AsRef::as_ref);
+        known.find(|known| self.codes.iter().any(|code| code == known))
+    }
+
+    /// Code and description in a few words.
+    pub(crate) fn words(&self) -> String {
+        words(self.code.as_deref(), &self.description)
+    }
+}
+
+/// A code and a description in a few words.
+pub(crate) fn words(code: Option<&str>, description: &str) -> String {
+    match (code, description) {
+        (None, "") => "no further words".to_owned(),
+        (None, description) => description.to_owned(),
+        (Some(code), "") => code.to_owned(),
+        (Some(code), description) => format!("{code}: {description}"),
+    }
+}
+
+/// A short plain answer speaks for itself; a page of HTML does not.
+fn describe_text(response: &Response<Body>, sent: &[&Secret]) -> String {
+    let bytes = response.body().expose();
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
+    if content_type(response.headers()).contains("html") || text.trim_start().starts_with('<') {
+        "an HTML page instead of JSON".to_owned()
+    } else {
+        tidy(&text, sent)
+    }
+}
+
+/// A string, or a number as text; blank is nothing.
+pub(crate) fn text_of(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+/// A number, or a string that is one (OpenAI's device interval, some `expires_in`).
+pub(crate) fn number_of(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An answer for the tests of this crate.
+    pub(crate) fn answer(status: u16, body: &str) -> Response<Body> {
+        Response::builder().status(status).body(Body::new(body)).unwrap()
+    }
+
+    #[test]
+    fn errors_in_all_dialects() {
+        let cases = [
+            (
+                r#"{"error":"invalid_grant","error_description":"gone"}"#,
+                Some("invalid_grant"),
+                "gone",
+            ),
+            (
+                r#"{"error":{"code":"refresh_token_reused","message":"used","type":"invalid_request_error"}}"#,
+                Some("refresh_token_reused"),
+                "used",
+            ),
+            (
+                r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}"#,
+                Some("rate_limit_error"),
+                "slow",
+            ),
+            (r#"{"error":{"code":null,"type":"t"}}"#, Some("t"), ""),
+            (
+                r#"{"code":"refresh_token_expired","message":"m"}"#,
+                Some("refresh_token_expired"),
+                "m",
+            ),
+            (r#"{"code":1004}"#, Some("1004"), ""),
+            (r#"{"base_resp":{"status_code":5,"status_msg":"no"}}"#, None, "no"),
+            (r#"{"error":" "}"#, None, ""),
+            ("upstream\nconnect error", None, "upstream connect error"),
+            ("<!doctype html><p>x", None, "an HTML page instead of JSON"),
+            ("", None, ""),
+            ("[1]", None, "[1]"),
+        ];
+        for (body, code, description) in cases {
+            let error = ErrorBody::read(&answer(400, body), &[]);
+            assert_eq!(error.code.as_deref(), code, "{body}");
+            assert_eq!(error.description, description, "{body}");
+        }
+    }
+
+    #[test]
+    fn form_answers_are_objects_too() {
+        let mut response = answer(200, "error=access_denied&error_description=a+b");
+        let form = "application/x-www-form-urlencoded; charset=utf-8"
+            .parse()
+            .unwrap();
+        response.headers_mut().insert(CONTENT_TYPE, form);
+        let error = ErrorBody::read(&response, &[]);
+        assert_eq!(
+            (error.code.as_deref(), error.description.as_str()),
+            (Some("access_denied"), "a b")
+        );
+    }
+
+    #[test]
+    fn sent_secrets_are_not_repeated() {
+        let body = r#"{"error":"bad rt-canary-1","error_description":"token rt-canary-1 was used"}"#;
+        let error = ErrorBody::read(&answer(400, body), &[&"rt-canary-1".into()]);
+        assert_eq!(error.code.as_deref(), Some("bad [redacted]"));
+        assert_eq!(error.words(), "bad [redacted]: token [redacted] was used");
+    }
+
+    #[test]
+    fn codes_are_compared_as_sent() {
+        let error = ErrorBody::read(&answer(400, r#"{"error":"invalid_grant"}"#), &[&"r".into()]);
+        assert_eq!(
+            error.code_among(&["other", "invalid_grant"]),
+            Some("invalid_grant")
+        );
+        assert_eq!(error.code_among(&["invalid"]), None);
+        assert_eq!(error.code.as_deref(), Some("invalid_g[redacted]ant"));
+    }
+
+    #[test]
+    fn words_say_what_there_is() {
+        for (body, want) in [
+            ("", "no further words"),
+            ("plain", "plain"),
+            (r#"{"error":"e"}"#, "e"),
+            (r#"{"error":"e","message":"m"}"#, "e: m"),
+        ] {
+            assert_eq!(ErrorBody::read(&answer(500, body), &[]).words(), want);
+        }
+    }
+}

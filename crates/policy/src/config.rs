@@ -1,0 +1,77 @@
+//! What the user configured and what the store holds, as plain data.
+
+use std::collections::BTreeMap;
+
+use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId};
+
+use crate::{Candidate, ProviderAliases};
+
+/// Orders by provider id as written; looked up through [`ProviderAliases`].
+pub type ProviderOrders = BTreeMap<ProviderId, Vec<ProfileId>>;
+
+/// The part of the configuration that selection depends on (spec.md 2.9).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Which provider ids mean the same.
+    pub aliases: ProviderAliases,
+    /// `auth.profiles`, in the order of the file.
+    pub profiles: Vec<ConfigProfile>,
+    /// `auth.order`. An empty list is kept: it selects none (spec.md 4.2).
+    pub order: ProviderOrders,
+}
+
+/// One entry of `auth.profiles`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProfile {
+    /// The key.
+    pub id: ProfileId,
+    /// `provider`.
+    pub provider: ProviderId,
+    /// `mode`; `None` for a word that is no kind of stored credential (`aws-sdk`). Such an entry fits nothing.
+    pub mode: Option<CredentialKind>,
+}
+
+impl Config {
+    /// The entry of `auth.profiles` for `id`.
+    #[must_use]
+    pub fn profile(&self, id: &ProfileId) -> Option<&ConfigProfile> {
+        self.profiles.iter().find(|entry| entry.id == *id)
+    }
+}
+
+/// What an agent sees: its own profiles and those that it inherits, with their use so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The agent that asks.
+    pub agent: AgentId,
+    /// The stored order (`auth-state.json`). An empty list means "no override" (spec.md 4.2).
+    pub order: ProviderOrders,
+    /// The profiles in store order. Nothing outside this list is ever chosen. Where an id stands twice, the first
+    /// one counts.
+    pub candidates: Vec<Candidate>,
+}
+
+impl State {
+    /// The profile with that id.
+    #[must_use]
+    pub fn candidate(&self, id: &ProfileId) -> Option<&Candidate> {
+        self.candidates.iter().find(|candidate| candidate.id == *id)
+    }
+}
+
+/// The list for `provider` in `orders`: the one under the same id, else the first under an id that means the same.
+pub(crate) fn order_for<'a>(
+    orders: &'a ProviderOrders,
+    aliases: &ProviderAliases,
+    provider: &ProviderId,
+) -> Option<&'a [ProfileId]> {
+    let exact = orders.get(provider);
+    let canonical = || orders.get(aliases.canonical(provider));
+    let same = || {
+        orders
+            .iter()
+            .find(|(key, _)| aliases.same(key, provider))
+            .map(|(_, list)| list)
+    };
+    exact.or_else(canonical).or_else(same).map(Vec::as_slice)
+}

@@ -1,0 +1,45 @@
+//! The built-in definitions: one file for each, in the format of the user's files.
+
+/// File name and text of every built-in definition.
+pub(crate) const BUILTIN: &[(&str, &str)] = &[
+    ("amazon-bedrock.toml", include_str!("builtin/amazon-bedrock.toml")),
+    ("anthropic.toml", include_str!("builtin/anthropic.toml")),
+    (
+        "anthropic-compatible.toml",
+        include_str!("builtin/anthropic-compatible.toml"),
+    ),
+    ("cerebras.toml", include_str!("builtin/cerebras.toml")),
+    ("chutes.toml", include_str!("builtin/chutes.toml")),
+    ("claude-cli.toml", include_str!("builtin/claude-cli.toml")),
+    ("deepgram.toml", include_str!("builtin/deepgram.toml")),
+    ("deepseek.toml", include_str!("builtin/deepseek.toml")),
+    ("github-copilot.toml", include_str!("builtin/github-copilot.toml")),
+    ("google.toml", include_str!("builtin/google.toml")),
+    ("google-vertex.toml", include_str!("builtin/google-vertex.toml")),
+    ("groq.toml", include_str!("builtin/groq.toml")),
+    ("kimi.toml", include_str!("builtin/kimi.toml")),
+    ("minimax.toml", include_str!("builtin/minimax.toml")),
+    ("minimax-portal.toml", include_str!("builtin/minimax-portal.toml")),
+    ("mistral.toml", include_str!("builtin/mistral.toml")),
+    ("moonshot.toml", include_str!("builtin/moonshot.toml")),
+    ("openai.toml", include_str!("builtin/openai.toml")),
+    ("openai-codex.toml", include_str!("builtin/openai-codex.toml")),
+    (
+        "openai-compatible.toml",
+        include_str!("builtin/openai-compatible.toml"),
+    ),
+    ("opencode.toml", include_str!("builtin/opencode.toml")),
+    ("opencode-go.toml", include_str!("builtin/opencode-go.toml")),
+    ("openrouter.toml", include_str!("builtin/openrouter.toml")),
+    ("qwen.toml", include_str!("builtin/qwen.toml")),
+    ("qwen-portal.toml", include_str!("builtin/qwen-portal.toml")),
+    ("synthetic.toml", include_str!("builtin/synthetic.toml")),
+    ("venice.toml", include_str!("builtin/venice.toml")),
+    (
+        "vercel-ai-gateway.toml",
+        include_str!("builtin/vercel-ai-gateway.toml"),
+    ),
+    ("volcengine.toml", include_str!("builtin/volcengine.toml")),
+    ("xai.toml", include_str!("builtin/xai.toml")),
+    ("zai.toml", include_str!("builtin/zai.toml")),
+];

@@ -1,0 +1,261 @@
+//! What the snapshot means: adopt, wait, heal, believe a refusal, or go on to send.
+
+use tokensink_types::record::{Generation, Record, RecordState, Sent};
+use tokensink_types::{SpendKey, UnixMillis};
+
+use super::{Action, Event, Failure, Holder, Rival, Setup, Snapshot, Verdict};
+use super::{Flight, Phase, REREAD_WAIT, new_record, try_again};
+use crate::stand::{Death, Standing, alive, exempt, unanswered};
+use crate::view::{descends_from, note_newer_login, overlay};
+
+impl Flight {
+    /// `refusal` is a terminal answer that was just received and is believed only if nothing newer is found now.
+    pub(super) fn on_snapshot(
+        &mut self,
+        snapshot: Snapshot,
+        refusal: Option<(String, String)>,
+        now: UnixMillis,
+    ) -> Action {
+        let Some(stored) = snapshot.stored else {
+            return Action::Finish(Verdict::Gone);
+        };
+        let asked_before = self.key();
+        let view = overlay(&stored, snapshot.record.as_ref());
+        let (current, heal) = (view.current.clone(), view.heal);
+        self.stored_key = stored.spend_key();
+        self.record = snapshot.record;
+        self.current = Some(current.clone());
+        self.admitted = None;
+        let overtaken = refusal.is_some() && asked_before != current.spend_key();
+        if overtaken && let Err(failure) = self.next_round() {
+            return self.failed(failure);
+        }
+        let refusal = refusal.filter(|_| !overtaken);
+        let fresh = self.standing(now) == Some(Standing::Fresh);
+        if refusal.is_none() && fresh {
+            return self.heal_then(Standing::Fresh, heal, now);
+        }
+        if let Some(holder) = snapshot
+            .holders
+            .iter()
+            .find(|holder| self.is_newer(&current, holder, now))
+        {
+            let place = holder.place.clone();
+            return Action::Finish(Verdict::Elsewhere { place });
+        }
+        if let Some(action) = self.on_rivals(&current, &snapshot.rivals, now) {
+            return action;
+        }
+        if let Some((code, description)) = refusal {
+            return self.refuse(code, description, now);
+        }
+        let Some(standing) = self.standing(now) else {
+            return self.read_again();
+        };
+        self.heal_then(standing, heal, now)
+    }
+
+    /// A refusal waits for the holders to be read. If they cannot be, it is not believed, and what is durable goes on
+    /// saying that the outcome is unknown.
+    pub(super) fn on_confirming(
+        &mut self,
+        code: String,
+        description: String,
+        event: Event,
+        now: UnixMillis,
+    ) -> Action {
+        match event {
+            Event::Read(snapshot) => self.on_snapshot(*snapshot, Some((code, description)), now),
+            Event::Waited => self.go(Phase::Confirming { code, description }, Action::Read),
+            Event::Failed(_) if self.next_round().is_ok() => {
+                self.go(Phase::Confirming { code, description }, Action::Wait(REREAD_WAIT))
+            }
+            Event::Failed(failure) => {
+                let mut record = self.record_or_new();
+                let until = self.back_off(&mut record, &failure.reason, None, now);
+                let verdict = Verdict::TryAgain {
+                    failure,
+                    until: Some(until),
+                    outcome_unknown: true,
+                };
+                self.settle(record, verdict)
+            }
+            event => super::out_of_turn(&Phase::Confirming { code, description }, &event),
+        }
+    }
+
+    /// Is the holder's a later generation of the same grant or account than ours, and of any use?
+    fn is_newer(&self, ours: &Generation, holder: &Holder, now: UnixMillis) -> bool {
+        let theirs = &holder.generation;
+        let key = theirs.spend_key();
+        let spent = key.is_some_and(|key| self.record.as_ref().is_some_and(|record| record.is_ancestor(key)));
+        let later = theirs.tokens.expires > ours.tokens.expires;
+        let renewable = key.is_some() && key != ours.spend_key();
+        let useful = renewable || alive(theirs, &self.setup.demand, now);
+        !spent && later && useful && ours.account.may_adopt(&theirs.account)
+    }
+
+    /// Copies of this grant under other names: the newest generation is adopted, a request under way is waited for.
+    fn on_rivals(&mut self, current: &Generation, rivals: &[Rival], now: UnixMillis) -> Option<Action> {
+        let key = current.spend_key()?;
+        for rival in rivals {
+            let record = &rival.record;
+            if record.is_ancestor(key) {
+                return Some(match adoptable(current, key, record) {
+                    Some(newer) => self.accept(newer.clone(), true, now),
+                    None => self.refuse_spent(key, record, now),
+                });
+            }
+            match &record.state {
+                RecordState::Sent(sent) if sent.spend == key && rival.may_be_alive => {
+                    let reason = format!(
+                        "profile {} holds the same login and {} is refreshing it since {} ms",
+                        record.profile,
+                        sent.holder,
+                        sent.last_at.until(now).as_millis()
+                    );
+                    return Some(try_again(Failure { reason, fix: None }, None));
+                }
+                // Their holder died after sending: what may have happened to their request may have happened to ours.
+                RecordState::Sent(sent) if sent.spend == key && !exempt(&self.setup.policy, record) => {
+                    self.inherit_doubt(key, &record.state);
+                }
+                RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } if *spent == key => {
+                    self.inherit_doubt(key, &record.state);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// A copy of this login has used up the key and leaves us nothing to go on with.
+    fn refuse_spent(&mut self, spent: SpendKey, rival: &Record, now: UnixMillis) -> Action {
+        let code = "spent_by_copy".to_owned();
+        let description = format!(
+            "profile {} held the same login, has used up its refresh token and belongs to another login now",
+            rival.profile
+        );
+        let mut record = self.record_or_new();
+        note_newer_login(&mut record, Some(spent));
+        record.generation.clone_from(&self.current);
+        self.settle_refused(record, spent, code, description, false, now)
+    }
+
+    fn inherit_doubt(&mut self, key: SpendKey, state: &RecordState) {
+        let current = self.current.clone();
+        let record = self
+            .record
+            .get_or_insert_with(|| new_record(&self.setup, current));
+        let known = match &record.state {
+            RecordState::Sent(_) => unanswered(record, key).is_some(),
+            RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } => *spent == key,
+            RecordState::Idle | RecordState::Answered { .. } | RecordState::Committed { .. } => false,
+        };
+        if !known {
+            note_newer_login(record, Some(key));
+            record.state = state.clone();
+        }
+    }
+
+    fn heal_then(&mut self, then: Standing, heal: bool, now: UnixMillis) -> Action {
+        match self.current.clone() {
+            Some(current) if heal => {
+                let commit = Action::Commit {
+                    expected: self.stored_key,
+                    generation: Box::new(current),
+                };
+                self.go(Phase::Healing { then }, commit)
+            }
+            _ => self.proceed(then, None, now),
+        }
+    }
+
+    pub(super) fn after_heal(&mut self, then: Standing, failure: Option<Failure>, now: UnixMillis) -> Action {
+        if failure.is_some() {
+            return self.proceed(then, failure, now);
+        }
+        self.stored_key = self.key();
+        match self.record.as_mut() {
+            Some(record) if matches!(record.state, RecordState::Answered { .. }) => {
+                record.state = RecordState::Committed { at: now };
+                let record = Box::new(record.clone());
+                self.go(Phase::Healed { then }, Action::Record(record))
+            }
+            _ => self.proceed(then, None, now),
+        }
+    }
+
+    pub(super) fn proceed(
+        &mut self,
+        standing: Standing,
+        store_behind: Option<Failure>,
+        now: UnixMillis,
+    ) -> Action {
+        match standing {
+            Standing::Fresh => Action::Finish(Verdict::Served { store_behind }),
+            Standing::Due(_) => self.go(Phase::Connecting, Action::Connect),
+            Standing::Unknown { sent, until } => Action::Finish(Verdict::TryAgain {
+                failure: unknown_outcome(&self.setup, &sent, now),
+                until: Some(until),
+                outcome_unknown: true,
+            }),
+            Standing::BackOff { until, reason } => try_again(Failure { reason, fix: None }, Some(until)),
+            Standing::Dead(death) => Action::Finish(Verdict::LoginNeeded(death)),
+        }
+    }
+
+    fn refuse(&mut self, code: String, description: String, now: UnixMillis) -> Action {
+        let record = self.record_or_new();
+        let Some(spent) = self.key() else {
+            return self.read_again();
+        };
+        // More than one send means that an earlier answer may not have reached us: the refusal may be its echo.
+        let after_lost_answer = unanswered(&record, spent).is_some_and(|sent| sent.sends > 1);
+        self.settle_refused(record, spent, code, description, after_lost_answer, now)
+    }
+
+    fn settle_refused(
+        &mut self,
+        mut record: Record,
+        spent: SpendKey,
+        code: String,
+        description: String,
+        after_lost_answer: bool,
+        now: UnixMillis,
+    ) -> Action {
+        record.state = RecordState::Refused {
+            spent,
+            code: code.clone(),
+            description: description.clone(),
+            after_lost_answer,
+            at: now,
+        };
+        record.backoff = None;
+        let verdict = Verdict::LoginNeeded(Death::Refused {
+            code,
+            description,
+            after_lost_answer,
+        });
+        self.settle(record, verdict)
+    }
+}
+
+/// The rival's generation, if it is certain enough that it was issued for `key` and not to a later login of another
+/// account.
+fn adoptable<'a>(current: &Generation, key: SpendKey, record: &'a Record) -> Option<&'a Generation> {
+    let newer = record.generation.as_ref()?;
+    let same_account = current.account.matches(&newer.account) == Some(true);
+    let same_grant = descends_from(record, key) && !current.account.contradicts(&newer.account);
+    (same_account || same_grant).then_some(newer)
+}
+
+fn unknown_outcome(setup: &Setup, sent: &Sent, now: UnixMillis) -> Failure {
+    let reason = format!(
+        "a refresh of {} was sent {} s ago by {} and its answer never arrived, so it is not known whether the refresh token is spent",
+        setup.profile,
+        sent.last_at.until(now).as_secs(),
+        sent.holder
+    );
+    Failure { reason, fix: None }
+}

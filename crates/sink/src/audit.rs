@@ -1,0 +1,76 @@
+//! The audit trail: one JSON line per change or denial in `tokensink/audit.jsonl`, each bound to the one before by
+//! its hash, without secrets. Leases are counted, not logged.
+//!
+//! The trail is a help, not a gate: a line that cannot be written is reported to the log and changes nothing else,
+//! because losing a login to a full audit file would be worse.
+
+use std::io;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tokensink_host::lock::{KernelLock, Wait};
+use tokensink_host::{Host, OpenMode};
+use tokensink_types::{AgentId, ProfileId};
+
+/// Longest wait for another process that writes a line, in milliseconds.
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// How much of the file's end is read to find the last line, in bytes.
+const TAIL_MAX: u64 = 16 * 1024;
+
+/// One event.
+#[derive(Debug, Clone)]
+pub(crate) struct Event<'a> {
+    /// What happened, for example `login`, `refresh`, `logout`.
+    pub(crate) what: &'static str,
+    /// Whose store.
+    pub(crate) agent: &'a AgentId,
+    /// Which profile.
+    pub(crate) profile: &'a ProfileId,
+    /// Further words, without secrets.
+    pub(crate) detail: String,
+}
+
+/// Appends `event`.
+pub(crate) fn append(host: &Host, path: &Path, lock: &Path, event: &Event<'_>) {
+    if let Err(error) = try_append(host, path, lock, event) {
+        tracing::warn!(path = %path.display(), %error, "the audit line could not be written");
+    }
+}
+
+fn try_append(host: &Host, path: &Path, lock: &Path, event: &Event<'_>) -> io::Result<()> {
+    let _lock = KernelLock::acquire(host, lock, Wait { deadline: LOCK_WAIT }).map_err(io::Error::other)?;
+    if host.files.stat(path)?.is_none() {
+        match host.files.create_new(path, 0o600) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut file = host.files.open(path, OpenMode::ReadWrite)?;
+    let size = file.stamp()?.size;
+    let start = size.saturating_sub(TAIL_MAX);
+    let mut tail = vec![0; usize::try_from(size - start).unwrap_or(0)];
+    let read = file.read_at(start, &mut tail)?;
+    tail.truncate(read);
+    let text = String::from_utf8_lossy(&tail);
+    let line = line(event, host, text.lines().next_back().unwrap_or_default());
+    // A torn last line stays as it is and is closed by our newline; the chain names it by its hash all the same.
+    let separator = if size == 0 || text.ends_with('\n') { "" } else { "\n" };
+    file.write_at(size, format!("{separator}{line}\n").as_bytes())
+}
+
+fn line(event: &Event<'_>, host: &Host, previous: &str) -> String {
+    let mut map = Map::new();
+    map.insert("at".into(), json!(host.clock.now().0));
+    map.insert("event".into(), json!(event.what));
+    map.insert("agent".into(), json!(event.agent.as_str()));
+    map.insert("profile".into(), json!(event.profile.as_str()));
+    if !event.detail.is_empty() {
+        map.insert("detail".into(), json!(event.detail));
+    }
+    map.insert("pid".into(), json!(host.processes.this().pid));
+    map.insert("previous".into(), json!(hex::encode(Sha256::digest(previous.as_bytes()))));
+    Value::Object(map).to_string()
+}

@@ -1,0 +1,324 @@
+//! The hands of the refresh machine: performs each action of a [`Flight`] and reports what came of it.
+//!
+//! Whoever calls [`Sink::fly`] holds the grant's kernel lock. Nothing is decided here.
+
+use http::Request;
+use tokensink_host::lock::{KernelLock, Wait};
+use tokensink_host::{ConnectError, Connection, ExchangeError, Limits, Liveness};
+use tokensink_oauth::token::{RefreshAnswer, TokenGrant};
+use tokensink_providers::{Definition, OAuthClient};
+use tokensink_refresh::{Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Verdict};
+use tokensink_store::{CasOutcome, DotLock, Expected, LockKind, RecordKey, StoreError, lock_sibling};
+use tokensink_types::record::{Generation, Record, RecordState};
+use tokensink_types::{AgentId, Body, Credential, OAuth, ProfileId, SpendKey, UnixMillis};
+
+use std::time::Duration;
+
+use crate::audit;
+use crate::grant::{generation_of, with_generation};
+use crate::sink::Sink;
+
+/// From the first byte of a refresh request to the last of its answer.
+pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(60);
+/// Resolving, connecting, proxy and TLS together.
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(20);
+/// Largest token answer in bytes; real ones are below 16 KiB.
+pub(crate) const ANSWER_BYTES: usize = 1024 * 1024;
+/// How long a flight waits for the lock file of an OpenClaw that refreshes the same profile.
+const FOREIGN_LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long a flight waits for another process's admission, which takes milliseconds.
+const ADMISSION_WAIT: Duration = Duration::from_secs(10);
+
+/// The grant that a flight is for: a profile in the store of the agent that owns it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    pub(crate) owner: AgentId,
+    pub(crate) profile: ProfileId,
+}
+
+/// What a flight needs while it is under way.
+struct Hands<'a> {
+    sink: &'a Sink,
+    target: &'a Target,
+    key: RecordKey,
+    definition: &'a Definition,
+    client: &'a OAuthClient,
+    connection: Option<Box<dyn Connection>>,
+    /// Rivals as the last snapshot showed them; admission checks that they have not moved since.
+    rivals: Vec<Rival>,
+}
+
+impl Sink {
+    /// Runs one flight to its end under `lock`, the grant's kernel lock.
+    pub(crate) fn fly(&self, target: &Target, demand: Demand, lock: &KernelLock) -> Verdict {
+        match self.prepare(target) {
+            Ok(Some((oauth, key))) => self.fly_prepared(target, demand, lock, &oauth, key),
+            Ok(None) => Verdict::Gone,
+            Err(error) => failed(store_failure(&error)),
+        }
+    }
+
+    fn prepare(&self, target: &Target) -> Result<Option<(OAuth, RecordKey)>, StoreError> {
+        let store = self.store().load(&target.owner)?;
+        let oauth = store.profiles.get(&target.profile).and_then(Credential::as_oauth).cloned();
+        let key = self.record_key(target)?;
+        Ok(oauth.map(|oauth| (oauth, key)))
+    }
+
+    fn fly_prepared(&self, target: &Target, demand: Demand, lock: &KernelLock, oauth: &OAuth, key: RecordKey) -> Verdict {
+        let Some((definition, _, client)) = self.refresher_of(oauth) else {
+            return failed(Failure {
+                reason: format!("no provider definition can refresh {} (provider {})", target.profile, oauth.provider),
+                fix: Some(format!("tokensink providers show {}", oauth.provider)),
+            });
+        };
+        let dot_path = lock_sibling(lock.path());
+        let wait = Wait { deadline: FOREIGN_LOCK_WAIT };
+        let _dot = match DotLock::acquire(self.host(), lock, &dot_path, LockKind::Refresh, wait) {
+            Ok(dot) => dot,
+            Err(error) => return failed(store_failure(&error)),
+        };
+        let setup = Setup {
+            provider: oauth.provider.clone(),
+            profile: target.profile.clone(),
+            store: key.store.clone(),
+            me: self.host().processes.this(),
+            policy: policy_of(client),
+            demand,
+            jitter: self.random_byte(),
+        };
+        let mut hands = Hands { sink: self, target, key, definition, client, connection: None, rivals: Vec::new() };
+        let (mut flight, mut action) = Flight::start(setup);
+        loop {
+            if let Action::Finish(verdict) = action {
+                return verdict;
+            }
+            let event = hands.perform(action);
+            action = flight.on(event, self.now());
+        }
+    }
+}
+
+impl Hands<'_> {
+    fn perform(&mut self, action: Action) -> Event {
+        match action {
+            Action::Read => self.read().unwrap_or_else(|error| Event::Failed(store_failure(&error))),
+            Action::Connect => self.connect(),
+            Action::Admit(record) => self.admit(&record).unwrap_or_else(|error| Event::Failed(store_failure(&error))),
+            Action::Send(generation) => Event::Answer(self.send(&generation)),
+            Action::Record(record) => match self.sink.journal().write(&record) {
+                Ok(()) => self.recorded(&record),
+                Err(error) => Event::Failed(store_failure(&error)),
+            },
+            Action::Commit { expected, generation } => self.commit(expected, &generation),
+            Action::Wait(time) => {
+                self.sink.host().clock.sleep(time);
+                Event::Waited
+            }
+            // The loop above ends before this; answering with a failure keeps the match total.
+            Action::Finish(_) => Event::Failed(Failure { reason: "the flight is over".to_owned(), fix: None }),
+        }
+    }
+
+    fn read(&mut self) -> Result<Event, StoreError> {
+        let store = self.sink.store().load(&self.target.owner)?;
+        let oauth = store.profiles.get(&self.target.profile).and_then(Credential::as_oauth);
+        let stored = oauth.map(generation_of);
+        let record = self.record()?;
+        let holders = self.holders(oauth)?;
+        let key = stored.as_ref().map(|stored| tokensink_refresh::overlay(stored, record.as_ref()).current).and_then(Generation::spend_key);
+        self.rivals = key.map_or_else(|| Ok(Vec::new()), |key| self.find_rivals(key))?;
+        Ok(Event::Read(Box::new(Snapshot { stored, record, holders, rivals: self.rivals.clone() })))
+    }
+
+    /// The grant's record. One that is torn in both pages is moved aside; the store then counts as it stands.
+    fn record(&self) -> Result<Option<Record>, StoreError> {
+        match self.sink.journal().read(&self.key) {
+            Ok(record) => Ok(record.map(|record| (*record).clone())),
+            Err(StoreError::Unreadable(unreadable)) => {
+                let kept = self.sink.journal().set_aside(&self.key)?;
+                tracing::warn!(%unreadable, kept = %kept.display(), "a refresh record was set aside");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same profile in main's store, where the flight is for another agent's own copy.
+    fn holders(&self, ours: Option<&OAuth>) -> Result<Vec<Holder>, StoreError> {
+        let main = AgentId::main();
+        if self.target.owner == main || ours.is_none() || !self.sink.inherits(&self.target.owner) {
+            return Ok(Vec::new());
+        }
+        let store = self.sink.store().load(&main)?;
+        let theirs = store.profiles.get(&self.target.profile).and_then(Credential::as_oauth);
+        let same_provider = theirs.filter(|theirs| ours.is_some_and(|ours| ours.provider == theirs.provider));
+        Ok(same_provider
+            .map(|oauth| Holder { place: "the store of agent main".to_owned(), generation: generation_of(oauth) })
+            .into_iter()
+            .collect())
+    }
+
+    /// Other records that know `key`: copies of this grant in other stores or under other ids.
+    fn find_rivals(&self, key: SpendKey) -> Result<Vec<Rival>, StoreError> {
+        let scan = self.sink.journal().list()?;
+        let others = scan.records.into_iter().filter(|record| RecordKey::of(record) != self.key && knows(record, key));
+        Ok(others.map(|record| Rival { may_be_alive: self.may_be_alive(&record), record }).collect())
+    }
+
+    fn may_be_alive(&self, record: &Record) -> bool {
+        match &record.state {
+            RecordState::Sent(sent) => self.sink.host().processes.liveness(&sent.holder) != Liveness::Dead,
+            _ => false,
+        }
+    }
+
+    fn connect(&mut self) -> Event {
+        let Some(url) = &self.client.token_endpoint else {
+            let reason = format!("provider {} has no token endpoint", self.definition.id);
+            let fix = Some(format!("set token_endpoint in tokensink/providers/{}.toml", self.definition.id));
+            return Event::Failed(Failure { reason, fix });
+        };
+        match self.sink.host().transport.connect(url, CONNECT_TIME) {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                Event::Connected
+            }
+            Err(error) => Event::Failed(connect_failure(error)),
+        }
+    }
+
+    fn admit(&mut self, record: &Record) -> Result<Event, StoreError> {
+        let _lock = self.sink.journal().admission(Wait { deadline: ADMISSION_WAIT })?;
+        let RecordState::Sent(sent) = &record.state else { return Ok(Event::Rival) };
+        let rivals = self.find_rivals(sent.spend)?;
+        let moved = rivals.iter().any(|now| !self.rivals.iter().any(|then| then.record == now.record));
+        if moved {
+            return Ok(Event::Rival);
+        }
+        self.sink.journal().write(record)?;
+        Ok(Event::Admitted)
+    }
+
+    fn send(&mut self, generation: &Generation) -> Answer {
+        let not_sent = |reason: String| Answer::NotWritten(Failure { reason, fix: None });
+        let Some(connection) = self.connection.take() else {
+            return not_sent("there is no connection to the token endpoint".to_owned());
+        };
+        let request = match self.request(generation) {
+            Ok(request) => request,
+            Err(reason) => return not_sent(reason),
+        };
+        let sent_at = self.sink.now();
+        let limits = Limits { time: REQUEST_TIME, body_bytes: ANSWER_BYTES };
+        match connection.exchange(request, limits) {
+            Ok(response) => self.classify(generation, &response, sent_at),
+            Err(ExchangeError::NotWritten(reason)) => not_sent(reason),
+            Err(error) => Answer::Ambiguous(Failure { reason: error.to_string(), fix: None }),
+        }
+    }
+
+    fn request(&self, generation: &Generation) -> Result<Request<Body>, String> {
+        let refresh = generation.tokens.refresh_token().ok_or("there is no refresh token")?;
+        let store = self.sink.store().load(&self.target.owner).map_err(|error| error.to_string())?;
+        let oauth = store.profiles.get(&self.target.profile).and_then(Credential::as_oauth);
+        let client_id = oauth.and_then(|oauth| oauth.client_id.as_deref());
+        let env = |name: &str| self.sink.host().env.var(name);
+        self.client.refresh_request(refresh, client_id, &env).map_err(|error| error.to_string())
+    }
+
+    fn classify(&self, old: &Generation, response: &http::Response<Body>, sent_at: UnixMillis) -> Answer {
+        let sent: Vec<_> = old.tokens.refresh_token().into_iter().collect();
+        match self.client.classify_refresh(response, &sent) {
+            RefreshAnswer::Granted(grant) => Answer::Granted(Box::new(self.merge(old, &grant, sent_at))),
+            RefreshAnswer::Terminal { code, description } => Answer::Refused { code, description },
+            RefreshAnswer::Unspent { status, code, description, retry_after } => {
+                let words = format!("{} {}", code.unwrap_or_default(), description.unwrap_or_default());
+                let reason = format!("the token endpoint answered {} {}", status.as_u16(), words.trim());
+                let retry_after = retry_after.map(|after| after.delay(self.sink.now()));
+                Answer::Unspent { failure: Failure { reason: reason.trim().to_owned(), fix: None }, retry_after }
+            }
+            RefreshAnswer::Ambiguous { status, reason } => {
+                let reason = format!("the token endpoint answered {} ({reason})", status.as_u16());
+                Answer::Ambiguous(Failure { reason, fix: None })
+            }
+        }
+    }
+
+    /// The answer laid over the old generation. Of the account only what the answer itself says is taken where it
+    /// contradicts, so that the machine sees the contradiction.
+    fn merge(&self, old: &Generation, grant: &TokenGrant, sent_at: UnixMillis) -> Generation {
+        let answered = self.client.account(grant, None);
+        let mut fields = old.fields.clone();
+        fields.extend(self.client.store_fields(grant));
+        Generation {
+            tokens: self.client.merged_tokens(&old.tokens, grant, sent_at),
+            account: if old.account.contradicts(&answered) { answered } else { old.account.updated_by(&answered) },
+            issued_at: Some(sent_at),
+            fields,
+        }
+    }
+
+    fn commit(&self, expected: Option<SpendKey>, generation: &Generation) -> Event {
+        match self.try_commit(expected, generation) {
+            Ok(event) => event,
+            Err(error) => Event::Failed(store_failure(&error)),
+        }
+    }
+
+    fn try_commit(&self, expected: Option<SpendKey>, generation: &Generation) -> Result<Event, StoreError> {
+        let store = self.sink.store().load(&self.target.owner)?;
+        let Some(oauth) = store.profiles.get(&self.target.profile).and_then(Credential::as_oauth) else {
+            return Ok(Event::Conflict(None));
+        };
+        let next = Credential::OAuth(with_generation(oauth, generation));
+        let expected = expected.map_or(Expected::Any, Expected::Spend);
+        let outcome = self.sink.store().compare_and_set(&self.target.owner, &self.target.profile, &expected, Some(&next))?;
+        Ok(match outcome {
+            CasOutcome::Done => Event::Committed,
+            CasOutcome::Conflict(current) => Event::Conflict(
+                current.as_deref().and_then(Credential::as_oauth).map(generation_of).map(Box::new),
+            ),
+        })
+    }
+
+    /// A record of an answer or a refusal is worth a line in the audit trail.
+    fn recorded(&self, record: &Record) -> Event {
+        let (what, detail) = match &record.state {
+            RecordState::Committed { .. } => ("refresh", String::new()),
+            RecordState::Refused { code, .. } => ("refresh_refused", code.clone()),
+            RecordState::Parked { .. } => ("refresh_other_account", String::new()),
+            RecordState::Idle | RecordState::Sent(_) | RecordState::Answered { .. } => return Event::Recorded,
+        };
+        let event = audit::Event { what, agent: &self.target.owner, profile: &self.target.profile, detail };
+        self.sink.audit(&event);
+        Event::Recorded
+    }
+}
+
+fn knows(record: &Record, key: SpendKey) -> bool {
+    let in_state = match &record.state {
+        RecordState::Sent(sent) => sent.spend == key,
+        RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } => *spent == key,
+        RecordState::Answered { parent, .. } => *parent == key,
+        RecordState::Idle | RecordState::Committed { .. } => false,
+    };
+    in_state || record.is_ancestor(key)
+}
+
+/// The provider's refresh rules in the machine's terms.
+pub(crate) fn policy_of(client: &OAuthClient) -> Policy {
+    Policy { rotation: client.rotation, replay_grace: client.replay_grace, idle_limit: client.idle_limit }
+}
+
+fn failed(failure: Failure) -> Verdict {
+    Verdict::TryAgain { failure, until: None, outcome_unknown: false }
+}
+
+pub(crate) fn store_failure(error: &StoreError) -> Failure {
+    Failure { reason: error.to_string(), fix: None }
+}
+
+pub(crate) fn connect_failure(error: ConnectError) -> Failure {
+    Failure { reason: error.to_string(), fix: error.hint }
+}

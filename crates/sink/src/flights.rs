@@ -1,0 +1,310 @@
+//! Where a flight runs: in a thread, in a detached helper process, or in the caller's own thread.
+//!
+//! A caller's deadline ends its own wait and never the flight. So a library's flight runs in a thread that outlives
+//! the call, and a one-shot command's flight in a helper process that outlives the command. Whoever starts one has
+//! already taken the grant's kernel lock and hands it over with the flight.
+
+use std::ffi::OsString;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokensink_host::lock::KernelLock;
+use tokensink_host::{ProcessRequest, StdioSource};
+use tokensink_refresh::{Death, Demand, Failure, Horizon, Verdict};
+use tokensink_types::{AgentId, ProfileId, UnixMillis};
+
+use crate::error::{ErrorKind, Result, SinkError};
+use crate::flight::Target;
+use crate::sink::Sink;
+
+/// How flights run.
+#[derive(Debug, Clone)]
+pub struct Flights(Mode);
+
+#[derive(Debug, Clone)]
+enum Mode {
+    Thread,
+    Inline,
+    Helper { command: OsString },
+}
+
+/// How a flight ended for the one who started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Landing {
+    /// It ended.
+    Verdict(Verdict),
+    /// It goes on beyond the caller's deadline.
+    StillFlying,
+}
+
+impl Flights {
+    /// In a thread of this process: for libraries and long-running programs.
+    #[must_use]
+    pub fn threads() -> Self {
+        Self(Mode::Thread)
+    }
+
+    /// In the caller's thread, beyond its deadline if need be: for the helper process, and for tests in which every
+    /// call is counted.
+    #[must_use]
+    pub fn inline() -> Self {
+        Self(Mode::Inline)
+    }
+
+    /// In a detached process of the same program, started with `command` as its first argument and the words of
+    /// [`FlightArgs::to_args`] after it: for one-shot commands.
+    #[must_use]
+    pub fn helper(command: impl Into<OsString>) -> Self {
+        Self(Mode::Helper { command: command.into() })
+    }
+}
+
+/// What a helper process is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlightArgs {
+    /// The agent whose store owns the profile.
+    pub owner: AgentId,
+    /// The profile.
+    pub profile: ProfileId,
+    /// `usual`, `ahead`, or a number of milliseconds.
+    pub horizon: String,
+    /// True when the stored access token was rejected by an API.
+    pub rejected: bool,
+}
+
+impl FlightArgs {
+    /// The arguments for a helper process.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<OsString> {
+        let mut args = vec![self.owner.as_str().into(), self.profile.as_str().into(), self.horizon.clone().into()];
+        if self.rejected {
+            args.push("rejected".into());
+        }
+        args
+    }
+
+    /// Reads what [`FlightArgs::to_args`] wrote.
+    ///
+    /// # Errors
+    /// A usage error for anything else.
+    pub fn parse(args: &[String]) -> Result<Self> {
+        let usage = || SinkError::new(ErrorKind::Usage, "bad_flight", "these are not the arguments of a flight");
+        let (owner, profile, horizon, rest) = match args {
+            [owner, profile, horizon, rest @ ..] => (owner, profile, horizon, rest),
+            _ => return Err(usage()),
+        };
+        let rejected = match rest {
+            [] => false,
+            [word] if word == "rejected" => true,
+            _ => return Err(usage()),
+        };
+        horizon_of(horizon).ok_or_else(usage)?;
+        Ok(Self {
+            owner: AgentId::normalise(owner),
+            profile: ProfileId::parse(profile).map_err(|_| usage())?,
+            horizon: horizon.clone(),
+            rejected,
+        })
+    }
+}
+
+fn horizon_word(horizon: Horizon) -> String {
+    match horizon {
+        Horizon::Usual => "usual".to_owned(),
+        Horizon::Ahead => "ahead".to_owned(),
+        Horizon::AtLeast(time) => time.as_millis().to_string(),
+    }
+}
+
+fn horizon_of(word: &str) -> Option<Horizon> {
+    match word {
+        "usual" => Some(Horizon::Usual),
+        "ahead" => Some(Horizon::Ahead),
+        number => Some(Horizon::AtLeast(Duration::from_millis(number.parse().ok()?))),
+    }
+}
+
+impl Sink {
+    /// Starts a flight with the lock and waits for it, at most `wait`.
+    pub(crate) fn launch(&self, target: &Target, demand: Demand, lock: KernelLock, wait: Duration) -> Landing {
+        match &self.flights().0 {
+            Mode::Inline => Landing::Verdict(self.fly(target, demand, &lock)),
+            Mode::Thread => self.launch_thread(target, demand, lock, wait),
+            Mode::Helper { command } => match self.launch_helper(command, target, &demand, lock, wait) {
+                Ok(landing) => landing,
+                Err(error) => Landing::Verdict(try_again(format!("the refresh helper could not be started: {error}"))),
+            },
+        }
+    }
+
+    fn launch_thread(&self, target: &Target, demand: Demand, lock: KernelLock, wait: Duration) -> Landing {
+        let (sender, receiver) = mpsc::channel();
+        let (sink, flown) = (self.clone(), target.clone());
+        let fly = move || {
+            let verdict = sink.fly(&flown, demand, &lock);
+            // Released before the caller goes on, so that its next look does not find its own flight in the way.
+            drop(lock);
+            // The caller may have left; the flight does not depend on it.
+            let _ = sender.send(verdict);
+        };
+        if let Err(error) = thread::Builder::new().name("tokensink-flight".to_owned()).spawn(fly) {
+            return Landing::Verdict(try_again(format!("no thread for the refresh: {error}")));
+        }
+        match receiver.recv_timeout(wait) {
+            Ok(verdict) => Landing::Verdict(verdict),
+            Err(mpsc::RecvTimeoutError::Timeout) => Landing::StillFlying,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Landing::Verdict(try_again("internal error: the refresh ended without a result".to_owned()))
+            }
+        }
+    }
+
+    fn launch_helper(
+        &self,
+        command: &OsString,
+        target: &Target,
+        demand: &Demand,
+        lock: KernelLock,
+        wait: Duration,
+    ) -> std::io::Result<Landing> {
+        let args = FlightArgs {
+            owner: target.owner.clone(),
+            profile: target.profile.clone(),
+            horizon: horizon_word(demand.horizon),
+            rejected: demand.rejected.is_some(),
+        };
+        let stdin = lock.into_fd().map_or(StdioSource::Null, StdioSource::Descriptor);
+        let processes = &self.host().processes;
+        let request = ProcessRequest {
+            program: processes.this_program()?.into_os_string(),
+            args: std::iter::once(command.clone()).chain(args.to_args()).collect(),
+            set_env: Vec::new(),
+            remove_env: Vec::new(),
+            stdin,
+        };
+        let mut report = processes.spawn_helper(request)?;
+        Ok(report.wait(wait)?.map_or(Landing::StillFlying, |bytes| Landing::Verdict(read_verdict(&bytes))))
+    }
+
+    /// The body of the helper process: takes over the lock from standard input, flies, and returns the line that the
+    /// process writes to its standard output. The line holds no secret.
+    ///
+    /// # Errors
+    /// When the profile or its lock is not what the arguments say.
+    pub fn run_flight(&self, args: &FlightArgs) -> Result<String> {
+        let target = Target { owner: args.owner.clone(), profile: args.profile.clone() };
+        let Some(oauth) = self.stored_oauth(&target)? else {
+            return Ok(write_verdict(&Verdict::Gone));
+        };
+        let path = self.refresh_lock_path(&oauth.provider, &target.profile);
+        let lock = KernelLock::adopt_stdin(self.host(), &path).map_err(|error| {
+            SinkError::new(ErrorKind::TryAgain, "lock_not_handed_over", error.to_string())
+        })?;
+        let rejected = args.rejected.then(|| oauth.tokens.access.clone());
+        let demand = Demand { horizon: horizon_of(&args.horizon).unwrap_or_default(), rejected };
+        Ok(write_verdict(&self.fly(&target, demand, &lock)))
+    }
+}
+
+fn try_again(reason: String) -> Verdict {
+    Verdict::TryAgain { failure: Failure { reason, fix: None }, until: None, outcome_unknown: false }
+}
+
+fn write_verdict(verdict: &Verdict) -> String {
+    let value = match verdict {
+        Verdict::Served { store_behind } => json!({"served": store_behind.as_ref().map(failure_value)}),
+        Verdict::Elsewhere { place } => json!({"elsewhere": place}),
+        Verdict::TryAgain { failure, until, outcome_unknown } => {
+            json!({"try_again": failure_value(failure), "until": until.map(|at| at.0), "unknown": outcome_unknown})
+        }
+        Verdict::LoginNeeded(Death::NoRefreshToken) => json!({"dead": "no_refresh_token"}),
+        Verdict::LoginNeeded(Death::OtherAccount) => json!({"dead": "other_account"}),
+        Verdict::LoginNeeded(Death::Refused { code, description, after_lost_answer }) => {
+            json!({"dead": "refused", "code": code, "description": description, "lost": after_lost_answer})
+        }
+        Verdict::Gone => json!({"gone": true}),
+    };
+    value.to_string()
+}
+
+fn failure_value(failure: &Failure) -> Value {
+    json!({"reason": failure.reason, "fix": failure.fix})
+}
+
+fn read_failure(value: &Value) -> Failure {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    Failure { reason: text("reason").unwrap_or_default(), fix: text("fix") }
+}
+
+/// Reads a helper's line. A helper that died says nothing; what it did stands in the record.
+fn read_verdict(bytes: &[u8]) -> Verdict {
+    let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
+        return try_again("the refresh helper ended without a result".to_owned());
+    };
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let flag = |key: &str| value.get(key).and_then(Value::as_bool).unwrap_or_default();
+    if let Some(behind) = value.get("served") {
+        return Verdict::Served { store_behind: (!behind.is_null()).then(|| read_failure(behind)) };
+    }
+    if let Some(failure) = value.get("try_again") {
+        let until = value.get("until").and_then(Value::as_i64).map(UnixMillis);
+        return Verdict::TryAgain { failure: read_failure(failure), until, outcome_unknown: flag("unknown") };
+    }
+    if value.get("gone").is_some() {
+        return Verdict::Gone;
+    }
+    if value.get("elsewhere").is_some() {
+        return Verdict::Elsewhere { place: text("elsewhere") };
+    }
+    Verdict::LoginNeeded(match text("dead").as_str() {
+        "refused" => Death::Refused { code: text("code"), description: text("description"), after_lost_answer: flag("lost") },
+        "other_account" => Death::OtherAccount,
+        _ => Death::NoRefreshToken,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_survive_the_pipe() {
+        let failure = || Failure { reason: "no connection".to_owned(), fix: Some("look".to_owned()) };
+        let cases = [
+            Verdict::Served { store_behind: None },
+            Verdict::Served { store_behind: Some(failure()) },
+            Verdict::Elsewhere { place: "main".to_owned() },
+            Verdict::TryAgain { failure: failure(), until: Some(UnixMillis(5)), outcome_unknown: true },
+            Verdict::LoginNeeded(Death::NoRefreshToken),
+            Verdict::LoginNeeded(Death::OtherAccount),
+            Verdict::LoginNeeded(Death::Refused {
+                code: "invalid_grant".to_owned(),
+                description: "spent".to_owned(),
+                after_lost_answer: true,
+            }),
+            Verdict::Gone,
+        ];
+        for verdict in cases {
+            assert_eq!(read_verdict(write_verdict(&verdict).as_bytes()), verdict);
+        }
+        assert!(matches!(read_verdict(b""), Verdict::TryAgain { .. }));
+    }
+
+    #[test]
+    fn arguments_survive_the_command_line() {
+        for (horizon, rejected) in [("usual", false), ("ahead", true), ("3600000", false)] {
+            let args = FlightArgs {
+                owner: AgentId::main(),
+                profile: ProfileId::parse("rig:a b@c").unwrap(),
+                horizon: horizon.to_owned(),
+                rejected,
+            };
+            let words: Vec<String> = args.to_args().into_iter().map(|word| word.into_string().unwrap()).collect();
+            assert_eq!(FlightArgs::parse(&words).unwrap(), args);
+        }
+        assert!(FlightArgs::parse(&["main".to_owned()]).is_err());
+        assert!(FlightArgs::parse(&["main".into(), "a:b".into(), "soon".into()]).is_err());
+    }
+}

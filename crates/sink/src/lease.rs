@@ -1,0 +1,82 @@
+//! What callers ask for and what they are given.
+
+use std::time::Duration;
+
+use tokensink_types::{Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, Secret, UnixMillis};
+
+/// How long [`AcquireRequest::new`] lets a call wait for a refresh: the longest request and its commit.
+pub const WAIT: Duration = Duration::from_secs(90);
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Want {
+    /// The best profile of a provider, by id or alias.
+    Provider(String),
+    /// One profile and no other.
+    Profile(ProfileId),
+}
+
+/// A request for a valid credential.
+#[derive(Debug, Clone)]
+pub struct AcquireRequest {
+    /// The agent that asks.
+    pub agent: AgentId,
+    /// What is wanted.
+    pub want: Want,
+    /// How long the token must last; the default is five minutes, at most a quarter of its life.
+    pub min_ttl: Option<Duration>,
+    /// An access token that an API answered with 401; it is not handed out again, and one refresh is forced.
+    pub rejected: Option<Secret>,
+    /// How long the caller is ready to wait. Its end never ends a refresh that is under way.
+    pub wait: Duration,
+}
+
+impl AcquireRequest {
+    /// A request with the usual waiting time.
+    #[must_use]
+    pub fn new(agent: AgentId, want: Want) -> Self {
+        Self { agent, want, min_ttl: None, rejected: None, wait: WAIT }
+    }
+}
+
+/// A credential handed out for a while, without its refresh token.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// The profile that it comes from.
+    pub profile: ProfileId,
+    /// The profile's provider.
+    pub provider: ProviderId,
+    /// The agent whose store owns the profile.
+    pub owner: AgentId,
+    /// True when the asking agent inherits the profile from main.
+    pub inherited: bool,
+    /// What kind of credential it is.
+    pub kind: CredentialKind,
+    /// The access token, token or key.
+    pub secret: Secret,
+    /// When it ends, if that is known.
+    pub expires: Option<UnixMillis>,
+    /// Whose it is, as far as known.
+    pub account: Account,
+    /// What using it costs.
+    pub billing: BillingClass,
+    /// Where it is spent.
+    pub base_url: Option<String>,
+    /// The headers that carry it, by the provider's rules.
+    pub headers: Vec<(String, Secret)>,
+    /// The environment variable that programs of this provider read.
+    pub env_name: Option<String>,
+    /// Where it came from, for example `profile:anthropic:work`.
+    pub source: String,
+    /// Something the caller should know, for example that an older token is served while a refresh waits.
+    pub note: Option<String>,
+}
+
+/// The changes to a child's environment that hand a lease to it.
+#[derive(Debug, Clone)]
+pub struct ChildEnvironment {
+    /// Variables to set.
+    pub set: Vec<(String, Secret)>,
+    /// Variables that the child must not see: every other known provider secret.
+    pub remove: Vec<String>,
+}

@@ -1,0 +1,164 @@
+//! Logging in: what the caller gives and is given. The flows are in the modules below.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokensink_types::{Account, AgentId, CredentialKind, MethodId, ProfileId, ProviderId, UnixMillis};
+
+/// How a login talks to the person in front of it. The CLI has one for terminals, tests a scripted one.
+pub trait LoginUi: Sync {
+    /// Can somebody answer a prompt?
+    fn interactive(&self) -> bool;
+    /// Shows what is going on.
+    fn show(&self, event: LoginEvent<'_>);
+    /// Asks for a pasted redirect URL or code. Blocks until a line that is not blank is there; `None` when `cancel`
+    /// was set meanwhile or the input has ended.
+    fn ask_paste(&self, prompt: &str, cancel: &Cancel) -> Option<String>;
+}
+
+/// Set once, by the first valid answer, so that the other ways of answering end.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Tells everybody who looks that the wait is over.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Is the wait over?
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What is going on during a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoginEvent<'a> {
+    /// The provider's policy note.
+    Notice(&'a str),
+    /// The page where the user approves.
+    OpenUrl {
+        /// Its address.
+        url: &'a str,
+        /// True when a browser was started on it.
+        opened: bool,
+        /// Why none was, in words.
+        why_not: Option<&'a str>,
+    },
+    /// A code to type on another device (RFC 8628 section 3.3).
+    DeviceCode {
+        /// The code.
+        user_code: &'a str,
+        /// Where to type it.
+        verification_uri: &'a str,
+        /// The same with the code in it, where the server gave one.
+        complete: Option<&'a str>,
+        /// How long it is valid.
+        expires_in: Duration,
+    },
+    /// The redirect is awaited here.
+    Listening {
+        /// The redirect URI.
+        uri: &'a str,
+    },
+    /// The redirect cannot be awaited; pasting still works.
+    ListenerFailed {
+        /// Why, and what to do.
+        reason: &'a str,
+    },
+    /// A pasted text did not do; the next may.
+    PasteRefused {
+        /// Why.
+        reason: &'a str,
+    },
+    /// An answer came and is being exchanged for tokens.
+    Exchanging,
+    /// The server asked us to poll less often.
+    SlowedDown,
+}
+
+/// A login to make.
+#[derive(Debug, Clone)]
+pub struct LoginRequest {
+    /// The agent whose store takes it.
+    pub agent: AgentId,
+    /// Provider id or alias.
+    pub provider: String,
+    /// The method; the default is the provider's first that fits.
+    pub method: Option<MethodId>,
+    /// The profile id; the default follows from the identity.
+    pub profile_id: Option<ProfileId>,
+    /// Make the provider's default model the default.
+    pub set_default: bool,
+    /// Use the device flow.
+    pub device_code: bool,
+    /// Do not start a browser.
+    pub no_browser: bool,
+}
+
+/// A token or key to store.
+#[derive(Debug, Clone)]
+pub struct PasteRequest {
+    /// The agent whose store takes it.
+    pub agent: AgentId,
+    /// Provider id or alias.
+    pub provider: String,
+    /// The profile id; the default is `<provider>:manual`.
+    pub profile_id: Option<ProfileId>,
+    /// When the token ends, from now.
+    pub expires_in: Option<Duration>,
+    /// The text must be a setup-token of the provider.
+    pub setup_token: bool,
+}
+
+/// A login that was made.
+#[derive(Debug, Clone)]
+pub struct LoginOutcome {
+    /// The profile that holds it.
+    pub profile: ProfileId,
+    /// Its provider.
+    pub provider: ProviderId,
+    /// What kind of credential was stored.
+    pub mode: CredentialKind,
+    /// The verified identity.
+    pub account: Account,
+    /// True when the same identity was logged in before and its profile was updated.
+    pub updated: bool,
+    /// The file that holds it.
+    pub store_path: PathBuf,
+    /// When the access token ends.
+    pub expires: Option<UnixMillis>,
+    /// The provider's default model, and whether it was set.
+    pub default_model: Option<(String, bool)>,
+    /// What else the user should know.
+    pub notes: Vec<String>,
+    /// The provider's policy note.
+    pub notice: Option<String>,
+}
+
+/// A provider that can be logged in to, for pickers.
+#[derive(Debug, Clone)]
+pub struct ProviderChoice {
+    /// Its id.
+    pub id: ProviderId,
+    /// Its name.
+    pub name: String,
+    /// Its methods.
+    pub methods: Vec<MethodChoice>,
+}
+
+/// A method, for pickers.
+#[derive(Debug, Clone)]
+pub struct MethodChoice {
+    /// Its id.
+    pub id: MethodId,
+    /// `pkce`, `device`, `token`, `api_key` or `external`.
+    pub kind: &'static str,
+    /// A line for people.
+    pub label: String,
+}

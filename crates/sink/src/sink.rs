@@ -1,0 +1,433 @@
+//! The sink itself: what it reads when it is opened, and what the other modules share.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokensink_host::{Host, lock::KernelLock};
+use tokensink_policy as policy;
+use tokensink_providers::{Definition, Flow, Method, OAuthClient, Registry, UserFile};
+use tokensink_store::{
+    AgentStore, Config, ConfigStore, FileStore, Journal, OwnedProfile, Paths, RecordKey, StoreError, View,
+};
+use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, OAuth, ProfileId, ProviderId, UnixMillis};
+
+use crate::audit;
+use crate::error::{ErrorKind, Result, SinkError};
+use crate::flight::Target;
+use crate::flights::Flights;
+use crate::secrets;
+use crate::settings::Settings;
+
+/// How often a long-running process looks whether `openclaw.json` has changed.
+const CONFIG_RECHECK: Duration = Duration::from_secs(1);
+
+/// The variable that forbids every write (spec.md 1.9).
+const READONLY_VAR: &str = "OPENCLAW_AUTH_STORE_READONLY";
+
+/// The one place of a process through which credentials are stored and handed out. Cheap to clone; all clones share
+/// caches and flights.
+#[derive(Debug, Clone)]
+pub struct Sink(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    host: Host,
+    paths: Paths,
+    settings: Settings,
+    registry: Registry,
+    store: FileStore,
+    journal: Journal,
+    config_store: ConfigStore,
+    config: Mutex<LoadedConfig>,
+    snapshots: Mutex<HashMap<AgentId, Arc<AgentSnapshot>>>,
+    flights: Flights,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct LoadedConfig {
+    config: Arc<Config>,
+    policy: Arc<policy::Config>,
+    /// Monotonic.
+    checked_at: Duration,
+}
+
+/// What an agent sees at one moment, with everything that decisions need.
+#[derive(Debug)]
+pub(crate) struct AgentSnapshot {
+    pub(crate) view: View,
+    pub(crate) config: Arc<policy::Config>,
+    pub(crate) state: policy::State,
+    pub(crate) warnings: Vec<String>,
+    /// Main's store could not be read; what would be inherited is not known.
+    pub(crate) main_error: Option<Arc<StoreError>>,
+    sources: Vec<Arc<AgentStore>>,
+}
+
+impl AgentSnapshot {
+    pub(crate) fn profile(&self, id: &ProfileId) -> Option<&OwnedProfile> {
+        self.view.get(id)
+    }
+}
+
+impl Sink {
+    /// Opens the sink of the state dir that the environment names. Reads the settings, `openclaw.json` and the
+    /// user's provider files; creates nothing.
+    ///
+    /// # Errors
+    /// When a path cannot be resolved, or the settings or `openclaw.json` do not parse.
+    pub fn open(host: Host) -> Result<Self> {
+        Self::open_with(host, Flights::threads())
+    }
+
+    /// The same with another way of running flights.
+    ///
+    /// # Errors
+    /// As for [`Sink::open`].
+    pub fn open_with(host: Host, flights: Flights) -> Result<Self> {
+        let paths = Paths::resolve(&*host.env).map_err(|error| {
+            SinkError::new(ErrorKind::Failed, "no_state_dir", error.to_string())
+        })?;
+        let settings = Settings::load(&*host.files, &paths.settings_file())?;
+        let (registry, mut warnings) = load_registry(&host, &paths);
+        let readonly = host.env.var(READONLY_VAR).is_some_and(|value| value != "0" && value != "false");
+        let config_store = ConfigStore::new(host.clone(), paths.clone(), readonly);
+        let loaded = load_config(&host, &config_store, &registry)?;
+        let agents = loaded.config.agents();
+        let paths = paths
+            .with_agent_dirs(agents.iter().filter_map(|agent| Some((&agent.id, agent.agent_dir.as_deref()?))))
+            .map_err(|error| SinkError::new(ErrorKind::Failed, "bad_agent_dir", error.to_string()))?;
+        let store = FileStore::new(host.clone(), paths.clone(), readonly);
+        let journal = Journal::new(host.clone(), &paths);
+        if readonly {
+            tracing::debug!("{READONLY_VAR} is set: nothing is written");
+        } else {
+            warnings.extend(import_legacy(&store, &journal));
+        }
+        Ok(Self(Arc::new(Inner {
+            host,
+            paths,
+            settings,
+            registry,
+            store,
+            journal,
+            config_store,
+            config: Mutex::new(loaded),
+            snapshots: Mutex::new(HashMap::new()),
+            flights,
+            warnings,
+        })))
+    }
+
+    /// What was found wrong at opening but could be lived with.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
+    }
+
+    /// The world in use.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.0.host
+    }
+
+    /// The state dir.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        self.0.paths.state_dir()
+    }
+
+    /// `openclaw.json`, whether it exists or not.
+    #[must_use]
+    pub fn config_path(&self) -> &Path {
+        self.0.paths.config_file()
+    }
+
+    /// The provider definitions in force.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        self.0.host.clock.now()
+    }
+
+    /// The agent that a command is for when it names none: the config's default, else its first, else `main`.
+    ///
+    /// # Errors
+    /// When the config no longer parses.
+    pub fn default_agent(&self) -> Result<AgentId> {
+        Ok(self.config()?.default_agent())
+    }
+
+    /// The agent with this id, normalised; `None` means the default agent.
+    ///
+    /// # Errors
+    /// A usage error when neither the config nor the disk knows it.
+    pub fn agent(&self, id: Option<&str>) -> Result<AgentId> {
+        let Some(text) = id else { return self.default_agent() };
+        let agent = AgentId::normalise(text);
+        let known = agent.is_main()
+            || self.config()?.agents().iter().any(|entry| entry.id == agent)
+            || self.store().agents()?.contains(&agent);
+        if known {
+            return Ok(agent);
+        }
+        Err(SinkError::new(ErrorKind::Usage, "unknown_agent", format!("there is no agent {agent:?}", agent = agent.as_str()))
+            .with_fix(format!("tokensink agents add {agent}")))
+    }
+
+    pub(crate) fn paths(&self) -> &Paths {
+        &self.0.paths
+    }
+
+    pub(crate) fn store(&self) -> &FileStore {
+        &self.0.store
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.0.journal
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn flights(&self) -> &Flights {
+        &self.0.flights
+    }
+
+    pub(crate) fn inherits(&self, agent: &AgentId) -> bool {
+        self.0.settings.inherits(agent)
+    }
+
+    pub(crate) fn config_store(&self) -> &ConfigStore {
+        &self.0.config_store
+    }
+
+    /// `openclaw.json` as it is now, looked at again once a second at most.
+    pub(crate) fn config(&self) -> Result<Arc<Config>> {
+        self.with_config(|loaded| Arc::clone(&loaded.config))
+    }
+
+    fn policy_config(&self) -> Result<Arc<policy::Config>> {
+        self.with_config(|loaded| Arc::clone(&loaded.policy))
+    }
+
+    fn with_config<T>(&self, read: impl FnOnce(&LoadedConfig) -> T) -> Result<T> {
+        let inner = &self.0;
+        let mut loaded = inner.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = inner.host.clock.monotonic();
+        if now.saturating_sub(loaded.checked_at) >= CONFIG_RECHECK {
+            let config = inner.config_store.load()?;
+            if Arc::ptr_eq(&config, &loaded.config) {
+                loaded.checked_at = now;
+            } else {
+                *loaded = load_config(&inner.host, &inner.config_store, &inner.registry)?;
+            }
+        }
+        Ok(read(&loaded))
+    }
+
+    /// Forgets what was read of the config, after an edit of our own.
+    pub(crate) fn config_changed(&self) -> Result<()> {
+        let mut loaded = self.0.config.lock().unwrap_or_else(PoisonError::into_inner);
+        *loaded = load_config(&self.0.host, &self.0.config_store, &self.0.registry)?;
+        Ok(())
+    }
+
+    /// What `agent` sees now; served from memory while no file has changed.
+    pub(crate) fn snapshot(&self, agent: &AgentId) -> Result<Arc<AgentSnapshot>> {
+        let own = self.store().load(agent)?;
+        let (main, main_error) = if self.inherits(agent) {
+            match self.store().load(&AgentId::main()) {
+                Ok(main) => (Some(main), None),
+                Err(error) => (None, Some(Arc::new(error))),
+            }
+        } else {
+            (None, None)
+        };
+        let config = self.policy_config()?;
+        let sources: Vec<_> = std::iter::once(own).chain(main).collect();
+        let mut snapshots = self.0.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = snapshots.get(agent).filter(|known| known.is_from(&sources, &config)) {
+            return Ok(Arc::clone(known));
+        }
+        let inherit = main_error.is_none() && self.inherits(agent);
+        let snapshot = Arc::new(self.build_snapshot(agent, inherit, config, sources, main_error)?);
+        snapshots.insert(agent.clone(), Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    fn build_snapshot(
+        &self,
+        agent: &AgentId,
+        inherit: bool,
+        config: Arc<policy::Config>,
+        sources: Vec<Arc<AgentStore>>,
+        main_error: Option<Arc<StoreError>>,
+    ) -> Result<AgentSnapshot> {
+        let canonical = |id: &ProviderId| self.registry().canonical(id);
+        let view = self.store().view(agent, inherit, &canonical)?;
+        let candidates = view.profiles.iter().map(|profile| self.candidate(profile, &view)).collect();
+        let state = policy::State { agent: agent.clone(), order: view.order.clone(), candidates };
+        let mut warnings: Vec<String> = view.warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(main_error.iter().map(|error| format!("nothing is inherited from main: {error}")));
+        Ok(AgentSnapshot { view, config, state, warnings, main_error, sources })
+    }
+
+    fn candidate(&self, profile: &OwnedProfile, view: &View) -> policy::Candidate {
+        let entry = &profile.entry;
+        let billing = self.billing_of(&entry.id, &entry.credential);
+        let mut candidate = policy::Candidate::new(entry.id.clone(), profile.owner.clone(), &entry.credential, billing);
+        candidate.inherited = profile.inherited;
+        if let Some(usage) = view.usage.get(&entry.id) {
+            candidate.usage = policy::Usage {
+                last_used: usage.last_used,
+                cooldown_until: usage.cooldown_until,
+                cooldown_reason: usage.cooldown_reason.clone(),
+                cooldown_model: usage.cooldown_model.clone(),
+                disabled_until: usage.disabled_until,
+                disabled_reason: usage.disabled_reason.clone(),
+            };
+        }
+        candidate.references = self.references_of(&entry.credential);
+        candidate
+    }
+
+    fn references_of(&self, credential: &Credential) -> policy::References {
+        let source = match credential {
+            Credential::ApiKey(key) => &key.key,
+            Credential::Token(token) => &token.token,
+            Credential::OAuth(_) => return policy::References::Unchecked,
+        };
+        match secrets::resolve(source, &*self.host().env) {
+            Err(secrets::Unresolved::Reference { .. }) => policy::References::Failed,
+            Ok(_) | Err(secrets::Unresolved::Missing) => policy::References::Resolved,
+        }
+    }
+
+    /// What using a profile costs: the user's word, else the method's, else the provider's, else metered.
+    pub(crate) fn billing_of(&self, id: &ProfileId, credential: &Credential) -> BillingClass {
+        let by_definition = || {
+            let definition = self.registry().get(credential.provider())?;
+            let client_id = credential.as_oauth().and_then(|oauth| oauth.client_id.as_deref());
+            Some(definition.method_for(credential.kind(), client_id).map_or(definition.billing, |method| method.billing))
+        };
+        self.0.settings.billing(id).or_else(by_definition).unwrap_or(BillingClass::Metered)
+    }
+
+    /// The definition, method and client with which an OAuth profile is refreshed.
+    pub(crate) fn refresher_of(&self, oauth: &OAuth) -> Option<(&Definition, &Method, &OAuthClient)> {
+        let definition = self.registry().get(&oauth.provider)?;
+        let method = definition.method_for(CredentialKind::OAuth, oauth.client_id.as_deref())?;
+        let client = match &method.flow {
+            Flow::Pkce(flow) => &flow.client,
+            Flow::Device(flow) => &flow.client,
+            _ => return None,
+        };
+        Some((definition, method, client))
+    }
+
+    pub(crate) fn record_key(&self, target: &Target) -> std::result::Result<RecordKey, StoreError> {
+        Ok(RecordKey { store: self.store().owner_path(&target.owner)?, profile: target.profile.clone() })
+    }
+
+    pub(crate) fn refresh_lock_path(&self, provider: &ProviderId, profile: &ProfileId) -> PathBuf {
+        self.paths().refresh_lock(provider, profile)
+    }
+
+    pub(crate) fn try_lock(&self, path: &Path) -> std::result::Result<KernelLock, tokensink_host::lock::LockError> {
+        KernelLock::try_acquire(self.host(), path)
+    }
+
+    pub(crate) fn random_byte(&self) -> u8 {
+        let mut byte = [0; 1];
+        // Without randomness the waits of several hosts are merely not spread.
+        if self.host().random.fill(&mut byte).is_err() {
+            return 0;
+        }
+        byte[0]
+    }
+
+    pub(crate) fn audit(&self, event: &audit::Event<'_>) {
+        let lock = self.paths().locks_dir().join("audit");
+        audit::append(self.host(), &self.paths().audit_file(), &lock, event);
+    }
+}
+
+impl AgentSnapshot {
+    fn is_from(&self, sources: &[Arc<AgentStore>], config: &Arc<policy::Config>) -> bool {
+        self.sources.len() == sources.len()
+            && self.sources.iter().zip(sources).all(|(known, now)| Arc::ptr_eq(known, now))
+            && Arc::ptr_eq(&self.config, config)
+    }
+}
+
+fn load_registry(host: &Host, paths: &Paths) -> (Registry, Vec<String>) {
+    let dir = paths.providers_dir();
+    let names = match host.files.list(&dir) {
+        Ok(names) => names,
+        Err(error) => {
+            let warning = format!("the provider files in {} cannot be listed: {error}", dir.display());
+            return (Registry::builtin(), vec![warning]);
+        }
+    };
+    let mut warnings = Vec::new();
+    let mut files = Vec::new();
+    for name in names {
+        let path = dir.join(name);
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        match host.files.read(&path) {
+            Ok(bytes) => files.push(UserFile { path, text: String::from_utf8_lossy(&bytes).into_owned() }),
+            Err(error) => warnings.push(format!("{} cannot be read: {error}", path.display())),
+        }
+    }
+    if files.is_empty() {
+        return (Registry::builtin(), warnings);
+    }
+    let (registry, problems) = Registry::load(&files);
+    warnings.extend(problems.iter().map(ToString::to_string));
+    (registry, warnings)
+}
+
+fn load_config(host: &Host, store: &ConfigStore, registry: &Registry) -> Result<LoadedConfig> {
+    let config = store.load()?;
+    let policy = policy::Config {
+        aliases: aliases(registry),
+        profiles: config
+            .auth_profiles()
+            .into_iter()
+            .map(|entry| policy::ConfigProfile {
+                mode: CredentialKind::parse(&entry.mode),
+                id: entry.id,
+                provider: entry.provider,
+            })
+            .collect(),
+        order: config.auth_order().into_iter().collect(),
+    };
+    let checked_at = host.clock.monotonic();
+    Ok(LoadedConfig { config, policy: Arc::new(policy), checked_at })
+}
+
+/// Every further name of a provider and the id that it stands for.
+fn aliases(registry: &Registry) -> policy::ProviderAliases {
+    policy::ProviderAliases::new(registry.all().flat_map(|definition| {
+        let names = definition.aliases.iter();
+        names.filter_map(|alias| Some((ProviderId::parse(alias).ok()?, definition.id.clone())))
+    }))
+}
+
+fn import_legacy(store: &FileStore, journal: &Journal) -> Vec<String> {
+    match tokensink_store::legacy::import(store, journal) {
+        Ok(report) => report.notes(),
+        Err(error) => vec![format!("the legacy files could not be imported: {error}")],
+    }
+}

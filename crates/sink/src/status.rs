@@ -1,0 +1,375 @@
+//! Status: what a caller who asks now would get, told by the same functions that would answer it.
+
+use tokensink_host::Liveness;
+use tokensink_policy::{
+    self as policy, CheckScope, CredentialForm, Eligibility, EligibilityCode, HealthStatus, ProfileHealth, ProviderHealth,
+    ProviderInUse, Purpose,
+};
+use tokensink_refresh::{Demand, Standing, alive};
+use tokensink_store::OwnedProfile;
+use tokensink_types::record::RecordState;
+use tokensink_types::{AgentId, Credential, CredentialKind, ProviderId, Secret, SecretSource, SecretText, UnixMillis};
+
+use crate::acquire::Grant;
+use crate::block::{Block, login_command, paste_command};
+use crate::error::{ErrorKind, Result};
+use crate::flight::Target;
+use crate::report::{
+    Bench, Counts, EnvKey, ModelsView, ProfileState, ProfileStatus, ProviderStatus, StatusReport, StatusScope,
+};
+use crate::sink::{AgentSnapshot, Sink};
+
+/// A profile with everything that was found out about it.
+struct Looked<'a> {
+    profile: &'a OwnedProfile,
+    grant: Option<Grant>,
+    state: ProfileState,
+}
+
+impl Sink {
+    /// Reports on everything that `agent` sees. Reads, and changes nothing.
+    ///
+    /// # Errors
+    /// When the agent's own store or the config cannot be read.
+    pub fn status(&self, agent: &AgentId) -> Result<StatusReport> {
+        let snapshot = self.snapshot(agent)?;
+        let now = self.now();
+        let models = self.models_view(agent)?;
+        let looked: Vec<Looked<'_>> =
+            snapshot.view.profiles.iter().map(|profile| self.look(&snapshot, profile)).collect::<Result<_>>()?;
+        let state = effective_state(&snapshot, &looked);
+        let health = policy::health::health(&snapshot.config, &state, now);
+        let in_use = self.providers_in_use(&models);
+        let missing = policy::missing_in_use(&snapshot.config, &health, &in_use);
+        let missing_in_use = missing.into_iter().cloned().collect();
+        let used = |id: &ProviderId| in_use.iter().any(|one| snapshot.config.aliases.same(&one.provider, id));
+        let mut profiles = Vec::new();
+        for looked in &looked {
+            let found = health.iter().flat_map(|one| &one.profiles).find(|one| one.profile == looked.profile.entry.id);
+            if let Some(found) = found {
+                profiles.push(self.profile_status(&snapshot, looked, found, used(&found.provider)));
+            }
+        }
+        profiles.sort_by(|a, b| (&a.provider, &a.id).cmp(&(&b.provider, &b.id)));
+        let providers = health.iter().map(|one| self.provider_status(one, &profiles, used(&one.provider))).collect();
+        Ok(StatusReport {
+            config_path: self.config_path().to_owned(),
+            agent: agent.clone(),
+            agent_dir: self.paths().agent_dir(agent),
+            store_path: self.paths().profiles_file(agent),
+            state_dir: self.state_dir().to_owned(),
+            models,
+            providers,
+            missing_in_use,
+            profiles,
+            env_keys: self.env_keys(),
+            warnings: snapshot.warnings.clone(),
+            now,
+        })
+    }
+
+    /// The exit code of `models status --check` (spec.md 12.5): 1 when something in scope has ended, is missing or
+    /// needs a login, 2 when something ends within a day or cannot be renewed, else 0.
+    ///
+    /// # Errors
+    /// As for [`Sink::status`].
+    pub fn check_exit_code(&self, report: &StatusReport, scope: StatusScope) -> Result<u8> {
+        let snapshot = self.snapshot(&report.agent)?;
+        let looked: Vec<Looked<'_>> =
+            snapshot.view.profiles.iter().map(|profile| self.look(&snapshot, profile)).collect::<Result<_>>()?;
+        let state = effective_state(&snapshot, &looked);
+        let health = policy::health::health(&snapshot.config, &state, report.now);
+        let in_use = self.providers_in_use(&report.models);
+        let check = match scope {
+            StatusScope::InUse => CheckScope::InUse,
+            StatusScope::All => CheckScope::All,
+        };
+        let by_time = policy::check_exit_code(&snapshot.config, &health, &in_use, check).code();
+        let by_state = report
+            .profiles
+            .iter()
+            .filter(|one| scope == StatusScope::All || (one.in_use && one.position.is_some()))
+            .map(|one| match one.state {
+                ProfileState::LoginNeeded { .. } | ProfileState::UnresolvedRef { .. } => 1,
+                ProfileState::Expiring => 2,
+                _ => 0,
+            });
+        Ok(worst(by_state.chain(std::iter::once(by_time))))
+    }
+
+    /// What a caller who asks for this profile now would get.
+    pub(crate) fn profile_state(&self, snapshot: &AgentSnapshot, profile: &OwnedProfile) -> Result<ProfileState> {
+        Ok(self.look(snapshot, profile)?.state)
+    }
+
+    fn look<'a>(&self, snapshot: &AgentSnapshot, profile: &'a OwnedProfile) -> Result<Looked<'a>> {
+        let target = Target { owner: profile.owner.clone(), profile: profile.entry.id.clone() };
+        let is_oauth = profile.entry.credential.kind() == CredentialKind::OAuth;
+        let grant = if is_oauth { self.grant(&target)? } else { None };
+        let state = match self.eligibility_of(snapshot, profile) {
+            why if why.code != EligibilityCode::Ok => ineligible_state(profile, &why),
+            _ => match &grant {
+                Some(grant) => self.grant_state(&target, grant),
+                None => self.static_state(profile),
+            },
+        };
+        Ok(Looked { profile, grant, state })
+    }
+
+    fn eligibility_of(&self, snapshot: &AgentSnapshot, profile: &OwnedProfile) -> Eligibility {
+        let ask = policy::Ask { config: &snapshot.config, provider: None, purpose: Purpose::Resolve, now: self.now() };
+        let id = &profile.entry.id;
+        policy::eligibility(id, snapshot.state.candidate(id), &ask).unwrap_or_else(|error| {
+            Eligibility { code: EligibilityCode::IneligibleProfile, detail: error.to_string() }
+        })
+    }
+
+    fn static_state(&self, profile: &OwnedProfile) -> ProfileState {
+        let expires = match &profile.entry.credential {
+            Credential::Token(token) => match token.expires {
+                tokensink_types::Expiry::At(at) => Some(at),
+                tokensink_types::Expiry::Never | tokensink_types::Expiry::Invalid => None,
+            },
+            Credential::ApiKey(_) | Credential::OAuth(_) => None,
+        };
+        match expires {
+            Some(at) if self.now().until(at) <= policy::health::WARN_WITHIN => ProfileState::Expiring,
+            _ => ProfileState::Usable,
+        }
+    }
+
+    fn grant_state(&self, target: &Target, grant: &Grant) -> ProfileState {
+        let demand = Demand::default();
+        let now = self.now();
+        let living = alive(&grant.generation, &demand, now);
+        let standing = grant.standing(&demand, now);
+        if let Some(flying) = self.under_way(grant) {
+            return if standing == Standing::Fresh { ProfileState::Usable } else { flying };
+        }
+        match standing {
+            Standing::Fresh if grant.generation.spend_key().is_none() && grant.generation.tokens.expires.is_some() => {
+                ProfileState::Expiring
+            }
+            Standing::Fresh => self.fresh_state(grant),
+            Standing::Due(_) => ProfileState::Refreshable,
+            Standing::Dead(_) if living => ProfileState::Expiring,
+            Standing::Dead(death) => ProfileState::LoginNeeded {
+                reason: Block::dead(death).reason,
+                command: login_command(&grant.oauth.provider, &target.profile, &target.owner),
+            },
+            other => {
+                let block = Block::of(other, &target.profile, now);
+                debug_assert_eq!(block.kind, ErrorKind::TryAgain);
+                ProfileState::Waiting { reason: block.reason, until: block.until }
+            }
+        }
+    }
+
+    /// A fresh token whose grant is known to be dead serves to its end and no further.
+    fn fresh_state(&self, grant: &Grant) -> ProfileState {
+        let key = grant.generation.spend_key();
+        let dead = grant.record.as_deref().is_some_and(|record| match &record.state {
+            RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } => Some(*spent) == key,
+            _ => false,
+        });
+        if dead { ProfileState::Expiring } else { ProfileState::Usable }
+    }
+
+    /// A request of this grant that a living process has sent.
+    fn under_way(&self, grant: &Grant) -> Option<ProfileState> {
+        let record = grant.record.as_deref()?;
+        let RecordState::Sent(sent) = &record.state else { return None };
+        let running = matches!(self.host().processes.liveness(&sent.holder), Liveness::Running | Liveness::Stopped);
+        let current = grant.generation.spend_key() == Some(sent.spend);
+        // A holder that wrote down a failure has ended its flight, though its process may go on.
+        let ended = record.backoff.is_some();
+        (running && current && !ended)
+            .then(|| ProfileState::Refreshing { holder: sent.holder.to_string(), since: sent.last_at })
+    }
+
+    fn profile_status(
+        &self,
+        snapshot: &AgentSnapshot,
+        looked: &Looked<'_>,
+        health: &ProfileHealth,
+        in_use: bool,
+    ) -> ProfileStatus {
+        let entry = &looked.profile.entry;
+        let now = self.now();
+        let account = match (&looked.grant, &entry.credential) {
+            (Some(grant), _) => grant.oauth.account.updated_by(&grant.generation.account),
+            (None, Credential::OAuth(oauth)) => oauth.account.clone(),
+            (None, _) => tokensink_types::Account::default(),
+        };
+        let bench = bench_of(snapshot, looked.profile, now);
+        let label = self.label_of(&entry.id, &entry.credential);
+        ProfileStatus {
+            id: entry.id.clone(),
+            provider: entry.credential.provider().clone(),
+            kind: entry.credential.kind(),
+            owner: looked.profile.owner.clone(),
+            inherited: looked.profile.inherited,
+            secret_label: secret_label(entry.id.as_str(), &entry.credential, bench.as_ref(), now),
+            label,
+            account,
+            state: looked.state.clone(),
+            health: health.status,
+            reason_code: health.reason.map(|code| code.as_str().to_owned()),
+            expires: health.expires_at,
+            remaining: health.expires_at.map(|at| now.until(at)).filter(|left| !left.is_zero()),
+            bench,
+            billing: self.billing_of(&entry.id, &entry.credential),
+            position: health.position,
+            in_use,
+        }
+    }
+
+    /// The label for people (spec.md 3.3): the id with a display name, else an e-mail address.
+    pub(crate) fn label_of(&self, id: &tokensink_types::ProfileId, credential: &Credential) -> String {
+        let labels = credential.labels();
+        let word = labels.display_name.as_deref().or(labels.email.as_deref()).filter(|word| !word.trim().is_empty());
+        word.map_or_else(|| id.to_string(), |word| format!("{id} ({word})"))
+    }
+
+    fn provider_status(&self, health: &ProviderHealth, profiles: &[ProfileStatus], in_use: bool) -> ProviderStatus {
+        let definition = self.registry().get(&health.provider);
+        let ours: Vec<&ProfileStatus> =
+            profiles.iter().filter(|one| health.profiles.iter().any(|found| found.profile == one.id)).collect();
+        let of_kind = |kind| ours.iter().filter(|one| one.kind == kind).count();
+        let owner = ours.first().map_or_else(AgentId::main, |one| one.owner.clone());
+        ProviderStatus {
+            provider: health.provider.clone(),
+            name: definition.map_or_else(|| health.provider.to_string(), |definition| definition.name.clone()),
+            effective_kind: if ours.is_empty() { "missing" } else { "profiles" },
+            effective_detail: self.paths().profiles_file(&owner).display().to_string(),
+            counts: Counts {
+                count: ours.len(),
+                oauth: of_kind(CredentialKind::OAuth),
+                token: of_kind(CredentialKind::Token),
+                api_key: of_kind(CredentialKind::ApiKey),
+            },
+            labels: ours.iter().map(|one| one.secret_label.clone()).collect(),
+            health: health.status,
+            effective_profiles: health.effective.clone(),
+            expires: health.expires_at,
+            in_use,
+            notice: self.notice_of(&health.provider, &ours),
+            overridden_endpoints: self
+                .registry()
+                .overridden_endpoints(&health.provider)
+                .into_iter()
+                .map(|field| (field.path, field.value, field.origin.to_string()))
+                .collect(),
+        }
+    }
+
+    fn notice_of(&self, provider: &ProviderId, profiles: &[&ProfileStatus]) -> Option<String> {
+        let definition = self.registry().get(provider)?;
+        let notices = profiles.iter().filter_map(|one| {
+            let method = definition.method_for(one.kind, None)?;
+            Some(method.notice.trim()).filter(|notice| !notice.is_empty())
+        });
+        notices.max_by_key(|notice| notice.len()).map(str::to_owned)
+    }
+
+    fn providers_in_use(&self, models: &ModelsView) -> Vec<ProviderInUse> {
+        let named = std::iter::once(&models.resolved_default)
+            .filter(|_| models.default.is_some())
+            .chain(&models.fallbacks)
+            .chain(&models.image)
+            .chain(&models.image_fallbacks);
+        let mut providers: Vec<ProviderId> = Vec::new();
+        for key in named {
+            let id = key.split_once('/').and_then(|(provider, _)| ProviderId::parse(provider).ok());
+            let id = id.map(|id| self.registry().canonical(&id));
+            providers.extend(id.filter(|id| !providers.contains(id)));
+        }
+        providers
+            .into_iter()
+            .map(|provider| ProviderInUse { other_auth: self.has_config_key(&provider), provider })
+            .collect()
+    }
+
+    fn env_keys(&self) -> Vec<EnvKey> {
+        let names = self.registry().env_names().into_iter();
+        names
+            .filter_map(|env| {
+                let value = self.host().env.var(&env.name)?;
+                Some(EnvKey { masked: Secret::new(value).masked(), name: env.name, provider: env.provider })
+            })
+            .collect()
+    }
+}
+
+/// The candidates with the ends that count: a record may be ahead of its store.
+fn effective_state(snapshot: &AgentSnapshot, looked: &[Looked<'_>]) -> policy::State {
+    let mut state = snapshot.state.clone();
+    for candidate in &mut state.candidates {
+        let grant = looked.iter().find(|one| one.profile.entry.id == candidate.id).and_then(|one| one.grant.as_ref());
+        if let (Some(grant), CredentialForm::OAuth { access, refresh, expires }) = (grant, &mut candidate.facts.form) {
+            *access = !grant.generation.tokens.access.is_blank();
+            *refresh = grant.generation.spend_key().is_some();
+            *expires = grant.generation.tokens.expires;
+        }
+    }
+    state
+}
+
+/// 1 before 2 before 0.
+fn worst(codes: impl Iterator<Item = u8>) -> u8 {
+    codes.fold(0, |worst, code| match (worst, code) {
+        (1, _) | (_, 1) => 1,
+        (2, _) | (_, 2) => 2,
+        _ => 0,
+    })
+}
+
+fn ineligible_state(profile: &OwnedProfile, why: &Eligibility) -> ProfileState {
+    let credential = &profile.entry.credential;
+    let (id, provider) = (&profile.entry.id, credential.provider());
+    match why.code {
+        EligibilityCode::UnresolvedRef => {
+            ProfileState::UnresolvedRef { what: why.detail.clone(), fix: "set the variable, or store the key itself".to_owned() }
+        }
+        _ => ProfileState::LoginNeeded {
+            reason: why.detail.clone(),
+            command: match credential.kind() {
+                CredentialKind::OAuth => login_command(provider, id, &profile.owner),
+                kind => paste_command(provider, id, kind, &profile.owner),
+            },
+        },
+    }
+}
+
+/// The window that keeps a profile from being tried.
+pub(crate) fn bench_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: UnixMillis) -> Option<Bench> {
+    let window = snapshot.state.candidate(&profile.entry.id)?.bench(&snapshot.config.aliases, None, now)?;
+    Some(Bench { kind: window.kind.as_str(), reason: Some(window.reason), until: window.until })
+}
+
+/// The label with the masked secret (spec.md 12.2).
+fn secret_label(id: &str, credential: &Credential, bench: Option<&Bench>, now: UnixMillis) -> String {
+    let base = match credential {
+        Credential::ApiKey(key) => format!("{id}={}", masked(&key.key)),
+        Credential::Token(token) => format!("{id}=token:{}", masked(&token.token)),
+        Credential::OAuth(oauth) => match oauth.labels.display_name.as_deref().or(oauth.labels.email.as_deref()) {
+            Some(label) => format!("{id}=OAuth ({label})"),
+            None => format!("{id}=OAuth"),
+        },
+    };
+    let Some(bench) = bench else { return base };
+    let left = tokensink_types::short_remaining(now.until(bench.until));
+    match (bench.kind, &bench.reason) {
+        ("disabled", Some(reason)) => format!("{base} [disabled:{reason} {left}]"),
+        (kind, _) => format!("{base} [{kind} {left}]"),
+    }
+}
+
+fn masked(source: &SecretSource) -> String {
+    match (&source.inline, &source.reference) {
+        (Some(SecretText::Plain(secret)), _) => secret.masked(),
+        (Some(SecretText::EnvTemplate { name, .. }), _) => format!("${{{name}}}"),
+        (None, Some(reference)) => format!("{}:{}", reference.source, reference.id),
+        (None, None) => "missing".to_owned(),
+    }
+}

@@ -1,0 +1,47 @@
+//! `cargo xtask test`: the tests of a change, with what they need.
+
+use crate::args::TestOptions;
+use crate::needs;
+use crate::run::{Failure, Steps, cargo, run as run_program};
+
+/// Installs what is missing, builds, runs all tests and then the examples in the documentation.
+pub(crate) fn run(options: &TestOptions) -> Result<(), Failure> {
+    let mut steps = Steps::default();
+    let outcome = run_in(&mut steps, options);
+    println!("== times\n{}", steps.summary().trim_end());
+    outcome
+}
+
+/// As [`run`], noting the steps in the caller's list.
+pub(crate) fn run_in(steps: &mut Steps, options: &TestOptions) -> Result<(), Failure> {
+    steps.step("needs", || needs::provide(options.full))?;
+    // Built first and apart, so that compiling and testing are measured each for itself.
+    steps.step("build tests", || {
+        run_program(&mut nextest(options, &["--no-run"]))
+    })?;
+    steps.step("tests", || run_program(&mut nextest(options, &[])))?;
+    if !options.filters.is_empty() {
+        println!("   (examples in the documentation are run only without a filter)");
+        return Ok(());
+    }
+    steps.step("doc tests", || {
+        run_program(&mut cargo([
+            "test",
+            "--doc",
+            "--release",
+            "--workspace",
+            "--quiet",
+        ]))
+    })
+}
+
+/// The release profile is also the demo's, so that a fresh machine compiles once.
+fn nextest(options: &TestOptions, more: &[&str]) -> std::process::Command {
+    let profile = if options.full { "full" } else { "default" };
+    let mut command = cargo(["nextest", "run", "--release", "--workspace", "--profile", profile]);
+    command.args(more).args(&options.filters);
+    if options.full {
+        command.env("TOKENSINK_TEST_FULL", "1");
+    }
+    command
+}
