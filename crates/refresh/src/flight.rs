@@ -35,14 +35,10 @@ enum Phase {
         code: String,
         description: String,
     },
-    /// Bringing the store up to the record, before `then`.
-    Healing {
-        then: Standing,
-    },
-    /// Noting that the store has caught up, before `then`.
-    Healed {
-        then: Standing,
-    },
+    /// Bringing the store up to the record.
+    Healing,
+    /// Noting that the store has caught up.
+    Healed,
     Connecting,
     Admitting,
     Sending,
@@ -110,9 +106,9 @@ impl Flight {
             (Phase::Confirming { code, description }, event) => {
                 self.on_confirming(code, description, event, now)
             }
-            (Phase::Healing { then }, Event::Committed) => self.after_heal(then, None, now),
-            (Phase::Healing { then }, Event::Failed(failure)) => self.after_heal(then, Some(failure), now),
-            (Phase::Healed { then }, Event::Recorded | Event::Failed(_)) => self.proceed(then, None, now),
+            (Phase::Healing, Event::Committed) => self.after_heal(now),
+            (Phase::Healing, Event::Failed(failure)) => self.go_on(Some(failure), now),
+            (Phase::Healed, Event::Recorded | Event::Failed(_)) => self.go_on(None, now),
             (Phase::Connecting, Event::Connected) => self.admit(now),
             (Phase::Admitting, Event::Admitted) => self.send(now),
             (Phase::Admitting, Event::Rival) => self.read_again(),
@@ -138,7 +134,7 @@ impl Flight {
                 },
                 Event::Conflict(found),
             ) => self.on_conflict_unrecorded(tries, found.as_deref(), now),
-            (Phase::Healing { .. } | Phase::Committing { .. }, Event::Conflict(_)) => self.read_again(),
+            (Phase::Healing | Phase::Committing { .. }, Event::Conflict(_)) => self.read_again(),
             (Phase::Closing, Event::Recorded | Event::Failed(_)) => self.conclude(None, now),
             (_, Event::Failed(failure)) => self.failed(failure),
             (phase, event) => out_of_turn(&phase, &event),
@@ -275,8 +271,8 @@ impl Phase {
         match self {
             Self::Reading => "reading",
             Self::Confirming { .. } => "confirming",
-            Self::Healing { .. } => "healing",
-            Self::Healed { .. } => "healed",
+            Self::Healing => "healing",
+            Self::Healed => "healed",
             Self::Connecting => "connecting",
             Self::Admitting => "admitting",
             Self::Sending => "sending",

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokensink_host::lock::LockError;
+use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_policy::{self as policy, Outcome, Target as Wanted, Unavailable};
-use tokensink_providers::UnknownProvider;
+use tokensink_providers::{EnvVar, UnknownProvider};
 use tokensink_refresh::{Demand, Horizon, Standing, Verdict, View, alive, overlay, stand};
 use tokensink_store::OwnedProfile;
 use tokensink_types::record::{Generation, Record};
@@ -196,8 +196,7 @@ impl Sink {
         pause: &mut Duration,
     ) -> Result<Flown> {
         if self.store().is_readonly() {
-            let reason = "OPENCLAW_AUTH_STORE_READONLY is set, so the token cannot be refreshed".to_owned();
-            return Ok(Flown::Blocked(Block { kind: ErrorKind::Failed, code: "readonly", reason, fix: Some("unset OPENCLAW_AUTH_STORE_READONLY".to_owned()), until: None }));
+            return Ok(Flown::Blocked(Block::readonly()));
         }
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
         match self.try_lock(&path) {
@@ -206,7 +205,7 @@ impl Sink {
                 Landing::StillFlying => Ok(Flown::Blocked(Block::still_flying(&target.profile, call.request.wait))),
             },
             Err(LockError::Busy { holder, .. }) => {
-                let block = Block::held(&target.profile, holder.as_ref());
+                let block = Block::held(&target.profile, holder.as_deref());
                 // Somebody refreshes already: the old token will do unless the caller asked for more.
                 let patient = matches!(call.demand.horizon, Horizon::AtLeast(_));
                 if !patient && alive(&grant.generation, &call.demand, self.now()) {
@@ -220,24 +219,33 @@ impl Sink {
                 *pause = (*pause * 2).min(PAUSE_MAX);
                 Ok(Flown::LookAgain { flew: false })
             }
-            Err(error) => Err(SinkError::new(ErrorKind::Failed, "lock", error.to_string()).about(&target.profile)),
+            Err(error) => Err(lock_error(&error, &target.profile)),
         }
     }
 
-    fn after(&self, verdict: Verdict, target: &Target, call: &Call<'_>) -> Result<Flown> {
-        Ok(match verdict {
-            Verdict::Served { .. } => Flown::LookAgain { flew: true },
-            Verdict::Gone => return Err(no_profile(&target.profile, &call.request.agent)),
-            Verdict::Elsewhere { .. } => self.from_main(target, call)?,
-            Verdict::LoginNeeded(death) => Flown::Blocked(Block::dead(death)),
-            Verdict::TryAgain { failure, until, .. } => Flown::Blocked(Block {
-                kind: ErrorKind::TryAgain,
-                code: "refresh_failed",
-                reason: failure.reason,
-                fix: failure.fix,
-                until,
-            }),
+    /// Flies for its own sake, waiting at most `wait` for somebody else's flight. `None` when it served.
+    pub(crate) fn fly_for(&self, target: &Target, grant: &Grant, demand: &Demand, wait: Duration) -> Result<Option<Block>> {
+        if self.store().is_readonly() {
+            return Ok(Some(Block::readonly()));
+        }
+        let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
+        let lock = match KernelLock::acquire(self.host(), &path, Wait { deadline: wait }) {
+            Ok(lock) => lock,
+            Err(LockError::Busy { holder, .. }) => return Ok(Some(Block::held(&target.profile, holder.as_deref()))),
+            Err(error) => return Err(lock_error(&error, &target.profile)),
+        };
+        Ok(match self.launch(target, demand.clone(), lock, wait) {
+            Landing::StillFlying => Some(Block::still_flying(&target.profile, wait)),
+            Landing::Verdict(verdict) => Block::of_verdict(verdict),
         })
+    }
+
+    fn after(&self, verdict: Verdict, target: &Target, call: &Call<'_>) -> Result<Flown> {
+        match verdict {
+            Verdict::Gone => Err(no_profile(&target.profile, &call.request.agent)),
+            Verdict::Elsewhere { .. } => self.from_main(target, call),
+            other => Ok(Block::of_verdict(other).map_or(Flown::LookAgain { flew: true }, Flown::Blocked)),
+        }
     }
 
     /// Main holds a newer generation of the same grant under the same id: it is refreshed and served from there.
@@ -336,7 +344,10 @@ impl Sink {
             Ok(headers) => lease.headers = headers,
             Err(error) => tracing::warn!(profile = %lease.profile, %error, "the lease has no headers"),
         }
-        lease.env_name = definition.env_for(method).map(str::to_owned);
+        let by_method = |var: &&EnvVar| var.method.is_some() && var.method.as_ref() == method.map(|method| &method.id);
+        let fitting = definition.env.iter().find(by_method);
+        let by_kind = || definition.env.iter().find(|var| definition.env_kind(var) == lease.kind);
+        lease.env_name = fitting.or_else(by_kind).or(definition.env.first()).map(|var| var.name.clone());
     }
 
     fn unavailable(&self, why: &Unavailable, snapshot: &AgentSnapshot, request: &AcquireRequest) -> SinkError {
@@ -423,4 +434,8 @@ enum Flown {
 
 fn unknown_provider(unknown: &UnknownProvider) -> SinkError {
     SinkError::new(ErrorKind::Usage, "unknown_provider", unknown.to_string()).with_fix("tokensink providers list")
+}
+
+fn lock_error(error: &LockError, profile: &ProfileId) -> SinkError {
+    SinkError::new(ErrorKind::Failed, "lock", error.to_string()).about(profile)
 }

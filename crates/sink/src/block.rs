@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokensink_host::Liveness;
 use tokensink_host::lock::Holder;
 use tokensink_policy::{Eligibility, EligibilityCode};
-use tokensink_refresh::{Death, Standing};
+use tokensink_refresh::{Death, Standing, Verdict};
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::acquire::Grant;
@@ -52,6 +52,33 @@ impl Block {
 
     pub(crate) fn unstable(reason: String) -> Self {
         Self { kind: ErrorKind::TryAgain, code: "unstable", reason, fix: None, until: None }
+    }
+
+    /// The block that a flight's end means; `None` when it served.
+    pub(crate) fn of_verdict(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Served { .. } => None,
+            Verdict::LoginNeeded(death) => Some(Self::dead(death)),
+            Verdict::TryAgain { failure, until, outcome_unknown } => Some(Self {
+                kind: ErrorKind::TryAgain,
+                code: if outcome_unknown { "outcome_unknown" } else { "refresh_failed" },
+                reason: failure.reason,
+                fix: failure.fix,
+                until,
+            }),
+            Verdict::Elsewhere { place } => Some(Self::unstable(format!("{place} holds the newer login"))),
+            Verdict::Gone => Some(Self::unstable("the profile is gone".to_owned())),
+        }
+    }
+
+    pub(crate) fn readonly() -> Self {
+        Self {
+            kind: ErrorKind::Failed,
+            code: "readonly",
+            reason: "OPENCLAW_AUTH_STORE_READONLY is set, so nothing can be refreshed".to_owned(),
+            fix: Some("unset OPENCLAW_AUTH_STORE_READONLY".to_owned()),
+            until: None,
+        }
     }
 
     pub(crate) fn dead(death: Death) -> Self {

@@ -233,13 +233,13 @@ impl Hands<'_> {
             RefreshAnswer::Granted(grant) => Answer::Granted(Box::new(self.merge(old, &grant, sent_at))),
             RefreshAnswer::Terminal { code, description } => Answer::Refused { code, description },
             RefreshAnswer::Unspent { status, code, description, retry_after } => {
-                let words = format!("{} {}", code.unwrap_or_default(), description.unwrap_or_default());
-                let reason = format!("the token endpoint answered {} {}", status.as_u16(), words.trim());
+                let words = format!("{} {}", code.unwrap_or_default(), description);
+                let reason = format!("the token endpoint answered {} {}", status, words.trim());
                 let retry_after = retry_after.map(|after| after.delay(self.sink.now()));
                 Answer::Unspent { failure: Failure { reason: reason.trim().to_owned(), fix: None }, retry_after }
             }
             RefreshAnswer::Ambiguous { status, reason } => {
-                let reason = format!("the token endpoint answered {} ({reason})", status.as_u16());
+                let reason = format!("the token endpoint answered {} ({reason})", status);
                 Answer::Ambiguous(Failure { reason, fix: None })
             }
         }
@@ -273,7 +273,7 @@ impl Hands<'_> {
         };
         let next = Credential::OAuth(with_generation(oauth, generation));
         let expected = expected.map_or(Expected::Any, Expected::Spend);
-        let outcome = self.sink.store().compare_and_set(&self.target.owner, &self.target.profile, &expected, Some(&next))?;
+        let outcome = self.sink.store().compare_and_set(&self.target.owner, &self.target.profile, expected, Some(&next))?;
         Ok(match outcome {
             CasOutcome::Done => Event::Committed,
             CasOutcome::Conflict(current) => Event::Conflict(

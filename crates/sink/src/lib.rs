@@ -7,12 +7,14 @@
 mod acquire;
 mod audit;
 mod block;
+mod child;
 mod error;
 mod flight;
 mod flights;
 mod grant;
 mod lease;
 mod login;
+mod renew;
 mod report;
 mod secrets;
 mod settings;

@@ -354,6 +354,8 @@ pub enum RenewResult {
 pub struct RenewReport {
     /// One entry per owned OAuth profile.
     pub outcomes: Vec<RenewOutcome>,
+    /// Stores that could not be read, in words.
+    pub unreadable: Vec<String>,
 }
 
 /// One agent.

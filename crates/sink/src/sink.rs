@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokensink_host::{Host, lock::KernelLock};
 use tokensink_policy as policy;
 use tokensink_providers::{Definition, Flow, Method, OAuthClient, Registry, UserFile};
+use tokensink_store::legacy::ImportReport;
 use tokensink_store::{
     AgentStore, Config, ConfigStore, FileStore, Journal, OwnedProfile, Paths, RecordKey, StoreError, View,
+    Warning,
 };
 use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, OAuth, ProfileId, ProviderId, UnixMillis};
 
@@ -44,6 +46,8 @@ struct Inner {
     snapshots: Mutex<HashMap<AgentId, Arc<AgentSnapshot>>>,
     flights: Flights,
     warnings: Vec<String>,
+    /// Agents whose legacy files were looked at, with what there was to say.
+    imported: Mutex<HashMap<AgentId, Vec<String>>>,
 }
 
 #[derive(Debug)]
@@ -91,7 +95,7 @@ impl Sink {
             SinkError::new(ErrorKind::Failed, "no_state_dir", error.to_string())
         })?;
         let settings = Settings::load(&*host.files, &paths.settings_file())?;
-        let (registry, mut warnings) = load_registry(&host, &paths);
+        let (registry, warnings) = load_registry(&host, &paths);
         let readonly = host.env.var(READONLY_VAR).is_some_and(|value| value != "0" && value != "false");
         let config_store = ConfigStore::new(host.clone(), paths.clone(), readonly);
         let loaded = load_config(&host, &config_store, &registry)?;
@@ -101,11 +105,6 @@ impl Sink {
             .map_err(|error| SinkError::new(ErrorKind::Failed, "bad_agent_dir", error.to_string()))?;
         let store = FileStore::new(host.clone(), paths.clone(), readonly);
         let journal = Journal::new(host.clone(), &paths);
-        if readonly {
-            tracing::debug!("{READONLY_VAR} is set: nothing is written");
-        } else {
-            warnings.extend(import_legacy(&store, &journal));
-        }
         Ok(Self(Arc::new(Inner {
             host,
             paths,
@@ -118,6 +117,7 @@ impl Sink {
             snapshots: Mutex::new(HashMap::new()),
             flights,
             warnings,
+            imported: Mutex::new(HashMap::new()),
         })))
     }
 
@@ -241,8 +241,26 @@ impl Sink {
         Ok(())
     }
 
+    /// Looks at an agent's legacy files, once per process (design: what we implement).
+    fn import_legacy(&self, agent: &AgentId) -> Vec<String> {
+        let mut imported = self.0.imported.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notes) = imported.get(agent) {
+            return notes.clone();
+        }
+        let notes = match tokensink_store::legacy::import(self.store(), agent) {
+            Ok(report) => import_notes(&report),
+            Err(error) => vec![format!("the legacy files of agent {agent} were not imported: {error}")],
+        };
+        imported.insert(agent.clone(), notes.clone());
+        notes
+    }
+
     /// What `agent` sees now; served from memory while no file has changed.
     pub(crate) fn snapshot(&self, agent: &AgentId) -> Result<Arc<AgentSnapshot>> {
+        let mut notes = self.import_legacy(agent);
+        if self.inherits(agent) {
+            notes.extend(self.import_legacy(&AgentId::main()));
+        }
         let own = self.store().load(agent)?;
         let (main, main_error) = if self.inherits(agent) {
             match self.store().load(&AgentId::main()) {
@@ -259,7 +277,7 @@ impl Sink {
             return Ok(Arc::clone(known));
         }
         let inherit = main_error.is_none() && self.inherits(agent);
-        let snapshot = Arc::new(self.build_snapshot(agent, inherit, config, sources, main_error)?);
+        let snapshot = Arc::new(self.build_snapshot(agent, inherit, config, sources, main_error, notes)?);
         snapshots.insert(agent.clone(), Arc::clone(&snapshot));
         Ok(snapshot)
     }
@@ -271,12 +289,13 @@ impl Sink {
         config: Arc<policy::Config>,
         sources: Vec<Arc<AgentStore>>,
         main_error: Option<Arc<StoreError>>,
+        mut warnings: Vec<String>,
     ) -> Result<AgentSnapshot> {
         let canonical = |id: &ProviderId| self.registry().canonical(id);
         let view = self.store().view(agent, inherit, &canonical)?;
         let candidates = view.profiles.iter().map(|profile| self.candidate(profile, &view)).collect();
         let state = policy::State { agent: agent.clone(), order: view.order.clone(), candidates };
-        let mut warnings: Vec<String> = view.warnings.iter().map(ToString::to_string).collect();
+        warnings.extend(view.warnings.iter().map(warning_text));
         warnings.extend(main_error.iter().map(|error| format!("nothing is inherited from main: {error}")));
         Ok(AgentSnapshot { view, config, state, warnings, main_error, sources })
     }
@@ -425,9 +444,39 @@ fn aliases(registry: &Registry) -> policy::ProviderAliases {
     }))
 }
 
-fn import_legacy(store: &FileStore, journal: &Journal) -> Vec<String> {
-    match tokensink_store::legacy::import(store, journal) {
-        Ok(report) => report.notes(),
-        Err(error) => vec![format!("the legacy files could not be imported: {error}")],
+fn import_notes(report: &ImportReport) -> Vec<String> {
+    let imported = report.imported.iter().map(|(id, from)| format!("{id} was imported from {}", from.display()));
+    let shadowed = report
+        .shadowed
+        .iter()
+        .map(|(id, from)| format!("{} holds another secret for {id}; the store's was kept", from.display()));
+    let ignored = report
+        .ignored
+        .iter()
+        .map(|(from, key, reason)| format!("{}: entry {key:?} is no credential ({})", from.display(), reason.as_str()));
+    let unreadable = report.unreadable.iter().map(ToString::to_string);
+    imported.chain(shadowed).chain(ignored).chain(unreadable).collect()
+}
+
+fn warning_text(warning: &Warning) -> String {
+    match warning {
+        Warning::Ignored { path, entries } => {
+            let names: Vec<String> =
+                entries.iter().map(|entry| format!("{:?} ({})", entry.key, entry.reason.as_str())).collect();
+            format!("{} holds entries that are no credentials; they are kept and not used: {}", path.display(), names.join(", "))
+        }
+        Warning::StateUnreadable(unreadable) => unreadable.to_string(),
+        Warning::SetAside { path, kept } => {
+            let names: Vec<String> = kept.iter().map(|path| path.display().to_string()).collect();
+            format!(
+                "an earlier {} could not be read and was set aside as {}; repair it and move it back, or remove it",
+                path.display(),
+                names.join(", ")
+            )
+        }
+        Warning::LooseMode { path, mode } => {
+            format!("others can read {} (mode {mode:04o}); fix it: chmod 600 {}", path.display(), path.display())
+        }
+        other => format!("{other:?}"),
     }
 }

@@ -2,9 +2,10 @@
 
 use tokensink_host::Liveness;
 use tokensink_policy::{
-    self as policy, CheckScope, CredentialForm, Eligibility, EligibilityCode, HealthStatus, ProfileHealth, ProviderHealth,
+    self as policy, CheckScope, CredentialForm, Eligibility, EligibilityCode, ProfileHealth, ProviderHealth,
     ProviderInUse, Purpose,
 };
+use tokensink_providers::Origin;
 use tokensink_refresh::{Demand, Standing, alive};
 use tokensink_store::OwnedProfile;
 use tokensink_types::record::RecordState;
@@ -258,7 +259,7 @@ impl Sink {
                 .registry()
                 .overridden_endpoints(&health.provider)
                 .into_iter()
-                .map(|field| (field.path, field.value, field.origin.to_string()))
+                .map(|field| (field.path, field.value, origin_text(&field.origin)))
                 .collect(),
         }
     }
@@ -290,12 +291,19 @@ impl Sink {
             .collect()
     }
 
+    /// A key of the provider in `openclaw.json` (spec.md 4.1.6).
+    fn has_config_key(&self, provider: &ProviderId) -> bool {
+        let Ok(config) = self.config() else { return false };
+        let providers = config.providers();
+        providers.iter().any(|one| self.registry().canonical(&one.id) == *provider && !one.api_key.is_missing())
+    }
+
     fn env_keys(&self) -> Vec<EnvKey> {
         let names = self.registry().env_names().into_iter();
         names
             .filter_map(|env| {
-                let value = self.host().env.var(&env.name)?;
-                Some(EnvKey { masked: Secret::new(value).masked(), name: env.name, provider: env.provider })
+                let value = self.host().env.var(&env.variable.name)?;
+                Some(EnvKey { masked: Secret::new(value).masked(), name: env.variable.name, provider: env.provider })
             })
             .collect()
     }
@@ -371,5 +379,12 @@ fn masked(source: &SecretSource) -> String {
         (Some(SecretText::EnvTemplate { name, .. }), _) => format!("${{{name}}}"),
         (None, Some(reference)) => format!("{}:{}", reference.source, reference.id),
         (None, None) => "missing".to_owned(),
+    }
+}
+
+fn origin_text(origin: &Origin) -> String {
+    match origin {
+        Origin::Builtin => "built in".to_owned(),
+        Origin::File { path, line } => format!("{}:{line}", path.display()),
     }
 }

@@ -217,7 +217,9 @@ fn redirect_answer(mut to: Url, answer: &[(&str, Option<&str>)]) -> Response<Bod
         }
     }
     let mut response = page_answer(StatusCode::FOUND, "");
-    if let Ok(location) = HeaderValue::from_str(to.as_str()) {
+    if let Ok(mut location) = HeaderValue::from_str(to.as_str()) {
+        // It carries a code, and answers have a Debug form.
+        location.set_sensitive(true);
         response.headers_mut().insert(LOCATION, location);
     }
     response
@@ -239,6 +241,7 @@ mod tests {
             ("http://127.0.0.1/cb", "http://user@127.0.0.1:1455/cb", false),
             ("http://127.0.0.1/cb", "http://localhost:1455/cb", false),
             ("http://127.0.0.1/cb", "http://127.0.0.1.example.com/cb", false),
+            ("https://127.0.0.1/cb", "https://127.0.0.1:444/cb", false),
             ("https://example.com/cb", "https://example.com/cb", true),
             ("https://example.com/cb", "https://example.com:444/cb", false),
             ("https://example.com/cb", "https://example.com/cb/", false),

@@ -128,7 +128,7 @@ impl AuthorizationServer {
         json_answer(StatusCode::OK, &answer)
     }
 
-    /// One poll. A device that polls too fast is told to slow down, and its interval grows for good.
+    /// One poll of the device with this key.
     pub(super) fn poll(
         &mut self,
         key: &SpendKey,
@@ -136,62 +136,16 @@ impl AuthorizationServer {
         verifier: Option<&Secret>,
         now: UnixMillis,
     ) -> Poll {
-        let approve_at = self.config.device.approve_at_poll;
         let Some(device) = self.devices.get_mut(key) else {
             return Poll::Refused(Refusal::grant(
                 "unknown_device_code",
                 "the device code is not known",
             ));
         };
-        if client.is_some_and(|client| client != device.client_id) {
-            return Poll::Refused(Refusal::grant(
-                "client_mismatch",
-                "the device code was issued to another client",
-            ));
+        if let Some(refusal) = device.refuses(client, verifier) {
+            return Poll::Refused(refusal);
         }
-        if let Some(challenge) = &device.challenge
-            && !verifier.is_some_and(|verifier| meets(verifier, challenge))
-        {
-            return Poll::Refused(Refusal::grant(
-                "pkce_mismatch",
-                "code_verifier does not meet the code_challenge",
-            ));
-        }
-        if now >= device.expires_at && device.state != DeviceState::Spent {
-            return Poll::Refused(Refusal::poll("expired_token", "the device code has expired"));
-        }
-        let too_fast = device
-            .polled_at
-            .is_some_and(|last| now.plus(POLL_TOLERANCE) < last.plus(device.interval));
-        device.polled_at = Some(now);
-        if device.state == DeviceState::Pending && too_fast {
-            device.interval += SLOW_DOWN;
-            return Poll::Refused(Refusal::poll("slow_down", "polled too fast"));
-        }
-        device.polls += 1;
-        if device.state == DeviceState::Pending && approve_at.is_some_and(|poll| device.polls >= poll) {
-            device.state = DeviceState::Approved(0);
-        }
-        match device.state {
-            DeviceState::Pending => Poll::Refused(Refusal::poll(
-                "authorization_pending",
-                "the user has not decided yet",
-            )),
-            DeviceState::Denied => {
-                Poll::Refused(Refusal::poll("access_denied", "the resource owner said no"))
-            }
-            DeviceState::Spent => Poll::Refused(Refusal::grant(
-                "device_code_reuse",
-                "the device code was used before",
-            )),
-            DeviceState::Approved(account) => {
-                device.state = DeviceState::Spent;
-                Poll::Approved {
-                    account,
-                    scopes: device.scopes.clone(),
-                }
-            }
-        }
+        device.poll(now, self.config.device.approve_at_poll)
     }
 
     /// A poll in OpenAI's dialect (spec.md 11.3): 403 while pending, 404 for what is not known or over, 200 with a
@@ -325,6 +279,51 @@ impl AuthorizationServer {
                 && same_user_code(user_code, &device.user_code)
         });
         waiting.map(|device| device.state = state).is_some()
+    }
+}
+
+impl Device {
+    /// Why the one who polls may not.
+    fn refuses(&self, client: Option<&str>, verifier: Option<&Secret>) -> Option<Refusal> {
+        if client.is_some_and(|client| client != self.client_id) {
+            let why = "the device code was issued to another client";
+            return Some(Refusal::grant("client_mismatch", why));
+        }
+        let challenge = self.challenge.as_ref()?;
+        let met = verifier.is_some_and(|verifier| meets(verifier, challenge));
+        (!met).then(|| Refusal::grant("pkce_mismatch", "code_verifier does not meet the code_challenge"))
+    }
+
+    /// A poll that comes too fast while nothing is decided is told to slow down, and the interval grows for good
+    /// (RFC 8628 section 3.5). `approve_at` is the poll that approves by itself.
+    fn poll(&mut self, now: UnixMillis, approve_at: Option<u32>) -> Poll {
+        if now >= self.expires_at && self.state != DeviceState::Spent {
+            return Poll::Refused(Refusal::poll("expired_token", "the device code has expired"));
+        }
+        let too_fast = self
+            .polled_at
+            .is_some_and(|last| now.plus(POLL_TOLERANCE) < last.plus(self.interval));
+        self.polled_at = Some(now);
+        if self.state == DeviceState::Pending && too_fast {
+            self.interval += SLOW_DOWN;
+            return Poll::Refused(Refusal::poll("slow_down", "polled too fast"));
+        }
+        self.polls += 1;
+        if self.state == DeviceState::Pending && approve_at.is_some_and(|poll| self.polls >= poll) {
+            self.state = DeviceState::Approved(0);
+        }
+        Poll::Refused(match self.state {
+            DeviceState::Pending => Refusal::poll("authorization_pending", "the user has not decided yet"),
+            DeviceState::Denied => Refusal::poll("access_denied", "the resource owner said no"),
+            DeviceState::Spent => Refusal::grant("device_code_reuse", "the device code was used before"),
+            DeviceState::Approved(account) => {
+                self.state = DeviceState::Spent;
+                return Poll::Approved {
+                    account,
+                    scopes: self.scopes.clone(),
+                };
+            }
+        })
     }
 }
 

@@ -200,3 +200,55 @@ pub(super) fn random_token(random: &dyn Random, prefix: &str) -> io::Result<Secr
     random.fill(&mut bytes)?;
     Ok(Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(n: usize) -> Secret {
+        Secret::new(format!("t{n}"))
+    }
+
+    fn code(expires_at: UnixMillis) -> Code {
+        Code {
+            account: 0,
+            client_id: String::new(),
+            redirect_uri: String::new(),
+            scopes: Vec::new(),
+            challenge: String::new(),
+            nonce: None,
+            expires_at,
+            state: CodeState::Fresh,
+        }
+    }
+
+    #[test]
+    fn what_has_expired_is_dropped_and_nothing_else() {
+        let mut grants = Grants::default();
+        let token = |expires_at| AccessToken {
+            family: 0,
+            account: 0,
+            expires_at,
+        };
+        // Every fourth lives on; time passes by a millisecond for each.
+        for n in 0..20 * PRUNE_AT {
+            let now = UnixMillis(i64::try_from(n).unwrap());
+            let ends = if n % 4 == 0 {
+                UnixMillis(i64::MAX)
+            } else {
+                now.plus(Duration::from_millis(1))
+            };
+            grants.add_access(&secret(n), token(ends), now);
+            grants.add_code(&secret(n), code(ends), now);
+        }
+        for n in (0..20 * PRUNE_AT).step_by(4) {
+            assert!(
+                grants.access(&SpendKey::of(&secret(n))).is_some(),
+                "access token {n}"
+            );
+            assert!(grants.code(&SpendKey::of(&secret(n))).is_some(), "code {n}");
+        }
+        assert!(grants.access.len() < 15 * PRUNE_AT, "{}", grants.access.len());
+        assert!(grants.codes.len() < 15 * PRUNE_AT, "{}", grants.codes.len());
+    }
+}

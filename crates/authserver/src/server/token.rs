@@ -13,7 +13,7 @@ use tokensink_types::{Body, Secret, UnixMillis};
 
 use super::answer::{Refusal, Reply, json_answer, raw_answer};
 use super::device::Poll;
-use super::grants::{AccessToken, CodeState, Family, Generation, Issued, Spent, after, random_token};
+use super::grants::{AccessToken, Code, CodeState, Family, Generation, Issued, Spent, after, random_token};
 use super::{AuthorizationServer, Call};
 use crate::config::{Rotation, TokenFormat};
 use crate::faults::GrantType;
@@ -68,28 +68,7 @@ impl AuthorizationServer {
                 "the authorization code was used before",
             ));
         }
-        let wrong = if record.state == CodeState::Burnt {
-            Some(("burnt_code", "the authorization code was presented before"))
-        } else if call.now >= record.expires_at {
-            Some(("expired_code", "the authorization code has expired"))
-        } else if record.client_id != client {
-            Some((
-                "client_mismatch",
-                "the authorization code was issued to another client",
-            ))
-        } else if params.text("redirect_uri") != Some(record.redirect_uri.as_str()) {
-            Some((
-                "redirect_mismatch",
-                "redirect_uri is not that of the authorization request",
-            ))
-        } else if !verifier
-            .as_ref()
-            .is_ok_and(|verifier| meets(verifier, &record.challenge))
-        {
-            Some(("pkce_mismatch", "code_verifier does not meet the code_challenge"))
-        } else {
-            None
-        };
+        let wrong = flaw(record, client, params, verifier.as_ref().ok().copied(), call.now);
         record.state = CodeState::Burnt;
         if let Some((reason, description)) = wrong {
             // A missing parameter is an error of another kind (RFC 7636 section 4.6, RFC 6749 section 5.2).
@@ -396,6 +375,36 @@ impl AuthorizationServer {
     }
 }
 
+/// What is wrong with the presentation of a code, for the log and in words.
+fn flaw(
+    code: &Code,
+    client: &str,
+    params: &Params,
+    verifier: Option<&Secret>,
+    now: UnixMillis,
+) -> Option<(&'static str, &'static str)> {
+    let redirect_uri = params.text("redirect_uri");
+    if code.state == CodeState::Burnt {
+        Some(("burnt_code", "the authorization code was presented before"))
+    } else if now >= code.expires_at {
+        Some(("expired_code", "the authorization code has expired"))
+    } else if code.client_id != client {
+        Some((
+            "client_mismatch",
+            "the authorization code was issued to another client",
+        ))
+    } else if redirect_uri != Some(code.redirect_uri.as_str()) {
+        Some((
+            "redirect_mismatch",
+            "redirect_uri is not that of the authorization request",
+        ))
+    } else if !verifier.is_some_and(|verifier| meets(verifier, &code.challenge)) {
+        Some(("pkce_mismatch", "code_verifier does not meet the code_challenge"))
+    } else {
+        None
+    }
+}
+
 fn required<'a>(params: &'a Params, name: &'static str) -> Reply<&'a Secret> {
     params
         .secret(name)
@@ -426,5 +435,27 @@ fn narrowed(asked: Option<Vec<String>>, granted: &[String]) -> Reply<Vec<String>
     match asked.iter().find(|scope| !granted.contains(scope)) {
         Some(new) => Err(Refusal::scope(format!("scope {new:?} was not granted"))),
         None => Ok(asked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verifier_has_its_length_and_its_characters() {
+        let cases = [
+            ("x".repeat(42), false),
+            ("x".repeat(43), true),
+            ("aZ9-._~".repeat(7), true),
+            ("x".repeat(128), true),
+            ("x".repeat(129), false),
+            (format!("{}+", "x".repeat(43)), false),
+            (String::new(), false),
+        ];
+        for (verifier, want) in cases {
+            let verifier = Secret::new(verifier);
+            assert_eq!(meets(&verifier, &s256(&verifier)), want, "{}", verifier.expose());
+        }
     }
 }

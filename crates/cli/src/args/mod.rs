@@ -39,6 +39,9 @@ Environment:
   TOKENSINK_LOG         what to log to standard error, e.g. debug
   NO_COLOR              no colours";
 
+/// The version under another program's name, so that nobody takes it for that program's.
+const BORROWED_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (tokensink)");
+
 /// The hidden command that runs one refresh in a process of its own.
 pub(crate) const FLIGHT_COMMAND: &str = "__flight";
 
@@ -95,7 +98,17 @@ pub(crate) enum Command {
 
 /// The grammar under `name`, for help, completions and manual pages.
 pub(crate) fn grammar(name: Name) -> clap::Command {
-    Cli::command().name(name.as_str()).bin_name(name.as_str())
+    let grammar = Cli::command()
+        .name(name.as_str())
+        .bin_name(name.as_str())
+        .mut_subcommand("completions", |command| {
+            command.after_help(tools::completions_help(name))
+        });
+    if name == Name::OWN {
+        grammar
+    } else {
+        grammar.version(BORROWED_VERSION)
+    }
 }
 
 /// Parses a whole command line, program name included.

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::ArgValueCandidates;
 
 use crate::complete;
+use crate::name::Name;
 
 /// `channels`.
 #[derive(Debug, Args)]
@@ -89,15 +90,21 @@ impl Shell {
 
 /// `completions`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-To install:
-  bash:  source <(tokensink completions bash)     in ~/.bashrc
-  zsh:   source <(tokensink completions zsh)      in ~/.zshrc
-  fish:  tokensink completions fish | source      in ~/.config/fish/config.fish
-Provider, profile and agent ids complete too.")]
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: Shell,
+}
+
+/// How to install the script, by the name that is in use.
+pub(super) fn completions_help(name: Name) -> String {
+    let name = name.as_str();
+    format!(
+        "To install:\n  \
+         bash:  source <({name} completions bash)     in ~/.bashrc\n  \
+         zsh:   source <({name} completions zsh)      in ~/.zshrc\n  \
+         fish:  {name} completions fish | source      in ~/.config/fish/config.fish\n\
+         Provider, profile and agent ids complete too."
+    )
 }
 
 /// `man`.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 
-use tokensink_host::{Host, ProcessRequest, StdioSource};
+use tokensink_host::{Host, ProcessRequest, StdioSource, detach_self};
 use tokensink_sink::{
     AcquireRequest, ChildEnvironment, ErrorKind, FlightArgs, Flights, Lease, RenewResult, Sink, SinkError,
     Want,
@@ -122,6 +122,8 @@ fn worst<'a>(results: impl Iterator<Item = &'a RenewResult>) -> u8 {
 /// a broken pipe is no failure.
 pub(super) fn flight(host: Host, args: &[String], printer: &mut Printer) -> Outcome {
     let args = FlightArgs::parse(args)?;
+    // Where it is refused, no key of the terminal reaches us anyway.
+    let _already_alone = detach_self();
     let sink = Sink::open_with(host, Flights::inline())?;
     let verdict = sink.run_flight(&args)?;
     printer.line(&verdict)?;

@@ -1,6 +1,6 @@
 //! `models status`, and `models` alone.
 
-use tokensink_sink::{Sink, StatusScope};
+use tokensink_sink::StatusScope;
 
 use super::{App, warn};
 use crate::args::StatusArgs;
@@ -15,7 +15,7 @@ pub(super) fn run(app: &mut App<'_>, agent: Option<&str>, args: StatusArgs) -> O
     } else {
         StatusScope::InUse
     };
-    let report = app.sink.status(&agent, scope)?;
+    let report = app.sink.status(&agent)?;
     for warning in &report.warnings {
         warn(app.printer, warning);
     }
@@ -29,7 +29,7 @@ pub(super) fn run(app: &mut App<'_>, agent: Option<&str>, args: StatusArgs) -> O
         app.printer.data(&text)?;
     }
     Ok(if args.check {
-        Sink::check_exit_code(&report, scope)
+        app.sink.check_exit_code(&report, scope)?
     } else {
         OK
     })

@@ -143,3 +143,6 @@ fn renewal(result: &RenewResult, now: UnixMillis, look: &Look) -> (Cell, Vec<Cel
         RenewResult::Failed { reason } => (Cell::styled(word, colour::BAD), vec![reason.as_str().into()]),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,8 @@ fn help_and_version_go_to_standard_output() {
         );
         assert_eq!(said.err, "");
         let said = world.run(&format!("{name} --version")).code(0);
-        assert_eq!(said.out, format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+        let whose = if name == "tokensink" { "" } else { " (tokensink)" };
+        assert_eq!(said.out, format!("{name} {}{whose}\n", env!("CARGO_PKG_VERSION")));
     }
     let said = world.run("tokensink").code(2);
     assert!(said.err.contains("Usage: "), "{said:#?}");

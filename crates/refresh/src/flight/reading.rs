@@ -33,7 +33,7 @@ impl Flight {
         let refusal = refusal.filter(|_| !overtaken);
         let fresh = self.standing(now) == Some(Standing::Fresh);
         if refusal.is_none() && fresh {
-            return self.heal_then(Standing::Fresh, heal, now);
+            return self.heal_first(heal, now);
         }
         if let Some(holder) = snapshot
             .holders
@@ -49,10 +49,7 @@ impl Flight {
         if let Some((code, description)) = refusal {
             return self.refuse(code, description, now);
         }
-        let Some(standing) = self.standing(now) else {
-            return self.read_again();
-        };
-        self.heal_then(standing, heal, now)
+        self.heal_first(heal, now)
     }
 
     /// A refusal waits for the holders to be read. If they cannot be, it is not believed, and what is durable goes on
@@ -158,31 +155,36 @@ impl Flight {
         }
     }
 
-    fn heal_then(&mut self, then: Standing, heal: bool, now: UnixMillis) -> Action {
+    fn heal_first(&mut self, heal: bool, now: UnixMillis) -> Action {
         match self.current.clone() {
             Some(current) if heal => {
                 let commit = Action::Commit {
                     expected: self.stored_key,
                     generation: Box::new(current),
                 };
-                self.go(Phase::Healing { then }, commit)
+                self.go(Phase::Healing, commit)
             }
-            _ => self.proceed(then, None, now),
+            _ => self.go_on(None, now),
         }
     }
 
-    pub(super) fn after_heal(&mut self, then: Standing, failure: Option<Failure>, now: UnixMillis) -> Action {
-        if failure.is_some() {
-            return self.proceed(then, failure, now);
-        }
+    pub(super) fn after_heal(&mut self, now: UnixMillis) -> Action {
         self.stored_key = self.key();
         match self.record.as_mut() {
             Some(record) if matches!(record.state, RecordState::Answered { .. }) => {
                 record.state = RecordState::Committed { at: now };
                 let record = Box::new(record.clone());
-                self.go(Phase::Healed { then }, Action::Record(record))
+                self.go(Phase::Healed, Action::Record(record))
             }
-            _ => self.proceed(then, None, now),
+            _ => self.go_on(None, now),
+        }
+    }
+
+    /// Goes by the standing of this moment: healing took its time.
+    pub(super) fn go_on(&mut self, store_behind: Option<Failure>, now: UnixMillis) -> Action {
+        match self.standing(now) {
+            Some(standing) => self.proceed(standing, store_behind, now),
+            None => self.read_again(),
         }
     }
 

@@ -21,7 +21,11 @@ pub(crate) const LIFE: Duration = Duration::from_secs(3600);
 /// What the server answers to a request that it handles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
-    Tokens { refresh: u32, access: u32, foreign: bool },
+    Tokens {
+        refresh: u32,
+        access: u32,
+        foreign: bool,
+    },
     InvalidGrant,
 }
 
@@ -73,7 +77,7 @@ impl Server {
     fn reply(&self, foreign: bool) -> Reply {
         Reply::Tokens {
             refresh: self.refresh,
-            access: u32::try_from(self.issued.len() - 1).unwrap(),
+            access: self.issued_last(),
             foreign,
         }
     }
@@ -83,6 +87,11 @@ impl Server {
         self.issued
             .get(access as usize)
             .is_some_and(|at| at.until(now) < LIFE)
+    }
+
+    /// The newest access token.
+    pub(crate) fn issued_last(&self) -> u32 {
+        u32::try_from(self.issued.len() - 1).unwrap()
     }
 
     /// What distinguishes this server's future from another's, relative to `now`.

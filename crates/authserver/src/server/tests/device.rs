@@ -267,3 +267,17 @@ fn openais_dialect_refuses() {
         404
     );
 }
+
+#[test]
+fn a_device_is_not_forgotten_while_it_waits() {
+    let mut rig = Rig::default();
+    let (code, user_code) = begin(&mut rig, &[]);
+    for _ in 0..600 {
+        begin(&mut rig, &[]);
+    }
+    assert!(rig.server.approve_device(&user_code, None, rig.now));
+    assert_eq!(poll(&mut rig, &code).status, 200);
+    rig.pass(900_000);
+    begin(&mut rig, &[]);
+    assert_eq!(rig.server.devices.len(), 1);
+}

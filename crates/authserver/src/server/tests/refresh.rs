@@ -144,7 +144,9 @@ fn a_replay_of_a_revoked_family_is_no_replay() {
     });
     let first = rig.login().refresh_token();
     rig.refresh(&first);
+    assert_eq!(rig.server.revoke_account("bob"), 0);
     assert_eq!(rig.server.revoke_account("alice"), 1);
+    assert_eq!(rig.server.revoke_account("alice"), 0);
     assert_eq!(rig.refresh(&first).status, 400);
 }
 
@@ -244,7 +246,9 @@ fn without_randomness_nothing_is_spent() {
 #[test]
 fn the_books_hold_no_secret() {
     let mut rig = Rig::default();
-    let code = rig.code();
+    let redirect = rig.authorize(&[]);
+    let code = redirect.redirected("code").unwrap();
+    assert!(!format!("{:?}", redirect.headers).contains(&code));
     let login = rig.exchange(&code, &[]);
     let next = rig.refresh(&login.refresh_token());
     rig.api(&next.access_token());

@@ -1,0 +1,353 @@
+//! The world: server, store, record and clock, and the invariants, judged from what really happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokensink_refresh::{Demand, Policy, Setup, Standing, overlay, stand};
+use tokensink_types::record::{Generation, Record, RecordState, Rotation};
+use tokensink_types::{Account, ProcessId, ProfileId, ProviderId, SpendKey, TokenSet, UnixMillis};
+
+use crate::server::{GRACE, LIFE, Mode, Server};
+
+/// What must hold after every step of every run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Invariant {
+    /// A refresh token is sent once, except in the cases (a) to (d) of the promise.
+    SendOnce,
+    /// Repetitions wait longer and longer.
+    BackOff,
+    /// The record says `sent` durably before the first byte leaves.
+    RecordedFirst,
+    /// Whoever is told "served" gets a token that is durable.
+    Durable,
+    /// ... and that serves the demand.
+    Serves,
+    /// No action takes away a generation or blanks a token.
+    Kept,
+    /// Tokens of another account reach neither the store nor what the record hands out.
+    Account,
+    /// A flight ends.
+    Ends,
+    /// When faults stop, the grant is usable again, or there is a true reason for a login.
+    Live,
+}
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) mode: Mode,
+    pub(crate) policy: Policy,
+    /// How old the access token is when the first flight starts.
+    pub(crate) age: Duration,
+    /// The API has rejected the access token.
+    pub(crate) rejected: bool,
+}
+
+impl Scenario {
+    pub(crate) fn new(mode: Mode, age: Duration, rejected: bool) -> Self {
+        let (rotation, replay_grace) = match mode {
+            Mode::Strict => (Rotation::Unknown, Duration::ZERO),
+            Mode::Grace => (Rotation::Always, GRACE),
+            Mode::NonRotating => (Rotation::Never, Duration::ZERO),
+        };
+        let policy = Policy {
+            rotation,
+            replay_grace,
+            idle_limit: None,
+        };
+        Self {
+            mode,
+            policy,
+            age,
+            rejected,
+        }
+    }
+}
+
+/// A request whose token may be spent by it, as far as anyone can know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Request {
+    at: UnixMillis,
+    skew: i64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) policy: Policy,
+    pub(crate) demand: Demand,
+    pub(crate) server: Server,
+    pub(crate) store: Option<Generation>,
+    pub(crate) record: Option<Record>,
+    /// What the store held before, for programs that write back what they read long ago.
+    pub(crate) copies: Vec<Generation>,
+    /// True time; a process reads it wrong by `skew` milliseconds.
+    pub(crate) time: UnixMillis,
+    pub(crate) skew: i64,
+    requests: BTreeMap<String, Vec<Request>>,
+    tombstones: BTreeSet<String>,
+    /// The newest access token that ever was durable.
+    kept_once: Option<u32>,
+    /// Tokens were issued and their answer never became durable.
+    pub(crate) lost: bool,
+    /// The server revoked the grant, or mixed up accounts, by itself.
+    pub(crate) server_fault: bool,
+    pub(crate) broken: BTreeSet<Invariant>,
+}
+
+impl World {
+    /// A grant on its second generation, at rest; a copy of the spent first one is about.
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let start = UnixMillis(1_700_000_000_000);
+        let earlier = start.minus(LIFE);
+        let mut server = Server::new(scenario.mode, earlier);
+        let first = generation(0, 0, false, earlier);
+        server.handle(0, false, start);
+        let refresh = u32::from(scenario.mode != Mode::NonRotating);
+        let second = generation(refresh, 1, false, start);
+        let mut record = Record::idle(provider(), profile(), "store".to_owned(), Some(second.clone()));
+        if let Some(key) = first.spend_key().filter(|key| second.spend_key() != Some(*key)) {
+            record.push_ancestor(key);
+        }
+        record.state = RecordState::Committed { at: start };
+        let rejected = scenario.rejected.then(|| second.tokens.access.clone());
+        Self {
+            policy: scenario.policy.clone(),
+            demand: Demand {
+                rejected,
+                ..Demand::default()
+            },
+            server,
+            store: Some(second.clone()),
+            record: Some(record),
+            copies: vec![first],
+            time: start.plus(scenario.age),
+            skew: 0,
+            requests: BTreeMap::new(),
+            tombstones: BTreeSet::new(),
+            kept_once: None,
+            lost: false,
+            server_fault: false,
+            broken: BTreeSet::new(),
+        }
+    }
+
+    /// The time as a process reads it.
+    pub(crate) fn wall(&self) -> UnixMillis {
+        UnixMillis(self.time.0 + self.skew)
+    }
+
+    pub(crate) fn setup(&self) -> Setup {
+        Setup {
+            provider: provider(),
+            profile: profile(),
+            store: "store".to_owned(),
+            me: ProcessId {
+                host: "host".to_owned(),
+                boot: "boot".to_owned(),
+                pid: 1,
+                start: 1,
+            },
+            policy: self.policy.clone(),
+            demand: self.demand.clone(),
+            jitter: 0,
+        }
+    }
+
+    /// What anyone who reads store and record takes for valid.
+    pub(crate) fn current(&self) -> Option<Generation> {
+        let stored = self.store.as_ref()?;
+        Some(overlay(stored, self.record.as_ref()).current.clone())
+    }
+
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        let current = self.current()?;
+        let record = self.record.as_ref();
+        Some(stand(&current, record, &self.policy, &self.demand, self.wall()))
+    }
+
+    fn durable(&self) -> impl Iterator<Item = &Generation> {
+        let recorded = self.record.as_ref().and_then(|record| record.generation.as_ref());
+        self.store.iter().chain(recorded)
+    }
+
+    /// The newest access token that is durable anywhere together with a refresh token.
+    pub(crate) fn newest(&self) -> Option<u32> {
+        self.durable()
+            .filter(|generation| generation.spend_key().is_some())
+            .map(|generation| number(generation.tokens.access.expose()))
+            .max()
+    }
+
+    /// Judges a request with `generation` that is about to leave, by the clock as it was when that was `decided`.
+    pub(crate) fn on_send(&mut self, generation: &Generation, decided: UnixMillis) {
+        let Some(key) = generation.spend_key() else { return };
+        let announced = matches!(
+            self.record.as_ref().map(|record| &record.state),
+            Some(RecordState::Sent(sent)) if sent.spend == key
+        );
+        if !announced {
+            self.broken.insert(Invariant::RecordedFirst);
+        }
+        if self.policy.rotation == Rotation::Never {
+            return;
+        }
+        let token = refresh_of(generation);
+        if self.tombstones.contains(&token) || self.newest() > Some(number(generation.tokens.access.expose()))
+        {
+            self.broken.insert(Invariant::SendOnce);
+        }
+        let Some(earlier) = self.requests.get(&token).filter(|earlier| !earlier.is_empty()) else {
+            return;
+        };
+        let in_grace = earlier[0].at.until(self.time) < self.policy.replay_grace;
+        let rejected = self.demand.rejected.as_ref() == Some(&generation.tokens.access);
+        let dead = rejected || generation.tokens.expires.is_some_and(|end| end <= decided);
+        if !in_grace && !dead {
+            self.broken.insert(Invariant::SendOnce);
+        }
+        let last = &earlier[earlier.len() - 1];
+        let at_once = last.skew == self.skew && last.at.until(self.time) < Duration::from_millis(1500);
+        let allowed = if in_grace { 2 } else { 1 };
+        if at_once && earlier.len() > allowed {
+            self.broken.insert(Invariant::BackOff);
+        }
+    }
+
+    /// The request left; from now on its token may be spent.
+    pub(crate) fn on_sent(&mut self, generation: &Generation) {
+        let request = Request {
+            at: self.time,
+            skew: self.skew,
+        };
+        self.requests
+            .entry(refresh_of(generation))
+            .or_default()
+            .push(request);
+    }
+
+    /// The last request is known to have left the token as it was.
+    pub(crate) fn on_unspent(&mut self, generation: &Generation) {
+        if let Some(requests) = self.requests.get_mut(&refresh_of(generation)) {
+            requests.pop();
+        }
+    }
+
+    pub(crate) fn write_record(&mut self, record: Record) {
+        let before = self.newest_refresh();
+        if let RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } = &record.state {
+            let held = record
+                .generation
+                .iter()
+                .find(|held| held.spend_key() == Some(*spent));
+            self.tombstones.extend(held.map(refresh_of));
+        }
+        self.record = Some(record);
+        self.check_kept(before);
+    }
+
+    pub(crate) fn write_store(&mut self, generation: Generation) {
+        let before = self.newest_refresh();
+        self.copies.extend(self.store.clone());
+        self.store = Some(generation);
+        self.check_kept(before);
+        let blank = self.store.as_ref().is_some_and(|now| now.spend_key().is_none());
+        if blank {
+            self.broken.insert(Invariant::Kept);
+        }
+    }
+
+    fn check_kept(&mut self, before: Option<u32>) {
+        self.kept_once = self.kept_once.max(self.newest());
+        if self.newest_refresh() < before {
+            self.broken.insert(Invariant::Kept);
+        }
+        if self.durable().any(|held| refresh_of(held).starts_with("foreign")) {
+            self.broken.insert(Invariant::Account);
+        }
+    }
+
+    /// Someone was told that the grant serves; `granted` is what this flight was given.
+    pub(crate) fn on_served(&mut self, granted: Option<u32>) {
+        if granted > self.kept_once {
+            self.broken.insert(Invariant::Durable);
+        }
+        // Where the record could not be written, another program may since have destroyed the only copy.
+        let destroyed = granted > self.newest();
+        if !destroyed && self.standing() != Some(Standing::Fresh) {
+            self.broken.insert(Invariant::Serves);
+        }
+    }
+
+    /// The newest refresh token that is durable anywhere. Access tokens come and go, but this must not be lost.
+    pub(crate) fn newest_refresh(&self) -> Option<u32> {
+        self.durable()
+            .filter(|generation| generation.spend_key().is_some())
+            .map(|generation| number(&refresh_of(generation)))
+            .max()
+    }
+
+    /// What of this world bears on its future.
+    pub(crate) fn key(&self) -> String {
+        let tokens: Vec<&str> = self
+            .durable()
+            .map(|generation| generation.tokens.access.expose())
+            .collect();
+        format!(
+            "{} {tokens:?} {:?} {:?} {} {} {:?} {:?} {}{}",
+            self.server.key(self.time),
+            self.store,
+            self.record,
+            self.skew,
+            self.time,
+            self.requests,
+            self.tombstones,
+            self.lost,
+            self.server_fault
+        )
+    }
+}
+
+fn provider() -> ProviderId {
+    ProviderId::parse("rig").unwrap()
+}
+
+fn profile() -> ProfileId {
+    ProfileId::parse("rig:work").unwrap()
+}
+
+/// Tokens as the server gives them, by a request sent when the sender's clock showed `sent`.
+pub(crate) fn generation(refresh: u32, access: u32, foreign: bool, sent: UnixMillis) -> Generation {
+    let owner = if foreign { "foreign" } else { "ours" };
+    Generation {
+        tokens: TokenSet {
+            access: format!("{owner}-a{access}").into(),
+            refresh: Some(format!("{owner}-r{refresh}").into()),
+            expires: Some(sent.plus(LIFE)),
+            id_token: None,
+        },
+        account: Account {
+            account_id: Some(owner.to_owned()),
+            ..Account::default()
+        },
+        issued_at: Some(sent),
+        fields: BTreeMap::new(),
+    }
+}
+
+pub(crate) fn refresh_of(generation: &Generation) -> String {
+    let token = generation.tokens.refresh.as_ref();
+    token.map_or_else(String::new, |token| token.expose().to_owned())
+}
+
+/// The number in a token's text; 0 for a blank one.
+pub(crate) fn number(token: &str) -> u32 {
+    token
+        .trim_start_matches(|c: char| !c.is_ascii_digit())
+        .parse()
+        .unwrap_or(0)
+}
+
+/// The store's key.
+pub(crate) fn stored_key(world: &World) -> Option<SpendKey> {
+    world.store.as_ref().and_then(Generation::spend_key)
+}

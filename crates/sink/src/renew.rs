@@ -1,0 +1,75 @@
+//! Renewal ahead of time, for timers: every owned grant, benched or not (design: Refresh).
+
+use tokensink_refresh::{Demand, Standing, renewal_due_at};
+use tokensink_types::{AgentId, Credential};
+
+use crate::acquire::Grant;
+use crate::block::{Block, login_command};
+use crate::error::{ErrorKind, Result};
+use crate::flight::Target;
+use crate::lease::WAIT;
+use crate::report::{RenewOutcome, RenewReport, RenewResult};
+use crate::sink::Sink;
+
+impl Sink {
+    /// Renews every OAuth profile that is due, in the store of its owner: of one agent, or of all. A profile that
+    /// cannot be renewed does not keep the others from it.
+    ///
+    /// # Errors
+    /// When the agents cannot be listed. What is wrong with one store or profile is in the report.
+    pub fn renew(&self, agent: Option<&AgentId>) -> Result<RenewReport> {
+        let agents = match agent {
+            Some(agent) => vec![agent.clone()],
+            None => self.store().agents()?,
+        };
+        let mut report = RenewReport::default();
+        for agent in agents {
+            let store = match self.snapshot(&agent).and_then(|_| Ok(self.store().load(&agent)?)) {
+                Ok(store) => store,
+                Err(error) => {
+                    report.unreadable.push(error.to_string());
+                    continue;
+                }
+            };
+            let grants = store.profiles.entries().iter().filter(|entry| matches!(entry.credential, Credential::OAuth(_)));
+            for entry in grants {
+                let target = Target { owner: agent.clone(), profile: entry.id.clone() };
+                let result = self.renew_one(&target).unwrap_or_else(|error| RenewResult::Failed { reason: error.to_string() });
+                report.outcomes.push(RenewOutcome { agent: agent.clone(), profile: entry.id.clone(), result });
+            }
+        }
+        Ok(report)
+    }
+
+    fn renew_one(&self, target: &Target) -> Result<RenewResult> {
+        let demand = Demand::ahead();
+        let Some(before) = self.grant(target)? else {
+            return Ok(RenewResult::Failed { reason: "the profile is gone".to_owned() });
+        };
+        if before.standing(&demand, self.now()) == Standing::Fresh && !before.heal {
+            return Ok(RenewResult::NotDue { due_at: renewal_due_at(&before.generation, &before.policy) });
+        }
+        let blocked = self.fly_for(target, &before, &demand, WAIT)?;
+        let Some(after) = self.grant(target)? else {
+            return Ok(RenewResult::Failed { reason: "the profile is gone".to_owned() });
+        };
+        if after.generation.revision() != before.generation.revision() {
+            return Ok(RenewResult::Renewed { expires: after.generation.tokens.expires });
+        }
+        Ok(blocked.map_or_else(
+            || RenewResult::NotDue { due_at: renewal_due_at(&after.generation, &after.policy) },
+            |block| told(block, target, &before),
+        ))
+    }
+}
+
+fn told(block: Block, target: &Target, grant: &Grant) -> RenewResult {
+    match block.kind {
+        ErrorKind::LoginNeeded => RenewResult::LoginNeeded {
+            reason: block.reason,
+            command: login_command(&grant.oauth.provider, &target.profile, &target.owner),
+        },
+        ErrorKind::TryAgain => RenewResult::TryAgain { reason: block.reason, at: block.until },
+        ErrorKind::Failed | ErrorKind::Usage => RenewResult::Failed { reason: block.reason },
+    }
+}
