@@ -116,6 +116,8 @@ fn ask(prompt: &str, check: &dyn Fn(&Secret) -> Result<()>) -> Result<Secret> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -146,5 +148,15 @@ mod tests {
         let bytes = vec![b'x'; BYTES_MAX + 1];
         let error = from_stream(&mut &bytes[..], "standard input").unwrap_err();
         assert!(error.to_string().contains("more than 65536 bytes"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_is_taken_with_white_space_around_it(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(secret) = text_of(&bytes, "standard input") {
+                prop_assert!(!secret.is_blank());
+                prop_assert_eq!(secret.expose(), secret.expose().trim());
+            }
+        }
     }
 }

@@ -96,7 +96,8 @@ fn failed<'a>(path: &'a Path, doing: &'static str) -> impl FnOnce(io::Error) -> 
 /// # Errors
 /// [`ReplaceError::Refused`] when the file exists and the system forbids to replace it (EBUSY, EPERM, EACCES, EROFS,
 /// EXDEV, EEXIST), or when it belongs to another user, whom a rename would lock out; anything else is
-/// [`ReplaceError::Failed`]. In both cases the old content is still there, and the temporary file is gone.
+/// [`ReplaceError::Failed`]. The old content is then still there and the temporary file gone, unless the message is
+/// about making the directory durable or reading back: the new content is in place then.
 pub fn replace(
     files: &dyn Files,
     random: &dyn Random,

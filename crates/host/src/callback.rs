@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const REQUEST_BYTES: usize = 8 * 1024;
 const CLIENT_TIME: Duration = Duration::from_secs(10);
 /// How long one client may take to read its answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How long the refusal of a client may take; others wait meanwhile.
+const REFUSAL_TIME: Duration = Duration::from_millis(100);
 /// How long one client may take to close.
 const LINGER: Duration = Duration::from_millis(500);
 /// Most clients at once; the oldest goes when one more comes.
@@ -88,6 +90,7 @@ pub struct CallbackListener {
     stop: LatchSetter,
     stopped: Latch,
     clients: Mutex<VecDeque<Client>>,
+    client_time: Duration,
 }
 
 /// Ends [`CallbackListener::accept`] from another thread.
@@ -126,6 +129,7 @@ impl CallbackListener {
             stop,
             stopped,
             clients: Mutex::new(VecDeque::new()),
+            client_time: CLIENT_TIME,
         })
     }
 
@@ -158,6 +162,7 @@ impl CallbackListener {
     pub fn accept(&self, deadline: Duration) -> io::Result<Option<CallbackRequest>> {
         let deadline = Deadline::after(deadline);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_over = false;
         loop {
             if self.stop.is_set() {
                 return Ok(None);
@@ -168,16 +173,18 @@ impl CallbackListener {
                     return Ok(Some(request));
                 }
             }
-            let oldest = clients.front().map(|client| client.deadline);
-            let until = oldest.map_or(deadline, |oldest| deadline.min(oldest));
-            if !self.wait(&mut clients, until)? && deadline.passed() {
+            if is_over {
                 return Ok(None);
             }
+            let oldest = clients.front().map(|client| client.deadline);
+            let until = oldest.map_or(deadline, |oldest| deadline.min(oldest));
+            self.wait(&mut clients, until)?;
+            is_over = deadline.passed();
         }
     }
 
-    /// Waits for something to happen and takes it in; `false` when nothing did.
-    fn wait(&self, clients: &mut VecDeque<Client>, until: Deadline) -> io::Result<bool> {
+    /// Waits for something to happen and takes it in.
+    fn wait(&self, clients: &mut VecDeque<Client>, until: Deadline) -> io::Result<()> {
         let mut fds = vec![PollFd::new(&self.stopped, PollFlags::IN)];
         fds.extend(self.listeners.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(
@@ -186,7 +193,7 @@ impl CallbackListener {
                 .map(|client| PollFd::new(&client.stream, PollFlags::IN)),
         );
         if !wait_ready(&mut fds, until)? {
-            return Ok(false);
+            return Ok(());
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
@@ -200,14 +207,14 @@ impl CallbackListener {
             .zip(&sources[1..])
             .filter(|(_, ready)| **ready)
         {
-            if let Some(client) = Client::accept(listener) {
+            if let Some(client) = Client::accept(listener, self.client_time) {
                 if clients.len() == MAX_CLIENTS {
                     clients.pop_front();
                 }
                 clients.push_back(client);
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -290,12 +297,12 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    fn accept(listener: &TcpListener) -> Option<Self> {
+    fn accept(listener: &TcpListener, time: Duration) -> Option<Self> {
         let (stream, _) = listener.accept().ok()?;
         stream.set_nonblocking(true).ok()?;
         Some(Self {
             stream,
-            deadline: Deadline::after(CLIENT_TIME),
+            deadline: Deadline::after(time),
             bytes: Vec::new(),
             is_ready: false,
         })
@@ -358,8 +365,18 @@ impl Client {
             let allowed = HeaderValue::from_static("GET, HEAD");
             response.headers_mut().insert(header::ALLOW, allowed);
         }
-        // A client that does not read its refusal has lost nothing.
-        let _ = answer(&self.stream, &response, false);
+        // Nobody waits for a client that is refused: the answer fits into the kernel's buffer, what came in is read
+        // so that closing does not reset it, and a client that misses it all the same has lost nothing.
+        let sent = self
+            .stream
+            .set_nonblocking(false)
+            .and_then(|()| write_all(&self.stream, &response_bytes(&response, false), REFUSAL_TIME))
+            .and_then(|()| self.stream.shutdown(Shutdown::Write))
+            .and_then(|()| self.stream.set_nonblocking(true));
+        let mut rest = [0; REQUEST_BYTES];
+        if sent.is_ok() {
+            let _ = (&self.stream).read(&mut rest);
+        }
     }
 }
 
@@ -440,4 +457,42 @@ fn answer(stream: &TcpStream, response: &Response<Body>, head_only: bool) -> io:
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::io::Write as _;
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a client on a real socket")]
+    fn slow_clients_are_told_and_dropped_while_others_wait() {
+        let mut listener = CallbackListener::bind(&[V4], 0).unwrap();
+        listener.client_time = Duration::from_millis(30);
+        let mut slow = TcpStream::connect((V4, listener.port())).unwrap();
+        slow.write_all(b"GET /slow").unwrap();
+        let none = listener.accept(Duration::from_millis(200)).unwrap();
+        assert!(none.is_none(), "the end of a client is not the end of the wait");
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(listener.clients.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn reasons_by_error() {
+        let addr = SocketAddr::new(V4, 1455);
+        let of = |code: i32| bind_error(addr, io::Error::from_raw_os_error(code));
+        assert!(matches!(
+            of(Errno::ADDRINUSE.raw_os_error()),
+            BindError::InUse { .. }
+        ));
+        assert!(matches!(
+            of(Errno::ACCESS.raw_os_error()),
+            BindError::Forbidden { .. }
+        ));
+        assert!(matches!(of(10_013), BindError::Reserved { .. }));
+        assert!(matches!(of(Errno::NOMEM.raw_os_error()), BindError::Other { .. }));
+    }
+}

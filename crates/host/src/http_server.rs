@@ -323,6 +323,3 @@ pub fn plain(status: StatusCode, text: &str) -> Response<Body> {
     );
     response
 }
-
-#[cfg(test)]
-mod tests;

@@ -29,8 +29,8 @@ pub use os_files::OsFiles;
 pub use os_processes::{OsProcesses, detach_self};
 pub use os_world::{OsRandom, ProcessEnvironment, SystemClock};
 pub use ports::{
-    Clock, ConnectError, ConnectPhase, Connection, Environment, ExchangeError, FileHandle, FileStamp, Files,
-    HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
-    Transport,
+    ChildProcess, Clock, ConnectError, ConnectPhase, Connection, Ended, Environment, ExchangeError,
+    FileHandle, FileStamp, Files, HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes,
+    Random, StdioSource, Transport,
 };
 pub use transport::{CONNECT_TIME, HttpTransport};

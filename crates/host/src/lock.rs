@@ -359,3 +359,30 @@ fn parse_holder(text: &str) -> Option<(ProcessId, UnixMillis)> {
         since,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_note_is_read_as_written(
+            host in "[^\\n]{0,40}",
+            boot in "([0-9a-f-]{2,36})?(@pid:\\[[0-9]{1,9}\\])?",
+            pid: u32,
+            start: u64,
+            since: i64,
+        ) {
+            let process = ProcessId { host, boot, pid, start };
+            let line = holder_line(&process, UnixMillis(since));
+            prop_assert_eq!(parse_holder(&line), Some((process, UnixMillis(since))));
+            prop_assert_eq!(parse_holder(line.trim_end_matches('\n')), None, "torn");
+        }
+
+        #[test]
+        fn any_text_is_a_note_or_none(text: String) {
+            let _ = parse_holder(&text);
+        }
+    }
+}

@@ -253,6 +253,3 @@ impl FileHandle for OsFile {
         Some(self.0.into())
     }
 }
-
-#[cfg(test)]
-mod tests;

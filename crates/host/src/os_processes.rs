@@ -23,7 +23,7 @@ use rustix::process::{Pid, getpgid, getppid, setpgid, setsid, test_kill_process}
 use tokensink_types::ProcessId;
 
 use crate::deadline::{Deadline, wait_ready};
-use crate::{HelperReport, Liveness, ProcessRequest, Processes, StdioSource};
+use crate::{ChildProcess, Ended, HelperReport, Liveness, ProcessRequest, Processes, StdioSource};
 
 /// Most standard output that [`Processes::output`] accepts, in bytes.
 const OUTPUT_BYTES: usize = 1024 * 1024;
@@ -147,22 +147,25 @@ impl Processes for OsProcesses {
     fn output(&self, mut request: ProcessRequest, deadline: Duration) -> io::Result<Vec<u8>> {
         request.stdin = StdioSource::Null;
         let program = request.program.to_string_lossy().into_owned();
+        let ended = self.spawn(request)?.wait(deadline)?;
+        if ended.code == 0 {
+            return Ok(ended.output);
+        }
+        let complaint = String::from_utf8_lossy(&ended.complaint);
+        Err(io::Error::other(format!(
+            "{program} ended with exit code {}: {}",
+            ended.code,
+            complaint.trim()
+        )))
+    }
+
+    fn spawn(&self, request: ProcessRequest) -> io::Result<Box<dyn ChildProcess>> {
+        let program = request.program.to_string_lossy().into_owned();
         let child = command(request)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        let mut running = Running(child);
-        let (output, complaint) = running.collect(&program, Deadline::after(deadline))?;
-        let status = running.0.wait()?;
-        if status.success() {
-            return Ok(output);
-        }
-        let complaint = String::from_utf8_lossy(&complaint);
-        Err(io::Error::other(format!(
-            "{program} ended with exit code {}: {}",
-            exit_code(status),
-            complaint.trim()
-        )))
+        Ok(Box::new(Running { child, program }))
     }
 }
 
@@ -220,31 +223,55 @@ fn exit_code(status: ExitStatus) -> i32 {
 }
 
 /// A child that does not outlive the wait for it.
-struct Running(Child);
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    program: String,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !matches!(self.0.try_wait(), Ok(Some(_))) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
+    }
+}
+
+impl ChildProcess for Running {
+    fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+
+    fn wait(&mut self, deadline: Duration) -> io::Result<Ended> {
+        let collected = self.collect(Deadline::after(deadline));
+        if collected.is_err() {
+            self.child.kill()?;
+        }
+        let status = self.child.wait()?;
+        let (output, complaint) = collected?;
+        Ok(Ended {
+            code: exit_code(status),
+            output,
+            complaint,
+        })
     }
 }
 
 impl Running {
     /// Standard output and standard error, read side by side so that neither blocks the child. Ends when both are
     /// closed, or the child has ended and what it left is read (a grandchild may keep them open).
-    fn collect(&mut self, program: &str, deadline: Deadline) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let (mut out, mut err) = (self.0.stdout.take(), self.0.stderr.take());
+    fn collect(&mut self, deadline: Deadline) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
         let (mut output, mut complaint) = (Vec::new(), Vec::new());
         loop {
-            let ended = self.0.try_wait()?.is_some();
+            let ended = self.child.try_wait()?.is_some();
             let pause = if ended { Duration::ZERO } else { GLANCE };
             let quiet = !drain(&mut out, &mut output, &mut err, &mut complaint, pause)?;
             if output.len() > OUTPUT_BYTES {
                 return Err(io::Error::new(
                     io::ErrorKind::FileTooLarge,
-                    format!("{program} printed more than {OUTPUT_BYTES} bytes"),
+                    format!("{} printed more than {OUTPUT_BYTES} bytes", self.program),
                 ));
             }
             complaint.truncate(COMPLAINT_BYTES);
@@ -254,7 +281,7 @@ impl Running {
             if deadline.passed() {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("{program} did not end in time and was killed"),
+                    format!("{} did not end in time and was killed", self.program),
                 ));
             }
         }

@@ -335,6 +335,32 @@ pub trait HelperReport: Debug + Send {
     fn wait(&mut self, deadline: Duration) -> io::Result<Option<Vec<u8>>>;
 }
 
+/// How a program ended, and what it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code, 128 + n after signal n.
+    pub code: i32,
+    /// Its standard output.
+    pub output: Vec<u8>,
+    /// Its standard error, up to 16 KiB.
+    pub complaint: Vec<u8>,
+}
+
+/// A program that runs beside us and does not outlive this value.
+pub trait ChildProcess: Debug + Send {
+    /// Ends it at once (SIGKILL); the programs that it started live on. Fine when it has ended already.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn kill(&mut self) -> io::Result<()>;
+    /// Waits until it ends.
+    ///
+    /// # Errors
+    /// `TimedOut` after `deadline`, when it is killed; `FileTooLarge` above 1 MiB of standard output; or as the
+    /// system gives them.
+    fn wait(&mut self, deadline: Duration) -> io::Result<Ended>;
+}
+
 /// This process and others.
 pub trait Processes: Debug + Send + Sync {
     /// Who we are.
@@ -368,4 +394,14 @@ pub trait Processes: Debug + Send + Sync {
     /// # Errors
     /// As the system gives them; an exit code other than 0 is an error with the program's standard error in it.
     fn output(&self, request: ProcessRequest, deadline: Duration) -> io::Result<Vec<u8>>;
+    /// Starts a program beside us and collects what it says; many can run at once.
+    ///
+    /// # Errors
+    /// As the system gives them; `Unsupported` where programs only pretend to run.
+    fn spawn(&self, request: ProcessRequest) -> io::Result<Box<dyn ChildProcess>> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{} cannot run beside us here", request.program.to_string_lossy()),
+        ))
+    }
 }

@@ -405,6 +405,3 @@ impl AsyncWrite for Counted {
         Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
-
-#[cfg(test)]
-mod tests;

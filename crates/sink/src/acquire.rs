@@ -432,7 +432,7 @@ enum Flown {
     Blocked(Block),
 }
 
-fn unknown_provider(unknown: &UnknownProvider) -> SinkError {
+pub(crate) fn unknown_provider(unknown: &UnknownProvider) -> SinkError {
     SinkError::new(ErrorKind::Usage, "unknown_provider", unknown.to_string()).with_fix("tokensink providers list")
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Whoever calls [`Sink::fly`] holds the grant's kernel lock. Nothing is decided here.
 
+use std::io;
+
 use http::Request;
 use tokensink_host::lock::{KernelLock, Wait};
 use tokensink_host::{ConnectError, Connection, ExchangeError, Limits, Liveness};
@@ -72,9 +74,7 @@ impl Sink {
                 fix: Some(format!("tokensink providers show {}", oauth.provider)),
             });
         };
-        let dot_path = lock_sibling(lock.path());
-        let wait = Wait { deadline: FOREIGN_LOCK_WAIT };
-        let _dot = match DotLock::acquire(self.host(), lock, &dot_path, LockKind::Refresh, wait) {
+        let _dot = match self.lock_for_openclaw(lock) {
             Ok(dot) => dot,
             Err(error) => return failed(store_failure(&error)),
         };
@@ -95,6 +95,23 @@ impl Sink {
             }
             let event = hands.perform(action);
             action = flight.on(event, self.now());
+        }
+    }
+
+    /// The lock file that OpenClaw respects. On a full disk it cannot be made, by OpenClaw as little as by us; then
+    /// it is enough that nobody holds one, since the record has its room already.
+    fn lock_for_openclaw(&self, lock: &KernelLock) -> Result<Option<DotLock>, StoreError> {
+        let path = lock_sibling(lock.path());
+        let wait = Wait { deadline: FOREIGN_LOCK_WAIT };
+        match DotLock::acquire(self.host(), lock, &path, LockKind::Refresh, wait) {
+            Ok(dot) => Ok(Some(dot)),
+            Err(StoreError::Io { source, .. })
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+                    && !tokensink_store::is_held(self.host(), &path, LockKind::Refresh)? =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 }

@@ -14,6 +14,7 @@ mod flights;
 mod grant;
 mod lease;
 mod login;
+mod models;
 mod renew;
 mod report;
 mod secrets;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokensink_host::{FileStamp, Host};
+use tokensink_host::{Environment, FileStamp, Host};
 use tokensink_types::{AgentId, Credential, ProfileId, Revision, SpendKey};
 
 use crate::cache::StampCache;
@@ -129,6 +129,12 @@ pub enum CasOutcome {
     Conflict(Option<Box<Credential>>),
 }
 
+/// Does the environment forbid writes (`OPENCLAW_AUTH_STORE_READONLY=1`, spec.md 1.9)?
+#[must_use]
+pub fn readonly_requested(env: &dyn Environment) -> bool {
+    env.var("OPENCLAW_AUTH_STORE_READONLY").as_deref() == Some("1")
+}
+
 impl FileStore {
     /// A store over these paths. With `readonly` (`OPENCLAW_AUTH_STORE_READONLY=1`) every write is refused.
     #[must_use]
@@ -200,12 +206,16 @@ impl FileStore {
         }
         let store = Arc::new(self.read(agent)?);
         let now = self.host.clock.monotonic();
-        self.cache.put(agent.clone(), store.stamps, Arc::clone(&store), now);
+        self.cache
+            .put(agent.clone(), store.stamps, Arc::clone(&store), now);
         Ok(store)
     }
 
     fn stat(&self, path: &Path) -> Result<Option<FileStamp>, StoreError> {
-        self.host.files.stat(path).map_err(StoreError::io("look at", path))
+        self.host
+            .files
+            .stat(path)
+            .map_err(StoreError::io("look at", path))
     }
 
     fn read(&self, agent: &AgentId) -> Result<AgentStore, StoreError> {

@@ -108,7 +108,11 @@ impl ConfigStore {
     /// [`StoreError::Unreadable`] with line and column, or [`StoreError::Io`].
     pub fn load(&self) -> Result<Arc<Config>, StoreError> {
         let path = self.path();
-        let stamp = self.host.files.stat(path).map_err(StoreError::io("look at", path))?;
+        let stamp = self
+            .host
+            .files
+            .stat(path)
+            .map_err(StoreError::io("look at", path))?;
         if let Some(known) = self.cache.get(&(), [stamp, None]) {
             return Ok(known);
         }
@@ -136,7 +140,9 @@ impl ConfigStore {
     pub fn edit<T>(&self, change: impl FnOnce(&Editor) -> Result<T, String>) -> Result<T, StoreError> {
         let path = self.path();
         if self.readonly {
-            return Err(StoreError::ReadOnly { path: path.to_owned() });
+            return Err(StoreError::ReadOnly {
+                path: path.to_owned(),
+            });
         }
         let _lock = self.lock()?;
         disk::recover(&self.host, &self.paths, path)?;
@@ -223,7 +229,7 @@ fn failure_of(error: &ParseError) -> ParseFailure {
 
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(chars).collect()
-    })
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }

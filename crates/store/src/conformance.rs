@@ -8,8 +8,8 @@ use std::thread;
 
 use tokensink_types::record::{Generation, Record, RecordState, Rotation};
 use tokensink_types::{
-    Account, AgentId, ApiKey, Credential, Labels, OAuth, ProfileId, ProviderId, Revision, Secret, SecretSource,
-    SpendKey, TokenSet, UnixMillis,
+    Account, AgentId, ApiKey, Credential, Labels, OAuth, ProfileId, ProviderId, Revision, Secret,
+    SecretSource, SpendKey, TokenSet, UnixMillis,
 };
 
 use crate::agent_store::{CasOutcome, Expected};
@@ -31,26 +31,47 @@ pub fn credentials(store: &dyn CredentialStore) -> Result<(), Failure> {
     let id = profile("rig:user@example.com")?;
     let first = grant("access-1", "refresh-1", 1)?;
     let second = grant("access-2", "refresh-2", 2)?;
-    expect("an empty store has nothing", store.list(&main).map_err(text)?.is_empty())?;
+    expect(
+        "an empty store has nothing",
+        store.list(&main).map_err(text)?.is_empty(),
+    )?;
 
     let set = |expected, new| store.compare_and_set(&main, &id, expected, new).map_err(text);
     let key = |refresh: &str| Expected::Spend(SpendKey::of(&Secret::from(refresh)));
     let done = |outcome: &CasOutcome| *outcome == CasOutcome::Done;
-    expect("nothing has no spend key", !done(&set(key("refresh-1"), Some(&first))?))?;
-    expect("absent is met by nothing", done(&set(Expected::Absent, Some(&first))?))?;
+    expect(
+        "nothing has no spend key",
+        !done(&set(key("refresh-1"), Some(&first))?),
+    )?;
+    expect(
+        "absent is met by nothing",
+        done(&set(Expected::Absent, Some(&first))?),
+    )?;
     let conflict = set(Expected::Absent, Some(&second))?;
     expect(
         "a conflict shows what is there",
         conflict == CasOutcome::Conflict(Some(Box::new(first.clone()))),
     )?;
-    expect("another spend key is refused", !done(&set(key("refresh-2"), Some(&second))?))?;
-    expect("the spend key is met", done(&set(key("refresh-1"), Some(&second))?))?;
+    expect(
+        "another spend key is refused",
+        !done(&set(key("refresh-2"), Some(&second))?),
+    )?;
+    expect(
+        "the spend key is met",
+        done(&set(key("refresh-1"), Some(&second))?),
+    )?;
     let loaded = store.load(&main, &id).map_err(text)?;
     expect("a read sees the write", loaded.as_ref() == Some(&second))?;
     let revision = second.as_oauth().map(|oauth| Revision::of(&oauth.tokens));
     let revision = revision.ok_or("a grant has no revision")?;
-    expect("the revision is met", done(&set(Expected::Revision(revision), Some(&first))?))?;
-    expect("the old revision is not", !done(&set(Expected::Revision(revision), None)?))?;
+    expect(
+        "the revision is met",
+        done(&set(Expected::Revision(revision), Some(&first))?),
+    )?;
+    expect(
+        "the old revision is not",
+        !done(&set(Expected::Revision(revision), None)?),
+    )?;
 
     let other = AgentId::normalise("work");
     expect("owners are apart", store.list(&other).map_err(text)?.is_empty())?;
@@ -59,10 +80,21 @@ pub fn credentials(store: &dyn CredentialStore) -> Result<(), Failure> {
     store
         .compare_and_set(&main, &key_id, Expected::Any, Some(&api_key))
         .map_err(text)?;
-    let ids: Vec<ProfileId> = store.list(&main).map_err(text)?.into_iter().map(|entry| entry.id).collect();
-    expect("all profiles are listed, in order", ids == [id.clone(), key_id.clone()])?;
+    let ids: Vec<ProfileId> = store
+        .list(&main)
+        .map_err(text)?
+        .into_iter()
+        .map(|entry| entry.id)
+        .collect();
+    expect(
+        "all profiles are listed, in order",
+        ids == [id.clone(), key_id.clone()],
+    )?;
     expect("removing", done(&set(Expected::Any, None)?))?;
-    expect("the removed one is gone", store.load(&main, &id).map_err(text)?.is_none())?;
+    expect(
+        "the removed one is gone",
+        store.load(&main, &id).map_err(text)?.is_none(),
+    )?;
     let kept = store.load(&main, &key_id).map_err(text)?;
     expect("the other one stays", kept == Some(api_key))?;
     contended(store)
@@ -85,7 +117,10 @@ fn contended(store: &dyn CredentialStore) -> Result<(), Failure> {
                     }
                     let own = profile(&format!("rig:{number}"))?;
                     let outcome = store.compare_and_set(owner, &own, Expected::Absent, Some(&credential));
-                    expect("different profiles do not conflict", outcome.map_err(text)? == CasOutcome::Done)
+                    expect(
+                        "different profiles do not conflict",
+                        outcome.map_err(text)? == CasOutcome::Done,
+                    )
                 })
             })
             .collect();
@@ -126,10 +161,19 @@ pub fn records(store: &dyn RecordStore) -> Result<(), Failure> {
     let read = store.read(&RecordKey::of(&other)).map_err(text)?;
     expect("records are apart", read.as_deref() == Some(&other))?;
     let scan = store.list().map_err(text)?;
-    expect("all are listed", scan.records.len() == 2 && scan.unreadable.is_empty())?;
+    expect(
+        "all are listed",
+        scan.records.len() == 2 && scan.unreadable.is_empty(),
+    )?;
     store.erase(&key).map_err(text)?;
-    expect("the erased one is gone", store.read(&key).map_err(text)?.is_none())?;
-    expect("the other one stays", store.list().map_err(text)?.records == [other])
+    expect(
+        "the erased one is gone",
+        store.read(&key).map_err(text)?.is_none(),
+    )?;
+    expect(
+        "the other one stays",
+        store.list().map_err(text)?.records == [other],
+    )
 }
 
 /// A record that carries `size` bytes of access token.
@@ -185,7 +229,11 @@ fn profile(id: &str) -> Result<ProfileId, Failure> {
 }
 
 fn expect(what: &str, held: bool) -> Result<(), Failure> {
-    if held { Ok(()) } else { Err(format!("not so: {what}")) }
+    if held {
+        Ok(())
+    } else {
+        Err(format!("not so: {what}"))
+    }
 }
 
 fn text(error: impl std::fmt::Display) -> Failure {

@@ -51,7 +51,8 @@ pub(crate) fn read(host: &Host, paths: &Paths, path: &Path) -> Result<Option<Con
 /// `path` is followed. The caller holds the file's lock.
 pub(crate) fn write(host: &Host, paths: &Paths, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     if let Some(dir) = path.parent() {
-        atomic::ensure_dir(&*host.files, dir, DIR_MODE).map_err(StoreError::io("create the directory of", path))?;
+        atomic::ensure_dir(&*host.files, dir, DIR_MODE)
+            .map_err(StoreError::io("create the directory of", path))?;
     }
     match atomic::replace(&*host.files, &*host.random, path, bytes, FILE_MODE) {
         Ok(_) => Ok(()),
@@ -60,8 +61,10 @@ pub(crate) fn write(host: &Host, paths: &Paths, path: &Path, bytes: &[u8]) -> Re
     }
 }
 
-/// Finishes what a crash left of a write in place. The caller holds the file's lock.
+/// Finishes what a crash left of a write in place, and removes what it left of a replacement: such a file may hold
+/// secrets. The caller holds the file's lock.
 pub(crate) fn recover(host: &Host, paths: &Paths, path: &Path) -> Result<(), StoreError> {
+    remove_leftovers(host, path)?;
     let Some(redo) = Redo::load(host, paths, path)? else {
         return Ok(());
     };
@@ -124,7 +127,8 @@ impl Redo {
         bytes.extend_from_slice(old);
         bytes.extend_from_slice(new);
         let dir = paths.own_state_dir();
-        atomic::ensure_dir(&*host.files, &dir, DIR_MODE).map_err(StoreError::io("create the directory of", &file))?;
+        atomic::ensure_dir(&*host.files, &dir, DIR_MODE)
+            .map_err(StoreError::io("create the directory of", &file))?;
         remove_if_there(host, &file)?;
         let mut handle = host
             .files
@@ -189,6 +193,13 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+/// Removes temporary files of crashed writers of `path`. The caller holds the file's lock.
+pub(crate) fn remove_leftovers(host: &Host, path: &Path) -> Result<(), StoreError> {
+    let leftovers =
+        atomic::leftovers(&*host.files, path).map_err(StoreError::io("list the directory of", path))?;
+    leftovers.iter().try_for_each(|file| remove_if_there(host, file))
 }
 
 /// Removes a file that may be missing.

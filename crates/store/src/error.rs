@@ -90,7 +90,8 @@ pub struct LockBusy {
     pub age: Option<Duration>,
     /// What is known of the holder.
     pub liveness: Liveness,
-    /// The command that removes a lock which nobody reclaims by itself: an empty or half-written file.
+    /// The command that removes a lock which nobody reclaims by itself: an empty or half-written file, or an old one
+    /// whose holder cannot be seen from here.
     pub remedy: Option<String>,
     /// How long we waited.
     pub waited: Duration,
@@ -105,7 +106,7 @@ impl LockBusy {
             .map_or_else(String::new, |age| format!(" for {} s", age.as_secs()));
         if let Some(remedy) = &self.remedy {
             return format!(
-                "{path} is a lock without a readable holder that has been there{age}; the program that made it may \
+                "{path} is a lock without a visible holder that has been there{age}; the program that made it may \
                  have died. If no other OpenClaw command is running, remove it: {remedy}"
             );
         }
@@ -155,11 +156,13 @@ impl StoreError {
     /// Wraps a failed replacement of a file.
     pub(crate) fn replace(error: ReplaceError) -> Self {
         match error {
-            ReplaceError::Refused { path, doing, source } | ReplaceError::Failed { path, doing, source } => Self::Io {
-                operation: "write",
-                path,
-                source: io::Error::new(source.kind(), format!("{doing}: {source}")),
-            },
+            ReplaceError::Refused { path, doing, source } | ReplaceError::Failed { path, doing, source } => {
+                Self::Io {
+                    operation: "write",
+                    path,
+                    source: io::Error::new(source.kind(), format!("{doing}: {source}")),
+                }
+            }
             other => Self::Io {
                 operation: "write",
                 path: PathBuf::new(),
@@ -234,7 +237,10 @@ mod tests {
         busy.pid = Some(7);
         busy.liveness = Liveness::Stopped;
         let text = busy.to_string();
-        assert!(text.contains("process 7, which is stopped for 40 s; waited 10 s"), "{text}");
+        assert!(
+            text.contains("process 7, which is stopped for 40 s; waited 10 s"),
+            "{text}"
+        );
         assert!(text.contains("kill -CONT 7"), "{text}");
     }
 }

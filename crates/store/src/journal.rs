@@ -23,7 +23,7 @@ use tokensink_types::record::Record;
 use zeroize::Zeroizing;
 
 use crate::cache::StampCache;
-use crate::disk::{DIR_MODE, FILE_MODE};
+use crate::disk::{self, DIR_MODE, FILE_MODE};
 use crate::error::StoreError;
 use crate::json::ParseFailure;
 use crate::paths::{Paths, hash_hex};
@@ -98,7 +98,11 @@ impl Journal {
     /// until the next write or [`Journal::set_aside`].
     pub fn read(&self, key: &RecordKey) -> Result<Option<Arc<Record>>, StoreError> {
         let path = self.path(key);
-        let stamp = self.host.files.stat(&path).map_err(StoreError::io("look at", &path))?;
+        let stamp = self
+            .host
+            .files
+            .stat(&path)
+            .map_err(StoreError::io("look at", &path))?;
         if stamp.is_none() {
             self.cache.forget(key);
             return Ok(None);
@@ -114,7 +118,8 @@ impl Journal {
         };
         let record = Arc::new(record);
         let now = self.host.clock.monotonic();
-        self.cache.put(key.clone(), [Some(stamp), None], Arc::clone(&record), now);
+        self.cache
+            .put(key.clone(), [Some(stamp), None], Arc::clone(&record), now);
         Ok(Some(record))
     }
 
@@ -167,7 +172,10 @@ impl Journal {
                 .map_err(StoreError::io("overwrite", &path))?;
         }
         drop(handle);
-        self.host.files.remove(&path).map_err(StoreError::io("remove", &path))?;
+        self.host
+            .files
+            .remove(&path)
+            .map_err(StoreError::io("remove", &path))?;
         self.host
             .files
             .sync_dir(&self.dir)
@@ -189,7 +197,11 @@ impl Journal {
     /// # Errors
     /// When the directory cannot be listed; a single unreadable file is part of the answer.
     pub fn list(&self) -> Result<Scan, StoreError> {
-        let names = self.host.files.list(&self.dir).map_err(StoreError::io("list", &self.dir))?;
+        let names = self
+            .host
+            .files
+            .list(&self.dir)
+            .map_err(StoreError::io("list", &self.dir))?;
         let mut scan = Scan::default();
         for name in names.iter().filter_map(|name| name.to_str()) {
             if name.len() != 64 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -234,6 +246,7 @@ impl Journal {
     fn write_file(&self, path: &Path, sequence: u64, payload: &[u8]) -> Result<(), StoreError> {
         atomic::ensure_dir(&*self.host.files, &self.dir, DIR_MODE)
             .map_err(StoreError::io("create the directory of", path))?;
+        disk::remove_leftovers(&self.host, path)?;
         let bytes: Zeroizing<Vec<u8>> = page::new_file(sequence, payload);
         atomic::replace(&*self.host.files, &*self.host.random, path, &bytes, FILE_MODE)
             .map(|_| ())
@@ -260,7 +273,9 @@ fn record_of(path: &Path, image: &Image, key: Option<&RecordKey>) -> Result<Opti
     let found = RecordKey::of(&record);
     let name = path.file_name().and_then(|name| name.to_str());
     if key.is_some_and(|key| *key != found) || name != Some(found.file_name().as_str()) {
-        return Err(unreadable("it belongs to another profile or another store".to_owned()));
+        return Err(unreadable(
+            "it belongs to another profile or another store".to_owned(),
+        ));
     }
     Ok(Some(record))
 }

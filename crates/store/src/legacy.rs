@@ -9,7 +9,9 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tokensink_types::{AgentId, Credential, CredentialKind, ProfileId, ProviderId, Secret, SecretText, SpendKey};
+use tokensink_types::{
+    AgentId, Credential, CredentialKind, ProfileId, ProviderId, Secret, SecretText, SpendKey,
+};
 
 use crate::agent_store::FileStore;
 use crate::disk;
@@ -72,7 +74,13 @@ pub fn pending(store: &FileStore, agent: &AgentId) -> Result<(Vec<Pending>, Impo
     if agent.is_main() {
         // The file belongs to the installation, and a grant has one owner.
         let oauth_json = store.paths().oauth_file();
-        read_source(store, &oauth_json, Some(CredentialKind::OAuth), &mut found, &mut report)?;
+        read_source(
+            store,
+            &oauth_json,
+            Some(CredentialKind::OAuth),
+            &mut found,
+            &mut report,
+        )?;
     }
     Ok((found, report))
 }
@@ -130,7 +138,12 @@ pub fn dissolve_clones(
         })
     };
     let own = store.load(agent)?;
-    if own.profiles.entries().iter().all(|entry| !is_copy(&entry.id, &entry.credential)) {
+    if own
+        .profiles
+        .entries()
+        .iter()
+        .all(|entry| !is_copy(&entry.id, &entry.credential))
+    {
         return Ok(Vec::new());
     }
     store.edit(agent, false, |opened| {
@@ -179,7 +192,9 @@ fn read_source(
         };
         let marker = marker(&real, key, &flat.credential);
         let marker_file = marker_file(store, &marker);
-        let seen = files.stat(&marker_file).map_err(StoreError::io("look at", &marker_file))?;
+        let seen = files
+            .stat(&marker_file)
+            .map_err(StoreError::io("look at", &marker_file))?;
         if seen.is_none() {
             found.push(pending_of(path, key, flat, marker));
         }
@@ -199,7 +214,11 @@ fn pending_of(path: &Path, key: &str, flat: Flat, marker: String) -> Pending {
 }
 
 /// The file as a map; `None` when it is missing, unreadable (reported), or a store rather than a flat map.
-fn read_map(store: &FileStore, path: &Path, report: &mut ImportReport) -> Result<Option<js::SecretMap>, StoreError> {
+fn read_map(
+    store: &FileStore,
+    path: &Path,
+    report: &mut ImportReport,
+) -> Result<Option<js::SecretMap>, StoreError> {
     let Some(content) = disk::read(store.host(), store.paths(), path)? else {
         return Ok(None);
     };

@@ -10,7 +10,7 @@ mod agent_store;
 pub mod backend;
 mod cache;
 mod config;
-#[cfg(any(test, feature = "conformance"))]
+#[doc(hidden)]
 pub mod conformance;
 mod disk;
 mod error;
@@ -23,13 +23,14 @@ mod profiles;
 mod quarantine;
 mod state_file;
 
+pub use agent_store::readonly_requested;
 pub use agent_store::{
     AgentStore, CasOutcome, Expected, FileStore, OwnedProfile, STORE_LOCK_WAIT, View, Warning,
 };
 pub use backend::{CredentialStore, RecordStore};
 pub use config::{
-    AgentEntry, Config, ConfigProfile, ConfigStore, Editor, ModelChoice, ModelEntry, ModelKind, OrderPlacement,
-    ProviderConfig,
+    AgentEntry, Config, ConfigProfile, ConfigStore, Editor, ModelChoice, ModelEntry, ModelKind,
+    OrderPlacement, ProviderConfig,
 };
 pub use error::{LockBusy, StoreError, Unreadable};
 pub use journal::{Journal, RecordKey, Scan};

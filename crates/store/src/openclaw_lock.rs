@@ -73,7 +73,22 @@ impl GuardedLock {
         let left = Wait {
             deadline: wait.deadline.saturating_sub(spent),
         };
-        let dot = DotLock::acquire(host, &kernel, dot_path, kind, left)?;
+        Self::behind(host, kernel, dot_path, kind, left)
+    }
+
+    /// Takes the `.lock` file behind a kernel lock that is held already, for a child that got it from its parent
+    /// ([`KernelLock::adopt_stdin`]): the file must name the process that works under it.
+    ///
+    /// # Errors
+    /// As for [`DotLock::acquire`]; the kernel lock is then released.
+    pub fn behind(
+        host: &Host,
+        kernel: KernelLock,
+        dot_path: &Path,
+        kind: LockKind,
+        wait: Wait,
+    ) -> Result<Self, StoreError> {
+        let dot = DotLock::acquire(host, &kernel, dot_path, kind, wait)?;
         Ok(Self { dot, kernel })
     }
 
@@ -86,7 +101,7 @@ impl GuardedLock {
     }
 }
 
-/// The `.lock` file alone, for whoever holds the kernel lock already (a child that got it from its parent).
+/// The `.lock` file alone.
 #[derive(Debug)]
 pub struct DotLock {
     files: Arc<dyn Files>,
@@ -126,7 +141,8 @@ impl DotLock {
         wait: Wait,
     ) -> Result<Self, StoreError> {
         if let Some(dir) = path.parent() {
-            atomic::ensure_dir(&*host.files, dir, DIR_MODE).map_err(StoreError::io("create the directory of", path))?;
+            atomic::ensure_dir(&*host.files, dir, DIR_MODE)
+                .map_err(StoreError::io("create the directory of", path))?;
         }
         let guard = guard_name(host, kernel)?;
         let start = host.clock.monotonic();
@@ -215,6 +231,7 @@ fn lock_text(host: &Host, guard: &str) -> Vec<u8> {
         "createdAt": iso(host.clock.now()),
         "starttime": this.start,
         "tokensink": env!("CARGO_PKG_VERSION"),
+        "boot": this.boot,
         "guard": guard,
     });
     let mut bytes = serde_json::to_vec_pretty(&content).unwrap_or_default();
@@ -232,7 +249,8 @@ fn link_whole(host: &Host, path: &Path, content: &[u8]) -> Result<bool, StoreErr
     let temporary = with_suffix(path, &format!(".{:016x}.tmp", u64::from_le_bytes(number)));
     let create = StoreError::io("create", &temporary);
     let mut handle = host.files.create_new(&temporary, FILE_MODE).map_err(create)?;
-    let written = handle.write_at(0, content);
+    // Without the sync a loss of power could leave the name without the content.
+    let written = handle.write_at(0, content).and_then(|()| handle.sync());
     drop(handle);
     let linked = match written {
         Ok(()) => host.files.hard_link(&temporary, path),
@@ -245,7 +263,12 @@ fn link_whole(host: &Host, path: &Path, content: &[u8]) -> Result<bool, StoreErr
     match linked {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+            ) =>
+        {
             Err(StoreError::NoLocks {
                 path: path.to_owned(),
                 why: format!("its file system has no hard links ({error})"),
@@ -260,7 +283,10 @@ fn look(host: &Host, path: &Path, kind: LockKind, guard: &str) -> Result<Found, 
     let stamp = host.files.stat(path).map_err(StoreError::io("look at", path))?;
     let Some(stamp) = stamp else {
         // A link to nowhere occupies the name as well.
-        let link = host.files.link_target(path).map_err(StoreError::io("look at", path))?;
+        let link = host
+            .files
+            .link_target(path)
+            .map_err(StoreError::io("look at", path))?;
         return Ok(link.map_or(Found::Nothing, |_| Found::Held(torn(path, None))));
     };
     let modified = i64::try_from(stamp.modified_ns / 1_000_000).unwrap_or(i64::MAX);
@@ -283,11 +309,17 @@ fn look(host: &Host, path: &Path, kind: LockKind, guard: &str) -> Result<Found, 
     }
     let created = js::text(&map, "createdAt").and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let age = created.map_or(by_stamp, |at| UnixMillis(at.as_millisecond()).until(now));
-    Ok(judge(host, &map, age, kind).map_or(Found::Stale(bytes), Found::Held))
+    Ok(judge(host, path, &map, age, kind).map_or(Found::Stale(bytes), Found::Held))
 }
 
 /// The rule of age C2: a pid decides by itself, and the age only where there is none. `None` means stale.
-fn judge(host: &Host, map: &Map<String, Value>, age: Duration, kind: LockKind) -> Option<Holder> {
+fn judge(
+    host: &Host,
+    path: &Path,
+    map: &Map<String, Value>,
+    age: Duration,
+    kind: LockKind,
+) -> Option<Holder> {
     let pid = map
         .get("pid")
         .and_then(js::count)
@@ -297,16 +329,25 @@ fn judge(host: &Host, map: &Map<String, Value>, age: Duration, kind: LockKind) -
         Some(pid) => {
             let start = map.get("starttime").and_then(js::count).unwrap_or(0);
             let this = host.processes.this();
-            host.processes.liveness(&ProcessId { pid, start, ..this })
+            // A lock of ours says in which boot and pid namespace the number counts.
+            let boot = js::text(map, "boot").unwrap_or(this.boot);
+            let process = ProcessId {
+                host: this.host,
+                boot,
+                pid,
+                start,
+            };
+            host.processes.liveness(&process)
         }
         None if age > kind.stale_after() => Liveness::Dead,
         None => Liveness::Unknown,
     };
-    (liveness != Liveness::Dead).then_some(Holder {
+    let is_invisible = pid.is_some() && liveness == Liveness::Unknown && age > kind.stale_after();
+    (liveness != Liveness::Dead).then(|| Holder {
         pid,
         age: Some(age),
         liveness,
-        remedy: None,
+        remedy: is_invisible.then(|| format!("rm '{}'", path.display())),
     })
 }
 
@@ -377,15 +418,24 @@ fn remove_where_it_is(host: &Host, path: &Path, stale: &[u8]) -> Result<(), Stor
 fn remove_directory(host: &Host, path: &Path) -> Result<(), StoreError> {
     match host.files.remove_dir(path) {
         // Gone, or in use again: the next look tells.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Ok(())
+        }
         result => result.map_err(StoreError::io("remove the stale lock", path)),
     }
 }
 
 /// The time as JavaScript writes it: always three digits of milliseconds.
 fn iso(at: UnixMillis) -> String {
-    jiff::Timestamp::from_millisecond(at.0)
-        .map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(
+        |_| at.to_string(),
+        |at| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+    )
 }
 
 /// A file that both kinds of OpenClaw would find locked, for tests of other crates: the bytes of a foreign lock.

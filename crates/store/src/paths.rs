@@ -19,7 +19,9 @@ pub enum PathsError {
     #[error("the home directory is not known; set HOME, or OPENCLAW_STATE_DIR=/path/to/state")]
     NoHome,
     /// A relative path was given and the working directory cannot be read.
-    #[error("{name}={text:?} is a relative path, and the working directory is not known; give an absolute path")]
+    #[error(
+        "{name}={text:?} is a relative path, and the working directory is not known; give an absolute path"
+    )]
     Relative {
         /// The variable or config key.
         name: String,
@@ -330,9 +332,9 @@ fn expand(name: &str, text: &str, home: Option<&Path>, cwd: Option<&Path>) -> Re
     let text = text.trim();
     let path = match text.strip_prefix('~') {
         Some("") => home.ok_or(PathsError::NoHome)?.to_owned(),
-        Some(rest) if rest.starts_with(['/', '\\']) => {
-            home.ok_or(PathsError::NoHome)?.join(rest.trim_start_matches(['/', '\\']))
-        }
+        Some(rest) if rest.starts_with(['/', '\\']) => home
+            .ok_or(PathsError::NoHome)?
+            .join(rest.trim_start_matches(['/', '\\'])),
         Some(_) | None => PathBuf::from(text),
     };
     let path = if path.is_absolute() {
@@ -391,15 +393,23 @@ mod tests {
 
     #[test]
     fn state_dir_and_config() {
-        let cases: [(&[(&'static str, &'static str)], &str, &str); 5] = [
-            (&[], "/home/u/.openclaw", "/home/u/.openclaw/openclaw.json"),
+        let cases = [
+            (&[][..], "/home/u/.openclaw", "/home/u/.openclaw/openclaw.json"),
             (
                 &[("OPENCLAW_STATE_DIR", "  ")],
                 "/home/u/.openclaw",
                 "/home/u/.openclaw/openclaw.json",
             ),
-            (&[("OPENCLAW_STATE_DIR", "~/s")], "/home/u/s", "/home/u/s/openclaw.json"),
-            (&[("OPENCLAW_STATE_DIR", "a/../b/.")], "/cwd/b", "/cwd/b/openclaw.json"),
+            (
+                &[("OPENCLAW_STATE_DIR", "~/s")],
+                "/home/u/s",
+                "/home/u/s/openclaw.json",
+            ),
+            (
+                &[("OPENCLAW_STATE_DIR", "a/../b/.")],
+                "/cwd/b",
+                "/cwd/b/openclaw.json",
+            ),
             (
                 &[("OPENCLAW_STATE_DIR", "/s"), ("OPENCLAW_CONFIG_PATH", "~")],
                 "/s",
@@ -423,9 +433,15 @@ mod tests {
             .with_agent_dirs([(&main, "/config"), (&work, "~/w")])
             .unwrap();
         assert_eq!(both.agent_dir(&main), Path::new("/oc"));
-        assert_eq!(both.profiles_file(&work), Path::new("/home/u/w/auth-profiles.json"));
+        assert_eq!(
+            both.profiles_file(&work),
+            Path::new("/home/u/w/auth-profiles.json")
+        );
         let plain = paths(&[("OPENCLAW_STATE_DIR", "/s")]);
-        assert_eq!(plain.state_file(&work), Path::new("/s/agents/work/agent/auth-state.json"));
+        assert_eq!(
+            plain.state_file(&work),
+            Path::new("/s/agents/work/agent/auth-state.json")
+        );
         assert_eq!(plain.oauth_file(), Path::new("/s/credentials/oauth.json"));
         assert_eq!(
             paths(&[("OPENCLAW_OAUTH_DIR", "/o")]).oauth_file(),
@@ -441,7 +457,10 @@ mod tests {
         let lock = paths.refresh_lock(&provider, &profile);
         let name = lock.file_name().unwrap().to_str().unwrap();
         // Measured on a running OpenClaw: openclaw-live.md 6.
-        assert!(name.starts_with("sha256-4d19937b") && name.ends_with("4257"), "{name}");
+        assert!(
+            name.starts_with("sha256-4d19937b") && name.ends_with("4257"),
+            "{name}"
+        );
         assert!(lock_sibling(&lock).to_str().unwrap().ends_with("4257.lock"));
     }
 }

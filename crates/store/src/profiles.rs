@@ -15,8 +15,8 @@ use tokensink_types::{Credential, ProfileId};
 
 use crate::json::{self as js, ParseFailure, SecretMap};
 
-pub use parse::{Ignored, IgnoredReason, clean_secret};
 pub(crate) use parse::{Flat, flat_entry, secret_ref, secret_text};
+pub use parse::{Ignored, IgnoredReason, clean_secret};
 
 /// One valid entry of the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,7 +194,8 @@ impl ProfilesDocument {
     }
 
     fn reread(&mut self) {
-        let (entries, ignored) = js::object(&self.map.0, "profiles").map_or_else(Default::default, parse::entries);
+        let (entries, ignored) =
+            js::object(&self.map.0, "profiles").map_or_else(Default::default, parse::entries);
         self.entries = entries;
         self.ignored = ignored;
     }
@@ -218,7 +219,9 @@ fn adopt_flat(map: &mut Map<String, Value>) {
         .collect();
     let mut profiles = Map::new();
     for key in keys {
-        let Some(mut value) = js::take(map, &key) else { continue };
+        let Some(mut value) = js::take(map, &key) else {
+            continue;
+        };
         if let Ok(flat) = flat_entry(&key, &value) {
             profiles.insert(flat.id.as_str().to_owned(), Value::Object(flat.entry));
         }

@@ -41,7 +41,7 @@ pub fn set_aside(host: &Host, path: &Path) -> Result<PathBuf, StoreError> {
                 // If the first name cannot go, both hold the content and the next write goes over the first.
                 let _ = files.remove(&real);
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) if false => continue,
             Err(_) => match copy(host, &real, &target) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 copied => copied.map_err(StoreError::io("set aside", &real))?,
@@ -53,7 +53,9 @@ pub fn set_aside(host: &Host, path: &Path) -> Result<PathBuf, StoreError> {
         tracing::warn!(path = %real.display(), kept = %target.display(), "a file that does not parse was set aside");
         return Ok(target);
     }
-    Err(StoreError::io("set aside", &real)(io::ErrorKind::AlreadyExists.into()))
+    Err(StoreError::io("set aside", &real)(
+        io::ErrorKind::AlreadyExists.into(),
+    ))
 }
 
 fn copy(host: &Host, from: &Path, to: &Path) -> io::Result<()> {
@@ -84,8 +86,10 @@ pub fn set_aside_before(host: &Host, path: &Path) -> Result<Vec<PathBuf>, StoreE
 
 /// `yyyymmddThhmmssZ`.
 fn stamp_text(now: UnixMillis) -> String {
-    jiff::Timestamp::from_millisecond(now.0)
-        .map_or_else(|_| now.to_string(), |at| at.strftime("%Y%m%dT%H%M%SZ").to_string())
+    jiff::Timestamp::from_millisecond(now.0).map_or_else(
+        |_| now.to_string(),
+        |at| at.strftime("%Y%m%dT%H%M%SZ").to_string(),
+    )
 }
 
 #[cfg(test)]

@@ -332,21 +332,31 @@ mod tests {
 
     #[test]
     fn order_is_set_under_the_normalised_key_and_cleared() {
-        let mut state = StateDocument::parse(br#"{"version":1,"order":{"Rig":["rig:x"]},"future":{"k":1}}"#).unwrap();
+        let mut state =
+            StateDocument::parse(br#"{"version":1,"order":{"Rig":["rig:x"]},"future":{"k":1}}"#).unwrap();
         state.set_order(&provider("rig"), &[id("rig:b"), id("rig:a"), id("rig:b")]);
         let text = String::from_utf8(state.to_bytes().unwrap()).unwrap();
-        assert!(text.contains("\"rig\": [\n      \"rig:b\",\n      \"rig:a\"\n    ]"), "{text}");
+        assert!(
+            text.contains("\"rig\": [\n      \"rig:b\",\n      \"rig:a\"\n    ]"),
+            "{text}"
+        );
         assert!(!text.contains("\"Rig\"") && text.contains("\"future\""), "{text}");
         assert!(state.clear_order(&provider("rig")));
         assert!(!state.clear_order(&provider("rig")));
         assert!(state.to_bytes().is_some(), "an unknown key keeps the file");
-        assert!(StateDocument::parse(br#"{"version":1,"order":{}}"#).unwrap().to_bytes().is_none());
+        assert!(
+            StateDocument::parse(br#"{"version":1,"order":{}}"#)
+                .unwrap()
+                .to_bytes()
+                .is_none()
+        );
     }
 
     #[test]
     fn older_maps_lose_key_by_key() {
         let mut state = StateDocument::parse(br#"{"version":1,"lastGood":{"a":"a:new"}}"#).unwrap();
-        let older = js::parse_object(br#"{"lastGood":{"a":"a:old","b":"b:old"},"order":{"a":["a:1"]}}"#).unwrap();
+        let older =
+            js::parse_object(br#"{"lastGood":{"a":"a:old","b":"b:old"},"order":{"a":["a:1"]}}"#).unwrap();
         assert!(state.absorb(&older));
         assert!(!state.absorb(&older), "the second time there is nothing to add");
         assert_eq!(state.last_good(&provider("a")), Some(id("a:new")));
@@ -360,7 +370,10 @@ mod tests {
             "cooldownReason":"rate_limit","failureCounts":{"rate_limit":2},"future":{"deep":[1]}}}}"#;
         let mut state = StateDocument::parse(text).unwrap();
         let mut usage = state.usage(&id("a:1")).unwrap();
-        assert_eq!((usage.error_count, usage.cooldown_until), (2, Some(UnixMillis(1))));
+        assert_eq!(
+            (usage.error_count, usage.cooldown_until),
+            (2, Some(UnixMillis(1)))
+        );
         state.set_usage(&id("a:1"), &usage);
         let same = String::from_utf8(state.to_bytes().unwrap()).unwrap();
         assert!(same.contains("1.5") && same.contains("\"deep\""), "{same}");
@@ -376,7 +389,10 @@ mod tests {
         };
         assert_eq!(used, want);
         let text = String::from_utf8(state.to_bytes().unwrap()).unwrap();
-        assert!(text.contains("\"deep\"") && text.contains("\"lastGood\""), "{text}");
+        assert!(
+            text.contains("\"deep\"") && text.contains("\"lastGood\""),
+            "{text}"
+        );
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub(crate) enum ModelsCommand {
     /// Models to try when the default model fails
     #[command(subcommand)]
     Fallbacks(FallbackCommand),
+    /// Models to try when the image model fails; all agents share them
+    #[command(subcommand)]
+    ImageFallbacks(FallbackCommand),
     /// Log in, store and remove credentials, and set their order
     #[command(subcommand)]
     Auth(AuthCommand),

@@ -69,6 +69,8 @@ fn what_works() {
         "tokensink models fallbacks add openai/gpt-5.5",
         "tokensink models fallbacks remove openai/gpt-5.5",
         "tokensink models fallbacks clear",
+        "tokensink models image-fallbacks list --json",
+        "tokensink models image-fallbacks add openai/gpt-5.5",
         "tokensink models auth login",
         "tokensink models auth login --provider openai-codex --method oauth --profile-id openai-codex:work --agent work \
          --set-default --device-code --no-browser",

@@ -9,7 +9,7 @@ use tokensink_sink::{
     Want,
 };
 
-use super::{App, remark};
+use super::{App, remark, warn};
 use crate::args::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 use crate::exit::{FAILED, LOGIN_NEEDED, OK, Outcome, TRY_AGAIN};
 use crate::printer::Printer;
@@ -91,14 +91,20 @@ pub(super) fn exec(app: &mut App<'_>, args: ExecArgs) -> Outcome {
 pub(super) fn renew(app: &mut App<'_>, args: &RenewArgs) -> Outcome {
     let agent = args.agent.as_deref().map(|id| app.agent(Some(id))).transpose()?;
     let report = app.sink.renew(agent.as_ref())?;
+    for problem in &report.unreadable {
+        warn(app.printer, problem);
+    }
     if args.json {
         let value = json::renewals(&report, app.name());
         app.printer.json(&value)?;
-    } else if report.outcomes.is_empty() {
+    } else if report.outcomes.is_empty() && report.unreadable.is_empty() {
         app.printer.note("There is no login that could be renewed.");
-    } else {
+    } else if !report.outcomes.is_empty() {
         let text = lists::renewals(&report.outcomes, app.sink.now(), &app.printer.look);
         app.printer.data(&text)?;
+    }
+    if !report.unreadable.is_empty() {
+        return Ok(FAILED);
     }
     Ok(worst(report.outcomes.iter().map(|outcome| &outcome.result)))
 }

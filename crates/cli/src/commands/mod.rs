@@ -120,13 +120,15 @@ fn models_wants_json(command: &ModelsCommand) -> bool {
         ModelsCommand::List(args) => args.json,
         ModelsCommand::Aliases(AliasCommand::List { json })
         | ModelsCommand::Fallbacks(FallbackCommand::List { json })
+        | ModelsCommand::ImageFallbacks(FallbackCommand::List { json })
         | ModelsCommand::Auth(AuthCommand::Order(OrderCommand::Get { json, .. })) => *json,
         ModelsCommand::Auth(AuthCommand::List(args)) => args.json,
         ModelsCommand::Auth(_)
         | ModelsCommand::Set { .. }
         | ModelsCommand::SetImage { .. }
         | ModelsCommand::Aliases(_)
-        | ModelsCommand::Fallbacks(_) => false,
+        | ModelsCommand::Fallbacks(_)
+        | ModelsCommand::ImageFallbacks(_) => false,
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) fn run(app: &mut App<'_>, args: ModelsArgs) -> Outcome {
         }
         ModelsCommand::Aliases(command) => aliases(app, agent, command),
         ModelsCommand::Fallbacks(command) => fallbacks(app, agent, command),
+        ModelsCommand::ImageFallbacks(command) => image_fallbacks(app, agent, command),
         ModelsCommand::Auth(command) => auth::run(app, agent, command),
     }
 }
@@ -106,23 +107,38 @@ fn print_aliases(app: &mut App<'_>, aliases: &[(String, String)]) -> std::io::Re
 fn fallbacks(app: &mut App<'_>, agent: Option<&str>, command: FallbackCommand) -> Outcome {
     let target = override_of(app, agent)?;
     let target = target.as_ref();
-    let fallbacks = match command {
+    let (models, json) = match command {
         FallbackCommand::List { json } => {
             let agent = app.agent(agent)?;
-            let view = app.sink.models_view(&agent)?;
-            if json {
-                let value = serde_json::json!({ "fallbacks": view.fallbacks });
-                app.printer.json(&value)?;
-                return Ok(OK);
-            }
-            view.fallbacks
+            (app.sink.models_view(&agent)?.fallbacks, json)
         }
-        FallbackCommand::Add { model } => app.sink.fallbacks_add(target, &model)?,
-        FallbackCommand::Remove { model } => app.sink.fallbacks_remove(target, &model)?,
-        FallbackCommand::Clear => app.sink.fallbacks_clear(target)?,
+        FallbackCommand::Add { model } => (app.sink.fallbacks_add(target, &model)?, false),
+        FallbackCommand::Remove { model } => (app.sink.fallbacks_remove(target, &model)?, false),
+        FallbackCommand::Clear => (app.sink.fallbacks_clear(target)?, false),
     };
-    app.printer.line(&format!("Fallbacks ({}):", fallbacks.len()))?;
-    for model in &fallbacks {
+    print_fallbacks(app, "Fallbacks", "fallbacks", &models, json)
+}
+
+fn image_fallbacks(app: &mut App<'_>, agent: Option<&str>, command: FallbackCommand) -> Outcome {
+    let (models, json) = match command {
+        FallbackCommand::List { json } => {
+            let agent = app.agent(agent)?;
+            (app.sink.models_view(&agent)?.image_fallbacks, json)
+        }
+        FallbackCommand::Add { model } => (app.sink.image_fallbacks_add(&model)?, false),
+        FallbackCommand::Remove { model } => (app.sink.image_fallbacks_remove(&model)?, false),
+        FallbackCommand::Clear => (app.sink.image_fallbacks_clear()?, false),
+    };
+    print_fallbacks(app, "Image fallbacks", "imageFallbacks", &models, json)
+}
+
+fn print_fallbacks(app: &mut App<'_>, title: &str, field: &str, models: &[String], json: bool) -> Outcome {
+    if json {
+        app.printer.json(&serde_json::json!({ field: models }))?;
+        return Ok(OK);
+    }
+    app.printer.line(&format!("{title} ({}):", models.len()))?;
+    for model in models {
         app.printer.line(&format!("- {model}"))?;
     }
     Ok(OK)

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokensink_sink::providers::definition::{Definition, Method};
-use tokensink_sink::providers::{FieldOrigin, Origin, Problem, Registry, check};
+use tokensink_sink::providers::{Definition, FieldOrigin, Method, Origin, Problem, Registry, check};
 use tokensink_sink::{ErrorKind, SinkError};
 
 use super::App;

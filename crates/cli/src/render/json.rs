@@ -332,8 +332,12 @@ pub(crate) fn lease(lease: &Lease, now: UnixMillis) -> Value {
     value
 }
 
-/// `renew --json`.
+/// `renew --json`: one object per profile, and one without a profile per store that could not be read.
 pub(crate) fn renewals(report: &RenewReport, name: Name) -> Value {
+    let unreadable = report
+        .unreadable
+        .iter()
+        .map(|reason| json!({ "outcome": "failed", "reason": name.in_commands(reason) }));
     report
         .outcomes
         .iter()
@@ -358,6 +362,7 @@ pub(crate) fn renewals(report: &RenewReport, name: Name) -> Value {
             }
             value
         })
+        .chain(unreadable)
         .collect()
 }
 

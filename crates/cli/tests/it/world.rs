@@ -1,10 +1,9 @@
 //! A home directory for real processes, and what they said.
 
-use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -141,15 +140,21 @@ impl World {
 
     /// Runs a command line on a terminal of its own: waits for each text to appear, then types the answer.
     pub(crate) fn on_terminal(&self, line: &str, dialogue: &[(&str, &str)]) -> Said {
+        let mut session = self.session(line);
+        for (shown, typed) in dialogue {
+            session.wait_for(shown);
+            session.type_in(typed);
+        }
+        session.finish()
+    }
+
+    /// Starts a command line on a terminal of its own.
+    pub(crate) fn session(&self, line: &str) -> Session {
         let words: Vec<&str> = line.split(' ').collect();
         let program = self.binary(words[0]);
-        let mut command = Command::new("script");
-        command
-            .args([
-                OsStr::new("-qefc"),
-                OsStr::new(&format!("{} {}", program.display(), words[1..].join(" "))),
-            ])
-            .arg("/dev/null")
+        let command = format!("{} {}", program.display(), words[1..].join(" "));
+        let mut child = Command::new("script")
+            .args(["-qefc", &command, "/dev/null"])
             .env_clear()
             .env("HOME", self.dir.path())
             .env("PATH", "/usr/bin:/bin")
@@ -158,37 +163,57 @@ impl World {
             .current_dir(self.dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        let mut output = child.stdout.take().unwrap();
-        let mut screen = Vec::new();
-        for (shown, typed) in dialogue {
-            read_until(&mut output, &mut screen, shown);
-            input.write_all(typed.as_bytes()).unwrap();
-        }
-        output.read_to_end(&mut screen).unwrap();
-        let ended = child.wait_with_output().unwrap();
-        Said {
-            code: ended.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&screen).into_owned(),
-            err: String::from_utf8_lossy(&ended.stderr).into_owned(),
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Session {
+            input: child.stdin.take().unwrap(),
+            output: child.stdout.take().unwrap(),
+            screen: Vec::new(),
+            child,
         }
     }
 }
 
-fn read_until(output: &mut impl Read, screen: &mut Vec<u8>, text: &str) {
-    let from = screen.len();
-    let mut byte = [0_u8];
-    while !String::from_utf8_lossy(&screen[from..]).contains(text) {
-        let count = output.read(&mut byte).unwrap();
-        assert_eq!(
-            count,
-            1,
-            "{text:?} never appeared in {:?}",
-            String::from_utf8_lossy(screen)
-        );
-        screen.push(byte[0]);
+/// A command on a terminal.
+pub(crate) struct Session {
+    child: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+    screen: Vec<u8>,
+}
+
+impl Session {
+    /// Waits until `text` appears after all that was waited for before; returns the whole screen so far.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let from = self.screen.len();
+        let mut byte = [0_u8];
+        while !String::from_utf8_lossy(&self.screen[from..]).contains(text) {
+            let count = self.output.read(&mut byte).unwrap();
+            assert_eq!(count, 1, "{text:?} never appeared in {}", self.screen());
+            self.screen.push(byte[0]);
+        }
+        self.screen()
+    }
+
+    /// Types something; `\r` is the Enter key.
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.input.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end without closing the terminal's input.
+    pub(crate) fn finish(mut self) -> Said {
+        self.output.read_to_end(&mut self.screen).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Said {
+            code,
+            out: self.screen(),
+            err: String::new(),
+        }
+    }
+
+    fn screen(&self) -> String {
+        String::from_utf8_lossy(&self.screen).into_owned()
     }
 }
 

@@ -287,3 +287,34 @@ pub(crate) fn close_gently(mut stream: &TcpStream, time: Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_without_panic(bytes: Vec<u8>) {
+            let _ = parse_head(&bytes);
+        }
+
+        #[test]
+        fn a_head_is_complete_at_its_last_byte_and_not_before(
+            path in "/[a-z0-9/?=&%]{0,30}",
+            name in "[a-z][a-z-]{0,10}",
+            value in "[a-zA-Z0-9 ]{0,20}",
+            length in 0_usize..100,
+        ) {
+            let text = format!("POST {path} HTTP/1.1\r\nx-{name}: {value}\r\nContent-Length: {length}\r\n\r\n");
+            for end in 0..text.len() {
+                prop_assert!(matches!(parse_head(&text.as_bytes()[..end]), Ok(None)), "{}", &text[..end]);
+            }
+            let head = parse_head(format!("{text}body").as_bytes()).unwrap().unwrap();
+            prop_assert_eq!((head.length, head.body), (text.len(), length));
+            prop_assert_eq!(head.target.to_string(), path);
+            let found = &head.headers[format!("x-{name}")];
+            prop_assert_eq!(found.to_str().unwrap(), value.trim());
+        }
+    }
+}

@@ -1,1 +1,57 @@
+use super::*;
+use proptest::prelude::*;
 
+/// A line of `/proc/<pid>/stat` with this name, state and start.
+fn line(name: &str, state: char, start: u64) -> String {
+    let between = "1 ".repeat(18);
+    format!("4242 ({name}) {state} {between}{start} 22 23 24\n")
+}
+
+#[test]
+fn names_with_brackets_and_blanks_do_not_shift_the_fields() {
+    for name in ["sh", "a b", "a) S 1 (b", "))", ""] {
+        let stat = parse_stat(&line(name, 'T', 77)).unwrap();
+        assert_eq!(
+            stat,
+            Stat {
+                state: 'T',
+                start: 77
+            },
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn states() {
+    let cases = [
+        ('R', 7, Liveness::Running),
+        ('S', 7, Liveness::Running),
+        ('D', 7, Liveness::Running),
+        ('T', 7, Liveness::Stopped),
+        ('t', 7, Liveness::Stopped),
+        ('Z', 7, Liveness::Dead),
+        ('X', 7, Liveness::Dead),
+        ('R', 8, Liveness::Dead),
+        ('T', 8, Liveness::Dead),
+        ('T', 0, Liveness::Stopped),
+    ];
+    for (state, start, want) in cases {
+        let stat = Stat { state, start: 7 };
+        assert_eq!(stat.liveness(start), want, "{state} {start}");
+    }
+}
+
+#[test]
+fn our_own_line_is_understood() {
+    let stat = parse_stat(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
+    assert_eq!(stat.start, OsProcesses::new().this.start);
+    assert!(stat.start > 0);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_line_or_none(text: String) {
+        let _ = parse_stat(&text);
+    }
+}

@@ -16,7 +16,7 @@ use tokensink_types::Body;
 use super::{OwnRuntime, Stream, Target};
 use crate::{Connection, ExchangeError, Limits};
 
-/// Largest head of an answer in bytes.
+/// Largest head of an answer in bytes; hyper may take in one read more.
 const HEAD_BYTES: usize = 64 * 1024;
 /// Who we say we are when the request does not say it.
 const AGENT: &str = concat!("tokensink/", env!("CARGO_PKG_VERSION"));

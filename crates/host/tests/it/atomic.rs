@@ -4,7 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use tokensink_host::atomic::{self, ReplaceError, Replaced, leftovers, overwrite_in_place, read_stable, replace};
+use tokensink_host::atomic::{
+    self, ReplaceError, Replaced, leftovers, overwrite_in_place, read_stable, replace,
+};
 use tokensink_host::{FileHandle, FileStamp, Files, OpenMode};
 use tokensink_testkit::{Errno, Faults, MemFiles, SeededRandom, TestHost};
 use tokensink_types::UnixMillis;
@@ -18,7 +20,13 @@ fn disk() -> MemFiles {
 }
 
 fn put(files: &dyn Files, text: &str) -> Result<Replaced, ReplaceError> {
-    replace(files, &SeededRandom::default(), Path::new(FILE), text.as_bytes(), 0o600)
+    replace(
+        files,
+        &SeededRandom::default(),
+        Path::new(FILE),
+        text.as_bytes(),
+        0o600,
+    )
 }
 
 fn is_old_or_new(files: &MemFiles) -> bool {
@@ -46,7 +54,10 @@ fn a_missing_file_is_created_and_a_missing_directory_is_an_error() {
     let files = MemFiles::default();
     files.mkdir("/state");
     put(&files, "new").unwrap();
-    assert_eq!((files.text(FILE), files.mode(FILE)), ("new".to_owned(), Some(0o600)));
+    assert_eq!(
+        (files.text(FILE), files.mode(FILE)),
+        ("new".to_owned(), Some(0o600))
+    );
     let error = put(&MemFiles::default(), "new").unwrap_err();
     assert!(error.to_string().contains(FILE), "{error}");
 }
@@ -74,7 +85,9 @@ fn every_failing_call_leaves_old_or_new_and_no_litter() {
 #[test]
 fn every_crash_leaves_old_or_new() {
     type Plan = fn(usize) -> Faults;
-    let plans: [Plan; 3] = [Faults::crash_before, Faults::crash_after, |n| Faults::crash_before(n).torn()];
+    let plans: [Plan; 3] = [Faults::crash_before, Faults::crash_after, |n| {
+        Faults::crash_before(n).torn()
+    }];
     for (plan, loses_power) in plans.iter().flat_map(|plan| [(plan, false), (plan, true)]) {
         for n in 1.. {
             let (files, faults) = (disk(), plan(n));
@@ -87,7 +100,11 @@ fn every_crash_leaves_old_or_new() {
             for leftover in leftovers(&files, Path::new(FILE)).unwrap() {
                 files.remove(&leftover).unwrap();
             }
-            assert_eq!(files.list(Path::new("/state")).unwrap().len(), 1, "all litter is found");
+            assert_eq!(
+                files.list(Path::new("/state")).unwrap().len(),
+                1,
+                "all litter is found"
+            );
             if !faults.fired() {
                 break;
             }
@@ -116,7 +133,10 @@ fn refused_renames_are_told_from_failures() {
         assert_eq!(files.list(Path::new("/state")).unwrap().len(), 1, "no litter");
         if refused {
             let replaced = overwrite_in_place(&files, Path::new(FILE), b"new", 0o600).unwrap();
-            assert_eq!((files.text(FILE), replaced.path), ("new".to_owned(), PathBuf::from(FILE)));
+            assert_eq!(
+                (files.text(FILE), replaced.path),
+                ("new".to_owned(), PathBuf::from(FILE))
+            );
         }
     }
 }
@@ -129,8 +149,17 @@ fn a_directory_that_is_read_only_refuses_and_the_file_can_be_overwritten() {
     overwrite_in_place(&files, Path::new(FILE), b"new", 0o600).unwrap();
     assert_eq!(files.text(FILE), "new");
     files.remove(Path::new(FILE)).unwrap_err();
-    let missing = replace(&files, &SeededRandom::default(), Path::new("/state/none"), b"", 0o600);
-    assert!(!missing.unwrap_err().is_refused(), "what is missing cannot be overwritten");
+    let missing = replace(
+        &files,
+        &SeededRandom::default(),
+        Path::new("/state/none"),
+        b"",
+        0o600,
+    );
+    assert!(
+        !missing.unwrap_err().is_refused(),
+        "what is missing cannot be overwritten"
+    );
 }
 
 #[test]
@@ -138,7 +167,10 @@ fn another_users_file_is_not_taken_from_them() {
     let files = disk();
     files.chown(FILE, 33);
     let error = put(&files, "new").unwrap_err();
-    assert!(error.is_refused() && error.to_string().contains("another user"), "{error}");
+    assert!(
+        error.is_refused() && error.to_string().contains("another user"),
+        "{error}"
+    );
     assert_eq!(files.list(Path::new("/state")).unwrap().len(), 1, "no litter");
 }
 
@@ -155,22 +187,37 @@ fn a_full_disk_loses_nothing() {
 
 #[test]
 fn links_are_followed_to_the_real_file() {
-    let cases = [("/dotfiles/a", "/dotfiles/a"), ("../dotfiles/a", "/dotfiles/a"), ("other", "/dotfiles/a")];
+    let cases = [
+        ("/dotfiles/a", "/dotfiles/a"),
+        ("../dotfiles/a", "/dotfiles/a"),
+        ("other", "/dotfiles/a"),
+    ];
     for (target, real) in cases {
         let files = MemFiles::default();
         files.put("/dotfiles/a", "old content", 0o600);
         files.symlink(target, FILE);
         files.symlink("../dotfiles/a", "/state/other");
         let replaced = put(&files, "new").unwrap();
-        assert_eq!(files.canonical(&replaced.path).unwrap(), Path::new(real), "{target}");
+        assert_eq!(
+            files.canonical(&replaced.path).unwrap(),
+            Path::new(real),
+            "{target}"
+        );
         assert_eq!((files.text(real), files.text(FILE)), ("new".into(), "new".into()));
-        assert!(files.link_target(Path::new(FILE)).unwrap().is_some(), "still a link");
+        assert!(
+            files.link_target(Path::new(FILE)).unwrap().is_some(),
+            "still a link"
+        );
     }
     let files = MemFiles::default();
     files.mkdir("/dotfiles");
     files.symlink("/dotfiles/new", FILE);
     put(&files, "new").unwrap();
-    assert_eq!(files.text("/dotfiles/new"), "new", "a dangling link leads to a new file");
+    assert_eq!(
+        files.text("/dotfiles/new"),
+        "new",
+        "a dangling link leads to a new file"
+    );
 }
 
 #[test]
@@ -178,7 +225,10 @@ fn a_circle_of_links_is_named() {
     let files = MemFiles::default();
     files.symlink("other", FILE);
     files.symlink("store.json", "/state/other");
-    for result in [put(&files, "new"), overwrite_in_place(&files, Path::new(FILE), b"new", 0o600)] {
+    for result in [
+        put(&files, "new"),
+        overwrite_in_place(&files, Path::new(FILE), b"new", 0o600),
+    ] {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(FILE) && error.contains("circle"), "{error}");
     }
@@ -214,7 +264,11 @@ fn directories_are_created_with_their_mode_and_durably() {
     let mode = |path: &str| files.mode(path);
     assert_eq!(mode("/home"), Some(0o755), "what is there keeps its mode");
     files.lose_power();
-    for path in ["/home/.openclaw", "/home/.openclaw/tokensink", "/home/.openclaw/tokensink/locks"] {
+    for path in [
+        "/home/.openclaw",
+        "/home/.openclaw/tokensink",
+        "/home/.openclaw/tokensink/locks",
+    ] {
         assert_eq!(mode(path), Some(0o700), "{path}");
     }
     files.put("/home/file", "", 0o600);
@@ -228,14 +282,20 @@ fn a_stable_read_has_the_stamp_of_its_content() {
     let path = Path::new(FILE);
     assert_eq!(read_stable(&files, Path::new("/state/none")).unwrap(), None);
     let (bytes, stamp) = read_stable(&files, path).unwrap().unwrap();
-    assert_eq!((bytes, Some(stamp)), (b"old content".to_vec(), files.stat(path).unwrap()));
+    assert_eq!(
+        (bytes, Some(stamp)),
+        (b"old content".to_vec(), files.stat(path).unwrap())
+    );
     for changes in [1, 5, 100] {
         let files = disk();
         let meddler = Meddler::new(&files, changes, b"theirs".to_vec());
         let result = read_stable(&meddler, path);
         if changes < 16 {
             let (bytes, stamp) = result.unwrap().unwrap();
-            assert_eq!((bytes, Some(stamp)), (b"theirs".to_vec(), files.stat(path).unwrap()));
+            assert_eq!(
+                (bytes, Some(stamp)),
+                (b"theirs".to_vec(), files.stat(path).unwrap())
+            );
         } else {
             assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
         }

@@ -6,9 +6,11 @@ use tokensink_host::browser::{BrowserError, is_headless, open};
 use tokensink_testkit::{MapEnvironment, Start, TestHost};
 use url::Url;
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 const URL: &str = "https://as.test/authorize?a=1&b=%20x";
 
-fn opened(variables: &[(&str, &str)], failures: usize) -> (Vec<String>, Result<(), BrowserError>) {
+fn opened(variables: Variables<'_>, failures: usize) -> (Vec<String>, Result<(), BrowserError>) {
     let test = TestHost::new();
     for (name, value) in variables {
         test.env.set(name, *value);
@@ -28,7 +30,7 @@ fn opened(variables: &[(&str, &str)], failures: usize) -> (Vec<String>, Result<(
 
 #[test]
 fn programs_by_environment() {
-    let cases: [(&[(&str, &str)], usize, Vec<String>); 7] = [
+    let cases: [(Variables<'_>, usize, Vec<String>); 7] = [
         (&[], 0, vec![format!("xdg-open|{URL}")]),
         (&[("BROWSER", "firefox")], 0, vec![format!("firefox|{URL}")]),
         (
@@ -36,13 +38,21 @@ fn programs_by_environment() {
             0,
             vec![format!("my browser|--new|a b|{URL}|-x")],
         ),
-        (&[("BROWSER", "open --url=%s")], 0, vec![format!("open|--url={URL}")]),
+        (
+            &[("BROWSER", "open --url=%s")],
+            0,
+            vec![format!("open|--url={URL}")],
+        ),
         (
             &[("BROWSER", "missing:links -g")],
             1,
             vec![format!("missing|{URL}"), format!("links|-g|{URL}")],
         ),
-        (&[("WSL_DISTRO_NAME", "Ubuntu")], 0, vec![format!("wslview|{URL}")]),
+        (
+            &[("WSL_DISTRO_NAME", "Ubuntu")],
+            0,
+            vec![format!("wslview|{URL}")],
+        ),
         (
             &[("WSL_INTEROP", "/run/x")],
             1,
@@ -63,18 +73,26 @@ fn a_failure_names_what_was_tried() {
     assert!(error.contains("xdg-open") && error.contains("BROWSER"), "{error}");
     let test = TestHost::new();
     let error = open(&test.host(), &Url::parse("file:///etc/passwd").unwrap()).unwrap_err();
-    assert_eq!(error, BrowserError::Scheme { scheme: "file".to_owned() });
+    assert_eq!(
+        error,
+        BrowserError::Scheme {
+            scheme: "file".to_owned()
+        }
+    );
     assert!(test.processes.started().is_empty());
 }
 
 #[test]
 fn headless_by_spec() {
-    let cases: [(&[(&str, &str)], Option<&str>); 9] = [
+    let cases: [(Variables<'_>, Option<&str>); 9] = [
         (&[], Some("DISPLAY")),
         (&[("DISPLAY", ":0")], None),
         (&[("WAYLAND_DISPLAY", "wayland-0")], None),
         (&[("DISPLAY", ":0"), ("SSH_TTY", "/dev/pts/1")], Some("SSH_TTY")),
-        (&[("DISPLAY", ":0"), ("SSH_CONNECTION", "1")], Some("SSH_CONNECTION")),
+        (
+            &[("DISPLAY", ":0"), ("SSH_CONNECTION", "1")],
+            Some("SSH_CONNECTION"),
+        ),
         (&[("DISPLAY", ":0"), ("CODESPACES", "true")], Some("CODESPACES")),
         (&[("WSL_DISTRO_NAME", "Ubuntu")], None),
         (&[("SSH_TTY", "/dev/pts/1"), ("BROWSER", "links")], None),

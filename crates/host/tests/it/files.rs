@@ -41,7 +41,10 @@ fn links_are_read_and_followed() {
     );
     assert_eq!(OsFiles.read(&at("link")).unwrap(), b"x");
     assert!(OsFiles.canonical(&at("link")).unwrap().ends_with("file"));
-    assert!(OsFiles.stat(&at("circle")).is_err(), "a circle is no missing file");
+    assert!(
+        OsFiles.stat(&at("circle")).is_err(),
+        "a circle is no missing file"
+    );
     OsFiles.remove(&at("link")).unwrap();
     assert_eq!(OsFiles.read(&at("file")).unwrap(), b"x");
 }
@@ -63,7 +66,13 @@ fn a_real_host_has_all_ports() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     tokensink_host::atomic::replace(&*host.files, &*host.random, &path, b"x", 0o600).unwrap();
-    assert!(host.files.open(&path, OpenMode::Read).unwrap().into_fd().is_some());
+    assert!(
+        host.files
+            .open(&path, OpenMode::Read)
+            .unwrap()
+            .into_fd()
+            .is_some()
+    );
     assert_eq!(host.processes.this().pid, std::process::id());
     assert!(host.env.home().is_some_and(|home| home.is_absolute()));
     assert!(host.clock.now().0 > 1_700_000_000_000);

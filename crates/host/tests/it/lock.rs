@@ -21,7 +21,10 @@ fn the_file_is_made_once_and_stays() {
     let test = TestHost::new();
     let host = test.host();
     let lock = KernelLock::try_acquire(&host, Path::new(LOCK)).unwrap();
-    assert_eq!((test.files.mode(LOCK), test.files.mode("/state/locks")), (Some(0o600), Some(0o700)));
+    assert_eq!(
+        (test.files.mode(LOCK), test.files.mode("/state/locks")),
+        (Some(0o600), Some(0o700))
+    );
     assert!(lock.is_intact(&host).unwrap());
     assert_eq!(lock.path(), Path::new(LOCK));
     drop(lock);
@@ -40,24 +43,45 @@ fn a_busy_lock_names_its_holder_and_waits_to_the_deadline() {
         (Liveness::Running, "by process 4242 on testhost for 7"),
         (Liveness::Unknown, "by process 4242 on testhost for 7"),
         (Liveness::Stopped, "which is stopped"),
-        (Liveness::Dead, "a successor of process 4242 on testhost, which has ended"),
+        (
+            Liveness::Dead,
+            "a successor of process 4242 on testhost, which has ended",
+        ),
     ];
     test.clock.advance(Duration::from_secs(70));
     for (liveness, words) in cases {
         other.processes.set_liveness(holder.clone(), liveness);
         let before = test.clock.monotonic();
         let error = KernelLock::acquire(&other.host(), path, wait(2)).unwrap_err();
-        assert_eq!(test.clock.monotonic() - before, Duration::from_secs(2), "exactly the deadline");
+        assert_eq!(
+            test.clock.monotonic() - before,
+            Duration::from_secs(2),
+            "exactly the deadline"
+        );
         let text = error.to_string();
-        assert!(text.contains(words) && text.contains(LOCK) && text.contains("waited 2.0 s"), "{text}");
-        let LockError::Busy { holder: Some(named), waited, .. } = error else {
+        assert!(
+            text.contains(words) && text.contains(LOCK) && text.contains("waited 2.0 s"),
+            "{text}"
+        );
+        let LockError::Busy {
+            holder: Some(named),
+            waited,
+            ..
+        } = error
+        else {
             panic!("{error:?}");
         };
-        assert_eq!((&named.process, named.liveness, waited), (&holder, liveness, Duration::from_secs(2)));
+        assert_eq!(
+            (&named.process, named.liveness, waited),
+            (&holder, liveness, Duration::from_secs(2))
+        );
     }
     drop(held);
     KernelLock::acquire(&other.host(), path, wait(0)).unwrap();
-    assert!(test.files.text(LOCK).starts_with("17 17 "), "the new holder signed");
+    assert!(
+        test.files.text(LOCK).starts_with("17 17 "),
+        "the new holder signed"
+    );
 }
 
 #[test]
@@ -67,10 +91,14 @@ fn a_file_of_somebody_elses_making_has_no_holder() {
         test.files.put(LOCK, text, 0o600);
         let other = test.files.clone();
         let mut handle =
-            tokensink_host::Files::open(&other, Path::new(LOCK), tokensink_host::OpenMode::ReadWrite).unwrap();
+            tokensink_host::Files::open(&other, Path::new(LOCK), tokensink_host::OpenMode::ReadWrite)
+                .unwrap();
         assert!(handle.try_lock().unwrap());
         let error = KernelLock::try_acquire(&test.host(), Path::new(LOCK)).unwrap_err();
-        assert!(matches!(error, LockError::Busy { holder: None, .. }), "{text:?}: {error:?}");
+        assert!(
+            matches!(error, LockError::Busy { holder: None, .. }),
+            "{text:?}: {error:?}"
+        );
         assert!(error.to_string().contains("another process"), "{error}");
     }
 }
@@ -79,7 +107,11 @@ fn a_file_of_somebody_elses_making_has_no_holder() {
 fn no_fault_gives_two_holders_and_none_wedges_the_lock() {
     let path = Path::new(LOCK);
     for n in 1.. {
-        for faults in [Faults::fail_at(n, Errno::IO), Faults::crash_before(n), Faults::crash_after(n)] {
+        for faults in [
+            Faults::fail_at(n, Errno::IO),
+            Faults::crash_before(n),
+            Faults::crash_after(n),
+        ] {
             let test = TestHost::new();
             let lock = KernelLock::acquire(&test.host_with(&faults), path, wait(1));
             let other = KernelLock::try_acquire(&test.other_process(2).host(), path);
@@ -130,7 +162,10 @@ fn a_directory_or_a_forbidden_place_is_an_error_with_its_path() {
     let test = TestHost::new();
     test.files.mkdir(LOCK);
     let error = KernelLock::try_acquire(&test.host(), Path::new(LOCK)).unwrap_err();
-    assert!(matches!(error, LockError::Io { .. }) && error.to_string().contains(LOCK), "{error}");
+    assert!(
+        matches!(error, LockError::Io { .. }) && error.to_string().contains(LOCK),
+        "{error}"
+    );
     test.files.set_read_only(true);
     let error = KernelLock::try_acquire(&test.host(), Path::new("/new/lock")).unwrap_err();
     assert!(error.to_string().contains("/new/lock"), "{error}");
@@ -169,10 +204,16 @@ fn a_descriptor_carries_the_lock() {
     drop(KernelLock::try_acquire(&host, &other).unwrap());
     let fd = KernelLock::try_acquire(&host, &path).unwrap().into_fd().unwrap();
     let busy = KernelLock::try_acquire(&host, &path).unwrap_err();
-    let LockError::Busy { holder: Some(holder), .. } = busy else {
+    let LockError::Busy {
+        holder: Some(holder), ..
+    } = busy
+    else {
         panic!("{busy:?}");
     };
-    assert_eq!((holder.process, holder.liveness), (host.processes.this(), Liveness::Running));
+    assert_eq!(
+        (holder.process, holder.liveness),
+        (host.processes.this(), Liveness::Running)
+    );
     let copy = fd.try_clone().unwrap();
     let wrong = KernelLock::from_fd(&host, &other, copy).unwrap_err();
     assert!(wrong.to_string().contains("another file"), "{wrong}");
@@ -195,5 +236,8 @@ fn a_lock_comes_as_standard_input_and_goes_when_dropped() {
     drop(lock);
     drop(KernelLock::try_acquire(&host, &path).unwrap());
     let error = KernelLock::adopt_stdin(&host, &path).unwrap_err();
-    assert!(matches!(error, LockError::Io { .. }), "standard input is empty now: {error:?}");
+    assert!(
+        matches!(error, LockError::Io { .. }),
+        "standard input is empty now: {error:?}"
+    );
 }

@@ -4,6 +4,7 @@
     clippy::disallowed_methods,
     reason = "tests of the real ports need the real world on the other side"
 )]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers among them")]
 
 mod atomic;
 mod browser;

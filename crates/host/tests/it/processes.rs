@@ -37,7 +37,10 @@ fn we_are_somebody() {
     let processes = OsProcesses::new();
     let this = processes.this();
     assert_eq!(this.pid, std::process::id());
-    assert!(this.start > 0 && !this.boot.is_empty() && !this.host.is_empty(), "{this:?}");
+    assert!(
+        this.start > 0 && !this.boot.is_empty() && !this.host.is_empty(),
+        "{this:?}"
+    );
     assert_eq!(processes.liveness(&this), Liveness::Running);
     assert!(processes.this_program().unwrap().is_absolute());
 }
@@ -57,8 +60,16 @@ fn liveness_needs_host_boot_pid_and_start() {
     assert_eq!(other(|id| id.boot.clear()), Liveness::Unknown);
     assert_eq!(other(|id| id.start += 1), Liveness::Dead);
     assert_eq!(other(|id| id.start = 0), Liveness::Running);
-    assert_eq!(other(|id| id.pid = 4_000_000_000), Liveness::Unknown, "no pid at all");
-    assert_eq!(other(|id| id.pid = 4_194_304), Liveness::Dead, "above the kernel's largest");
+    assert_eq!(
+        other(|id| id.pid = 4_000_000_000),
+        Liveness::Unknown,
+        "no pid at all"
+    );
+    assert_eq!(
+        other(|id| id.pid = 4_194_304),
+        Liveness::Dead,
+        "above the kernel's largest"
+    );
 }
 
 #[test]
@@ -79,7 +90,11 @@ fn a_child_is_seen_running_stopped_and_dead() {
     kill_process(pid, Signal::KILL).unwrap();
     becomes(&processes, &id, Liveness::Dead);
     child.wait().unwrap();
-    assert_eq!(processes.liveness(&id), Liveness::Dead, "not even a zombie is left");
+    assert_eq!(
+        processes.liveness(&id),
+        Liveness::Dead,
+        "not even a zombie is left"
+    );
 }
 
 #[test]
@@ -89,7 +104,12 @@ fn run_returns_the_exit_code() {
     for (script, code) in cases {
         assert_eq!(processes.run(sh(script)).unwrap(), code, "{script}");
     }
-    assert_eq!(processes.run(sh("test \"$ADDED\" = yes && test -z \"$HOME\"")).unwrap(), 0);
+    assert_eq!(
+        processes
+            .run(sh("test \"$ADDED\" = yes && test -z \"$HOME\""))
+            .unwrap(),
+        0
+    );
     let mut missing = sh("");
     missing.program = "/nowhere/program".into();
     assert_eq!(processes.run(missing).unwrap_err().kind(), ErrorKind::NotFound);
@@ -122,6 +142,51 @@ fn output_kills_at_the_deadline() {
 }
 
 #[test]
+fn children_run_side_by_side_and_can_be_killed() {
+    let processes = OsProcesses::new();
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut reader = sh("read line < \"$FIFO\"; echo \"got $line\"; echo why >&2; exit 75");
+    reader.set_env.push(("FIFO".into(), fifo.clone().into()));
+    let mut reader = processes.spawn(reader).unwrap();
+    let mut killed = processes.spawn(sh("exec sleep 600")).unwrap();
+    let mut writer = sh("echo line > \"$FIFO\"");
+    writer.set_env.push(("FIFO".into(), fifo.into()));
+    let mut writer = processes.spawn(writer).unwrap();
+    let ended = reader.wait(LONG).unwrap();
+    assert_eq!(
+        (ended.code, &*ended.output, &*ended.complaint),
+        (75, &b"got line\n"[..], &b"why\n"[..])
+    );
+    reader.kill().unwrap();
+    assert_eq!(writer.wait(LONG).unwrap().code, 0);
+    killed.kill().unwrap();
+    let ended = killed.wait(LONG).unwrap();
+    assert_eq!((ended.code, ended.output.len()), (137, 0));
+}
+
+#[test]
+fn a_child_does_not_outlive_its_value() {
+    let processes = OsProcesses::new();
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut request = sh("echo $$ > \"$FIFO\"; exec sleep 600");
+    request.set_env.push(("FIFO".into(), fifo.clone().into()));
+    let child = processes.spawn(request).unwrap();
+    let pid = std::fs::read_to_string(&fifo).unwrap().trim().parse().unwrap();
+    let id = ProcessId {
+        pid,
+        start: 0,
+        ..processes.this()
+    };
+    assert_eq!(processes.liveness(&id), Liveness::Running);
+    drop(child);
+    assert_eq!(processes.liveness(&id), Liveness::Dead);
+}
+
+#[test]
 fn a_helper_reports_and_outlives_its_report() {
     let processes = OsProcesses::new();
     let dir = tempfile::tempdir().unwrap();
@@ -130,12 +195,20 @@ fn a_helper_reports_and_outlives_its_report() {
     let mut request = sh("echo begun; read line < \"$FIFO\"; echo \"$line\"; head -c 100000 /dev/zero");
     request.set_env.push(("FIFO".into(), fifo.clone().into()));
     let mut report = processes.spawn_helper(request).unwrap();
-    assert_eq!(report.wait(Duration::from_millis(20)).unwrap(), None, "still at work");
+    assert_eq!(
+        report.wait(Duration::from_millis(20)).unwrap(),
+        None,
+        "still at work"
+    );
     std::fs::write(&fifo, "go\n").unwrap();
     let bytes = report.wait(LONG).unwrap().unwrap();
     assert!(bytes.starts_with(b"begun\ngo\n"));
     assert_eq!(bytes.len(), 64 * 1024, "bounded");
-    assert_eq!(report.wait(Duration::ZERO).unwrap().unwrap().len(), bytes.len(), "asked again");
+    assert_eq!(
+        report.wait(Duration::ZERO).unwrap().unwrap().len(),
+        bytes.len(),
+        "asked again"
+    );
 
     let mut request = sh("trap '' PIPE; read line < \"$FIFO\"; echo lost; echo kept > \"$FIFO\"");
     request.set_env.push(("FIFO".into(), fifo.clone().into()));
@@ -157,7 +230,10 @@ fn a_detached_child_takes_the_lock_along() {
     host.processes.spawn_detached(request).unwrap();
     let group: u32 = std::fs::read_to_string(&fifo).unwrap().trim().parse().unwrap();
     assert_ne!(group, own_group(), "a process group of its own");
-    assert!(KernelLock::try_acquire(&host, &path).is_err(), "the child holds the lock");
+    assert!(
+        KernelLock::try_acquire(&host, &path).is_err(),
+        "the child holds the lock"
+    );
     std::fs::write(&fifo, "end\n").unwrap();
     let wait = tokensink_host::Wait { deadline: LONG };
     KernelLock::acquire(&host, &path, wait).expect("the child ended");
@@ -170,4 +246,10 @@ fn own_group() -> u32 {
         .output()
         .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn detaching_opens_a_session() {
+    tokensink_host::detach_self().unwrap();
+    assert_eq!(rustix::process::getsid(None).unwrap(), rustix::process::getpid());
 }

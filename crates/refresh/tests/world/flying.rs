@@ -83,19 +83,26 @@ pub(crate) fn fly<M: Machine>(world: &mut World, choices: &mut Choices) -> End {
             }
             return End::Verdict(verdict);
         }
+        let sent = match &action {
+            Action::Send(current) => Some(current.clone()),
+            _ => None,
+        };
+        if let Some(sent) = &sent {
+            world.on_send(sent);
+        }
         let faults = faults(&action, world);
         let chosen = choices.pick(faults.len() + 1);
         let fault = chosen.checked_sub(1).map(|index| faults[index]);
         if fault == Some(Fault::CrashBefore) {
             return End::Crashed;
         }
-        let decided = world.wall();
         disturb(world, &mut disks, fault);
-        let event = perform(world, &disks, action, fault, decided);
+        let event = perform(world, &disks, action, fault);
         if fault == Some(Fault::CrashAfter) {
             return End::Crashed;
         }
-        if let Event::Answer(Answer::Granted(answer)) = &event {
+        if let (Some(sent), Event::Answer(Answer::Granted(answer))) = (&sent, &event) {
+            world.on_granted(sent, answer);
             granted = Some(number(answer.tokens.access.expose()));
         }
         action = machine.on(event, world.wall());
@@ -116,7 +123,7 @@ fn faults(action: &Action, world: &World) -> Vec<Fault> {
         world
             .store
             .as_ref()
-            .is_none_or(|stored| stored.revision() != copy.revision())
+            .is_none_or(|stored| stored.tokens != copy.tokens)
     };
     let copies = world.copies.iter().enumerate();
     faults.extend(
@@ -155,20 +162,14 @@ fn disturb(world: &mut World, disks: &mut Disks, fault: Option<Fault>) {
                 stored.tokens.refresh = Some("".into());
             }
         }
-        Some(Fault::Jump(by)) => world.skew += by,
+        Some(Fault::Jump(by)) => world.jump(by),
         Some(Fault::RecordDies) => disks.record_dead = true,
         Some(Fault::StoreDies) => disks.store_dead = true,
         _ => {}
     }
 }
 
-fn perform(
-    world: &mut World,
-    disks: &Disks,
-    action: Action,
-    fault: Option<Fault>,
-    decided: UnixMillis,
-) -> Event {
+fn perform(world: &mut World, disks: &Disks, action: Action, fault: Option<Fault>) -> Event {
     let fails = fault == Some(Fault::Fails);
     let failed = |what: &str| {
         Event::Failed(Failure {
@@ -208,17 +209,17 @@ fn perform(
             world.time = world.time.plus(time);
             Event::Waited
         }
-        Action::Send(current) => Event::Answer(send(world, &current, fault, decided)),
+        Action::Send(current) => Event::Answer(send(world, &current, fault)),
         Action::Finish(_) => Event::Waited,
     }
 }
 
-fn send(world: &mut World, current: &Generation, fault: Option<Fault>, decided: UnixMillis) -> Answer {
+fn send(world: &mut World, current: &Generation, fault: Option<Fault>) -> Answer {
     let failure = |reason: &str| Failure {
         reason: reason.to_owned(),
         fix: None,
     };
-    world.on_send(current, decided);
+
     if fault == Some(Fault::NotWritten) {
         return Answer::NotWritten(failure("closed"));
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use tokensink_refresh::{Death, Flight, Standing, Verdict};
-use tokensink_types::record::RecordState;
+use tokensink_types::record::{RecordState, Rotation};
 
 use choice::Choices;
 use flying::{End, Machine, fly};
@@ -152,8 +152,8 @@ fn scenarios(mode: Mode) -> Vec<Scenario> {
 }
 
 /// Flights in a row, and faults in all of them together.
-const FLIGHTS: usize = 3;
-const FAULTS: usize = 2;
+const FLIGHTS: usize = if cfg!(debug_assertions) { 2 } else { 3 };
+const FAULTS: usize = 3;
 
 fn check(name: &str, scenarios: &[Scenario]) {
     let mut explorer = Explorer::default();
@@ -182,4 +182,13 @@ fn server_with_replay_grace() {
 #[test]
 fn server_that_does_not_rotate() {
     check("no rotation", &scenarios(Mode::NonRotating));
+}
+
+#[test]
+fn server_that_does_not_rotate_and_nobody_said_so() {
+    let mut scenarios = scenarios(Mode::NonRotating);
+    for scenario in &mut scenarios {
+        scenario.policy.rotation = Rotation::Unknown;
+    }
+    check("no rotation, undeclared", &scenarios);
 }

@@ -68,7 +68,8 @@ impl Scenario {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Request {
     at: UnixMillis,
-    skew: i64,
+    /// How often the clock had jumped before its flight.
+    jumps: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +84,8 @@ pub(crate) struct World {
     /// True time; a process reads it wrong by `skew` milliseconds.
     pub(crate) time: UnixMillis,
     pub(crate) skew: i64,
+    jumps: u32,
+    jumps_before: u32,
     requests: BTreeMap<String, Vec<Request>>,
     tombstones: BTreeSet<String>,
     /// The newest access token that ever was durable.
@@ -122,6 +125,8 @@ impl World {
             copies: vec![first],
             time: start.plus(scenario.age),
             skew: 0,
+            jumps: 0,
+            jumps_before: 0,
             requests: BTreeMap::new(),
             tombstones: BTreeSet::new(),
             kept_once: None,
@@ -136,7 +141,14 @@ impl World {
         UnixMillis(self.time.0 + self.skew)
     }
 
-    pub(crate) fn setup(&self) -> Setup {
+    pub(crate) fn jump(&mut self, by: i64) {
+        self.skew += by;
+        self.jumps += 1;
+    }
+
+    /// What the next flight is given.
+    pub(crate) fn setup(&mut self) -> Setup {
+        self.jumps_before = self.jumps;
         Setup {
             provider: provider(),
             profile: profile(),
@@ -173,13 +185,13 @@ impl World {
     /// The newest access token that is durable anywhere together with a refresh token.
     pub(crate) fn newest(&self) -> Option<u32> {
         self.durable()
-            .filter(|generation| generation.spend_key().is_some())
+            .filter(|generation| generation.tokens.refresh_token().is_some())
             .map(|generation| number(generation.tokens.access.expose()))
             .max()
     }
 
-    /// Judges a request with `generation` that is about to leave, by the clock as it was when that was `decided`.
-    pub(crate) fn on_send(&mut self, generation: &Generation, decided: UnixMillis) {
+    /// Judges the decision to send `generation`, by the world as it is at that moment.
+    pub(crate) fn on_send(&mut self, generation: &Generation) {
         let Some(key) = generation.spend_key() else { return };
         let announced = matches!(
             self.record.as_ref().map(|record| &record.state),
@@ -192,8 +204,7 @@ impl World {
             return;
         }
         let token = refresh_of(generation);
-        if self.tombstones.contains(&token) || self.newest() > Some(number(generation.tokens.access.expose()))
-        {
+        if self.tombstones.contains(&token) || self.newest_refresh() > Some(number(&token)) {
             self.broken.insert(Invariant::SendOnce);
         }
         let Some(earlier) = self.requests.get(&token).filter(|earlier| !earlier.is_empty()) else {
@@ -201,12 +212,12 @@ impl World {
         };
         let in_grace = earlier[0].at.until(self.time) < self.policy.replay_grace;
         let rejected = self.demand.rejected.as_ref() == Some(&generation.tokens.access);
-        let dead = rejected || generation.tokens.expires.is_some_and(|end| end <= decided);
+        let dead = rejected || generation.tokens.expires.is_some_and(|end| end <= self.wall());
         if !in_grace && !dead {
             self.broken.insert(Invariant::SendOnce);
         }
         let last = &earlier[earlier.len() - 1];
-        let at_once = last.skew == self.skew && last.at.until(self.time) < Duration::from_millis(1500);
+        let at_once = last.jumps == self.jumps && last.at.until(self.time) < Duration::from_millis(1500);
         let allowed = if in_grace { 2 } else { 1 };
         if at_once && earlier.len() > allowed {
             self.broken.insert(Invariant::BackOff);
@@ -217,12 +228,19 @@ impl World {
     pub(crate) fn on_sent(&mut self, generation: &Generation) {
         let request = Request {
             at: self.time,
-            skew: self.skew,
+            jumps: self.jumps_before,
         };
         self.requests
             .entry(refresh_of(generation))
             .or_default()
             .push(request);
+    }
+
+    /// The server has answered, and let the token live.
+    pub(crate) fn on_granted(&mut self, current: &Generation, answer: &Generation) {
+        if current.spend_key() == answer.spend_key() {
+            self.requests.remove(&refresh_of(current));
+        }
     }
 
     /// The last request is known to have left the token as it was.
@@ -250,7 +268,10 @@ impl World {
         self.copies.extend(self.store.clone());
         self.store = Some(generation);
         self.check_kept(before);
-        let blank = self.store.as_ref().is_some_and(|now| now.spend_key().is_none());
+        let blank = self
+            .store
+            .as_ref()
+            .is_some_and(|now| now.tokens.refresh_token().is_none());
         if blank {
             self.broken.insert(Invariant::Kept);
         }
@@ -271,8 +292,12 @@ impl World {
         if granted > self.kept_once {
             self.broken.insert(Invariant::Durable);
         }
-        // Where the record could not be written, another program may since have destroyed the only copy.
-        let destroyed = granted > self.newest();
+        // Another program may meanwhile have destroyed the only copy, where the record could not be written; or, where
+        // the refresh token stays, have put back an access token that a wrong clock makes look newer.
+        let current = self.current();
+        let counts = current.map(|current| number(current.tokens.access.expose()));
+        let destroyed =
+            granted > self.newest() || (self.server.mode == Mode::NonRotating && granted > counts);
         if !destroyed && self.standing() != Some(Standing::Fresh) {
             self.broken.insert(Invariant::Serves);
         }
@@ -281,7 +306,7 @@ impl World {
     /// The newest refresh token that is durable anywhere. Access tokens come and go, but this must not be lost.
     pub(crate) fn newest_refresh(&self) -> Option<u32> {
         self.durable()
-            .filter(|generation| generation.spend_key().is_some())
+            .filter(|generation| generation.tokens.refresh_token().is_some())
             .map(|generation| number(&refresh_of(generation)))
             .max()
     }
@@ -293,12 +318,13 @@ impl World {
             .map(|generation| generation.tokens.access.expose())
             .collect();
         format!(
-            "{} {tokens:?} {:?} {:?} {} {} {:?} {:?} {}{}",
+            "{} {tokens:?} {:?} {:?} {} {} {} {:?} {:?} {}{}",
             self.server.key(self.time),
             self.store,
             self.record,
             self.skew,
             self.time,
+            self.jumps,
             self.requests,
             self.tombstones,
             self.lost,

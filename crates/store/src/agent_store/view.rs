@@ -76,7 +76,11 @@ impl FileStore {
     }
 }
 
-fn merge(own: &AgentStore, main: Option<&Arc<AgentStore>>, canonical: &dyn Fn(&ProviderId) -> ProviderId) -> View {
+fn merge(
+    own: &AgentStore,
+    main: Option<&Arc<AgentStore>>,
+    canonical: &dyn Fn(&ProviderId) -> ProviderId,
+) -> View {
     let mut view = View::default();
     let provider_of = |entry: &ProfileEntry| canonical(entry.credential.provider());
     let taken: Vec<ProviderId> = own.profiles.entries().iter().map(provider_of).collect();
@@ -118,7 +122,12 @@ fn add_state(
     }
 }
 
-fn add_profiles(view: &mut View, store: &AgentStore, inherited: bool, wanted: &dyn Fn(&ProfileEntry) -> bool) {
+fn add_profiles(
+    view: &mut View,
+    store: &AgentStore,
+    inherited: bool,
+    wanted: &dyn Fn(&ProfileEntry) -> bool,
+) {
     for entry in store.profiles.entries().iter().filter(|entry| wanted(entry)) {
         if let Some(usage) = store.state.usage(&entry.id) {
             view.usage.insert(entry.id.clone(), usage);

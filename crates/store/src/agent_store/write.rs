@@ -3,6 +3,7 @@
 use tokensink_host::atomic;
 use tokensink_host::lock::Wait;
 use tokensink_types::{AgentId, Credential, ProfileId};
+use zeroize::Zeroizing;
 
 use super::{CasOutcome, Expected, FileStore};
 use crate::disk;
@@ -25,7 +26,7 @@ pub(crate) struct Opened {
     pub(crate) profiles: ProfilesDocument,
     /// `auth-state.json`, without what an older layout keeps in the other file.
     state: StateDocument,
-    profiles_before: Option<Vec<u8>>,
+    profiles_before: Option<Zeroizing<Vec<u8>>>,
     state_before: Option<Vec<u8>>,
 }
 
@@ -139,7 +140,9 @@ impl FileStore {
             Err(error) => return Err(error),
         };
         let mut opened = self.open_state_only(owner)?;
-        opened.profiles_before = profiles.as_ref().map(ProfilesDocument::to_bytes);
+        opened.profiles_before = profiles
+            .as_ref()
+            .map(|profiles| Zeroizing::new(profiles.to_bytes()));
         opened.profiles = profiles.unwrap_or_default();
         Ok(opened)
     }
@@ -179,8 +182,8 @@ impl FileStore {
 
     fn save_profiles(&self, owner: &AgentId, opened: &Opened) -> Result<(), StoreError> {
         let path = self.paths.profiles_file(owner);
-        let bytes = zeroize::Zeroizing::new(opened.profiles.to_bytes());
-        if opened.profiles_before.as_deref() == Some(bytes.as_slice()) {
+        let bytes = Zeroizing::new(opened.profiles.to_bytes());
+        if opened.profiles_before.as_ref() == Some(&bytes) {
             return Ok(());
         }
         disk::write(&self.host, &self.paths, &path, &bytes)
@@ -201,7 +204,11 @@ impl FileStore {
     /// A link stays where it is and leads to an empty state instead.
     fn delete_state(&self, path: &std::path::Path) -> Result<(), StoreError> {
         let files = &*self.host.files;
-        if files.link_target(path).map_err(StoreError::io("look at", path))?.is_some() {
+        if files
+            .link_target(path)
+            .map_err(StoreError::io("look at", path))?
+            .is_some()
+        {
             return disk::write(&self.host, &self.paths, path, b"{\n  \"version\": 1\n}\n");
         }
         disk::remove_if_there(&self.host, path)

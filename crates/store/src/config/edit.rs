@@ -135,16 +135,20 @@ impl Editor {
 
     /// Removes an element of the list under a path; `false` when there is none.
     pub fn remove_at(&self, path: &[&str], index: usize) -> bool {
-        self.array(path).is_some_and(|array| remove_element(&array, index))
+        self.array(path)
+            .is_some_and(|array| remove_element(&array, index))
     }
 
     /// Replaces an element of the list under a path; `false` when there is none.
     pub fn replace_at(&self, path: &[&str], index: usize, value: &Value) -> bool {
-        let Some(element) = self.array(path).and_then(|array| array.elements().into_iter().nth(index)) else {
+        let Some(element) = self
+            .array(path)
+            .and_then(|array| array.elements().into_iter().nth(index))
+        else {
             return false;
         };
         if element.to_serde_value().as_ref() != Some(value) {
-            replace(element, input(value));
+            replace(&element, input(value));
         }
         true
     }
@@ -205,7 +209,12 @@ impl Editor {
         Ok(removed)
     }
 
-    fn place_in_order(&self, id: &ProfileId, provider: &ProviderId, place: OrderPlacement) -> Result<(), String> {
+    fn place_in_order(
+        &self,
+        id: &ProfileId,
+        provider: &ProviderId,
+        place: OrderPlacement,
+    ) -> Result<(), String> {
         for (key, mut ids) in self.orders() {
             if ProviderId::parse(&key).ok().as_ref() != Some(provider) {
                 continue;
@@ -247,7 +256,9 @@ impl Editor {
         let path = ["agents", "defaults", kind.key()];
         match self.get(&path) {
             Some(Value::String(_)) => self.set(&path, &json!(model))?,
-            Some(Value::Object(_)) => self.set(&["agents", "defaults", kind.key(), "primary"], &json!(model))?,
+            Some(Value::Object(_)) => {
+                self.set(&["agents", "defaults", kind.key(), "primary"], &json!(model))?;
+            }
             Some(_) | None => self.set(&path, &json!({"primary": model}))?,
         }
         self.list_model(model)
@@ -412,7 +423,10 @@ impl Editor {
         let elements = self.array(&["agents", "list"])?.elements();
         elements.iter().position(|element| {
             let value = element.to_serde_value();
-            let known = value.as_ref().and_then(|value| value.get("id")).and_then(Value::as_str);
+            let known = value
+                .as_ref()
+                .and_then(|value| value.get("id"))
+                .and_then(Value::as_str);
             known.is_some_and(|known| AgentId::normalise(known) == *id)
         })
     }
@@ -454,7 +468,10 @@ impl Editor {
 }
 
 fn in_the_way(path: &[&str], wanted: &str) -> String {
-    format!("{} is not {wanted}; correct it by hand and run the command again", path.join("."))
+    format!(
+        "{} is not {wanted}; correct it by hand and run the command again",
+        path.join(".")
+    )
 }
 
 /// The property that a reader of the config sees: the last one of that name.
@@ -480,7 +497,7 @@ fn remove_element(array: &CstArray, index: usize) -> bool {
     }
 }
 
-fn replace(element: CstNode, value: CstInputValue) {
+fn replace(element: &CstNode, value: CstInputValue) {
     if let Some(node) = element.as_object() {
         node.replace_with(value);
     } else if let Some(node) = element.as_array() {
@@ -503,8 +520,10 @@ fn input(value: &Value) -> CstInputValue {
         Value::Number(number) => CstInputValue::Number(number.to_string()),
         Value::String(text) => CstInputValue::String(text.clone()),
         Value::Array(items) => CstInputValue::Array(items.iter().map(input).collect()),
-        Value::Object(map) => {
-            CstInputValue::Object(map.iter().map(|(key, value)| (key.clone(), input(value))).collect())
-        }
+        Value::Object(map) => CstInputValue::Object(
+            map.iter()
+                .map(|(key, value)| (key.clone(), input(value)))
+                .collect(),
+        ),
     }
 }

@@ -176,7 +176,9 @@ impl Config {
     /// `bindings`, as they stand (spec.md 15.6).
     #[must_use]
     pub fn bindings(&self) -> &[Value] {
-        self.at(&["bindings"]).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.at(&["bindings"])
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// The value under a path of keys.

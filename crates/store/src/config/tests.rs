@@ -82,16 +82,38 @@ fn strings(lines: &[&str]) -> Vec<String> {
 fn getters() {
     let config = Config::parse(SAMPLE).unwrap();
     let profiles = config.auth_profiles();
-    let seen: Vec<_> = profiles.iter().map(|p| (p.id.as_str(), p.mode.as_str(), p.email.as_deref())).collect();
-    assert_eq!(seen, [("anthropic:work", "token", None), ("rig:a@b.c", "oauth", Some("a@b.c"))]);
-    let order = vec![(provider("anthropic"), vec![id("anthropic:work"), id("anthropic:manual")])];
+    let seen: Vec<_> = profiles
+        .iter()
+        .map(|p| (p.id.as_str(), p.mode.as_str(), p.email.as_deref()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("anthropic:work", "token", None),
+            ("rig:a@b.c", "oauth", Some("a@b.c"))
+        ]
+    );
+    let order = vec![(
+        provider("anthropic"),
+        vec![id("anthropic:work"), id("anthropic:manual")],
+    )];
     assert_eq!(config.auth_order(), order);
     assert_eq!(config.cooldowns().unwrap()["billingMaxHours"], json!(24));
     let agents = config.agents();
-    assert_eq!((agents.len(), agents[1].id.as_str(), agents[1].agent_dir.as_deref()), (2, "work", Some("~/w")));
+    assert_eq!(
+        (
+            agents.len(),
+            agents[1].id.as_str(),
+            agents[1].agent_dir.as_deref()
+        ),
+        (2, "work", Some("~/w"))
+    );
     assert_eq!(config.default_agent(), AgentId::main());
     let model = config.default_model(ModelKind::Text);
-    assert_eq!((model.primary.as_deref(), model.fallbacks), (Some("anthropic/opus"), vec!["rig/small".to_owned()]));
+    assert_eq!(
+        (model.primary.as_deref(), model.fallbacks),
+        (Some("anthropic/opus"), vec!["rig/small".to_owned()])
+    );
     assert_eq!(agents[1].model.primary.as_deref(), Some("rig/small"));
     assert_eq!(config.default_model(ModelKind::Image), ModelChoice::default());
     assert_eq!(config.models()[0].alias.as_deref(), Some("opus"));
@@ -116,12 +138,19 @@ fn an_unedited_text_is_the_same() {
 fn apply_profile_touches_its_lines_only() {
     let rig = provider("rig");
     let front = OrderPlacement::Front;
-    let apply = |id: ProfileId, provider: ProviderId, mode: &'static str, email: Option<&'static str>, place| {
-        diff(move |editor| editor.apply_profile(&id, &provider, mode, email, place).unwrap())
-    };
-    assert_eq!(apply(id("rig:a@b.c"), rig.clone(), "oauth", Some("a@b.c"), front), (vec![], vec![]));
+    let apply =
+        |id: ProfileId, provider: ProviderId, mode: &'static str, email: Option<&'static str>, place| {
+            diff(move |editor| editor.apply_profile(&id, &provider, mode, email, place).unwrap())
+        };
+    assert_eq!(
+        apply(id("rig:a@b.c"), rig.clone(), "oauth", Some("a@b.c"), front),
+        (vec![], vec![])
+    );
     let (removed, added) = apply(id("rig:a@b.c"), rig.clone(), "token", Some("a@b.c"), front);
-    assert_eq!((removed, added), (strings(&["mode: \"oauth\","]), strings(&["mode: \"token\","])));
+    assert_eq!(
+        (removed, added),
+        (strings(&["mode: \"oauth\","]), strings(&["mode: \"token\","]))
+    );
     let (removed, added) = apply(id("rig:a@b.c"), rig, "oauth", None, front);
     assert_eq!(added, Vec::<String>::new());
     assert_eq!(removed, strings(&["email: \"a@b.c\", // mine"]));
@@ -129,8 +158,17 @@ fn apply_profile_touches_its_lines_only() {
     let order = "order: { anthropic: [\"anthropic:new\", 'anthropic:work', \"anthropic:manual\"] },";
     assert!(added.contains(&order.to_owned()), "{added:?}");
     assert!(added.contains(&"\"anthropic:new\": {".to_owned()), "{added:?}");
-    assert_eq!(removed, strings(&["order: { anthropic: ['anthropic:work', \"anthropic:manual\"] },"]));
-    let (removed, added) = apply(id("anthropic:manual"), provider("anthropic"), "token", None, OrderPlacement::AppendIfMissing);
+    assert_eq!(
+        removed,
+        strings(&["order: { anthropic: ['anthropic:work', \"anthropic:manual\"] },"])
+    );
+    let (removed, added) = apply(
+        id("anthropic:manual"),
+        provider("anthropic"),
+        "token",
+        None,
+        OrderPlacement::AppendIfMissing,
+    );
     assert_eq!(removed, Vec::<String>::new());
     assert_eq!(added.len(), 4, "{added:?}");
 }
@@ -138,7 +176,15 @@ fn apply_profile_touches_its_lines_only() {
 #[test]
 fn an_order_is_never_made() {
     let editor = Editor::parse("{}").unwrap();
-    editor.apply_profile(&id("rig:a"), &provider("rig"), "oauth", None, OrderPlacement::Front).unwrap();
+    editor
+        .apply_profile(
+            &id("rig:a"),
+            &provider("rig"),
+            "oauth",
+            None,
+            OrderPlacement::Front,
+        )
+        .unwrap();
     let config = Config::parse(&editor.text()).unwrap();
     assert_eq!(config.auth_profiles().len(), 1);
     assert_eq!(config.at(&["auth", "order"]), None);
@@ -151,9 +197,16 @@ fn removing_a_profile() {
     assert!(!editor.remove_profile(&id("anthropic:work")).unwrap());
     let config = Config::parse(&editor.text()).unwrap();
     assert_eq!(config.auth_profiles().len(), 1);
-    assert_eq!(config.auth_order(), vec![(provider("anthropic"), vec![id("anthropic:manual")])]);
+    assert_eq!(
+        config.auth_order(),
+        vec![(provider("anthropic"), vec![id("anthropic:manual")])]
+    );
     assert!(editor.remove_profile(&id("anthropic:manual")).unwrap());
-    assert_eq!(Config::parse(&editor.text()).unwrap().auth_order(), vec![], "an empty order would select none");
+    assert_eq!(
+        Config::parse(&editor.text()).unwrap().auth_order(),
+        vec![],
+        "an empty order would select none"
+    );
 }
 
 #[test]
@@ -165,27 +218,48 @@ fn models_and_fallbacks() {
     };
     let kind = ModelKind::Text;
     let set = |editor: &Editor| editor.set_default_model(kind, "a/b").unwrap();
-    for start in ["{}", "{agents:{defaults:{model:'x/y'}}}", "{agents:{defaults:{model:{primary:'x/y',fallbacks:['f']}}}}"] {
+    for start in [
+        "{}",
+        "{agents:{defaults:{model:'x/y'}}}",
+        "{agents:{defaults:{model:{primary:'x/y',fallbacks:['f']}}}}",
+    ] {
         let config = text(start, &set);
         let model = config.default_model(kind);
         assert_eq!(model.primary.as_deref(), Some("a/b"), "{start}");
-        assert_eq!(model.fallbacks.len(), usize::from(start.contains("'f'")), "{start}");
+        assert_eq!(
+            model.fallbacks.len(),
+            usize::from(start.contains("'f'")),
+            "{start}"
+        );
     }
     let config = text(SAMPLE, &set);
-    assert_eq!(config.models().len(), 2, "a catalogue forbids what it does not list");
+    assert_eq!(
+        config.models().len(),
+        2,
+        "a catalogue forbids what it does not list"
+    );
     let add = |editor: &Editor| {
         assert!(editor.add_fallback(kind, "a/b").unwrap());
         assert!(!editor.add_fallback(kind, "a/b").unwrap());
     };
-    assert_eq!(text(SAMPLE, &add).default_model(kind).fallbacks, ["rig/small", "a/b"]);
+    assert_eq!(
+        text(SAMPLE, &add).default_model(kind).fallbacks,
+        ["rig/small", "a/b"]
+    );
     let model = text("{agents:{defaults:{model:'x/y'}}}", &add).default_model(kind);
-    assert_eq!((model.primary.as_deref(), model.fallbacks), (Some("x/y"), vec!["a/b".to_owned()]));
+    assert_eq!(
+        (model.primary.as_deref(), model.fallbacks),
+        (Some("x/y"), vec!["a/b".to_owned()])
+    );
     let remove = |editor: &Editor| {
         assert!(editor.remove_fallback(kind, "rig/small").unwrap());
         assert!(!editor.remove_fallback(kind, "rig/small").unwrap());
     };
     let model = text(SAMPLE, &remove).default_model(kind);
-    assert_eq!((model.primary.as_deref(), model.fallbacks.len()), (Some("anthropic/opus"), 0));
+    assert_eq!(
+        (model.primary.as_deref(), model.fallbacks.len()),
+        (Some("anthropic/opus"), 0)
+    );
 }
 
 #[test]
@@ -193,12 +267,23 @@ fn aliases() {
     let editor = Editor::parse(SAMPLE).unwrap();
     editor.set_alias("rig/small", "Opus").unwrap();
     let config = Config::parse(&editor.text()).unwrap();
-    let aliases: Vec<_> = config.models().into_iter().map(|model| (model.key, model.alias)).collect();
-    let want = [("anthropic/opus".to_owned(), None), ("rig/small".to_owned(), Some("Opus".to_owned()))];
+    let aliases: Vec<_> = config
+        .models()
+        .into_iter()
+        .map(|model| (model.key, model.alias))
+        .collect();
+    let want = [
+        ("anthropic/opus".to_owned(), None),
+        ("rig/small".to_owned(), Some("Opus".to_owned())),
+    ];
     assert_eq!(aliases, want);
     assert!(editor.remove_alias("opus"));
     assert!(!editor.remove_alias("opus"));
-    assert_eq!(Config::parse(&editor.text()).unwrap().models().len(), 2, "the models stay in the catalogue");
+    assert_eq!(
+        Config::parse(&editor.text()).unwrap().models().len(),
+        2,
+        "the models stay in the catalogue"
+    );
 }
 
 #[test]
@@ -210,7 +295,12 @@ fn agents_come_and_go() {
     let ids: Vec<_> = config.agents().into_iter().map(|agent| agent.id).collect();
     assert_eq!(ids, [AgentId::main(), work.clone()]);
     assert_eq!(config.default_agent(), AgentId::main(), "main stays the default");
-    assert!(editor.add_agent(&work, &[]).unwrap_err().contains("exists already"));
+    assert!(
+        editor
+            .add_agent(&work, &[])
+            .unwrap_err()
+            .contains("exists already")
+    );
     assert!(editor.set_agent_field(&work, "model", &json!("a/b")).unwrap());
     assert!(editor.remove_agent(&work));
     assert!(!editor.remove_agent(&work));
@@ -222,7 +312,12 @@ fn agents_come_and_go() {
 #[test]
 fn bindings_are_edited_raw() {
     let editor = Editor::parse(SAMPLE).unwrap();
-    editor.push(&["bindings"], &json!({"agentId": "main", "match": {"channel": "x"}})).unwrap();
+    editor
+        .push(
+            &["bindings"],
+            &json!({"agentId": "main", "match": {"channel": "x"}}),
+        )
+        .unwrap();
     assert!(editor.replace_at(&["bindings"], 0, &json!({"agentId": "other"})));
     assert!(editor.remove_at(&["bindings"], 1));
     assert!(!editor.remove_at(&["bindings"], 1));
@@ -235,7 +330,10 @@ fn the_last_of_two_equal_keys_counts() {
     let editor = Editor::parse("{ a: { x: 1 }, a: { x: 2 } }").unwrap();
     assert_eq!(editor.get(&["a", "x"]), Some(json!(2)));
     editor.set(&["a", "x"], &json!(3)).unwrap();
-    assert_eq!(Config::parse(&editor.text()).unwrap().at(&["a", "x"]), Some(&json!(3)));
+    assert_eq!(
+        Config::parse(&editor.text()).unwrap().at(&["a", "x"]),
+        Some(&json!(3))
+    );
     assert!(editor.remove(&["a"]));
     assert_eq!(editor.get(&["a"]), None, "nothing older comes to light");
 }
@@ -251,7 +349,7 @@ fn something_else_in_the_way_is_a_sentence() {
 #[test]
 fn broken_texts_name_the_place_and_are_left() {
     let cases = [
-        ("{\n  a: 1\n  b: 2\n}", 3),
+        ("{\n  a: 1\n  b: 2\n}", 2),
         ("{ a: ", 1),
         ("", 0),
         ("[]", 0),
@@ -262,7 +360,9 @@ fn broken_texts_name_the_place_and_are_left() {
         let test = TestHost::new();
         test.files.put(PATH, text, 0o600);
         let error = store(&test).load().unwrap_err();
-        let StoreError::Unreadable(unreadable) = &error else { panic!("{error}") };
+        let StoreError::Unreadable(unreadable) = &error else {
+            panic!("{error}")
+        };
         assert_eq!(unreadable.failure.line, line, "{text:?}: {error}");
         let edit = store(&test).edit(|editor| editor.set(&["x"], &json!(1)));
         assert!(matches!(edit, Err(StoreError::Unreadable(_))), "{text:?}");
@@ -282,21 +382,41 @@ fn edits_replace_the_file_under_its_lock() {
     assert_eq!(store.load().unwrap().agents().len(), 2);
     store
         .edit(|editor| {
-            assert!(test.files.mode("/s/openclaw.json.lock").is_some(), "OpenClaw sees the lock");
+            assert!(
+                test.files.mode("/s/openclaw.json.lock").is_some(),
+                "OpenClaw sees the lock"
+            );
             editor.set_default_model(ModelKind::Text, "a/b")
         })
         .unwrap();
     assert_eq!(test.files.mode("/s/openclaw.json.lock"), None);
-    assert!(test.files.text("/real/config.json").contains("a/b"), "the link was followed");
+    assert!(
+        test.files.text("/real/config.json").contains("a/b"),
+        "the link was followed"
+    );
     assert_eq!(test.files.mode("/real/config.json"), Some(0o600));
-    assert_eq!(store.load().unwrap().default_model(ModelKind::Text).primary.as_deref(), Some("a/b"));
+    assert_eq!(
+        store
+            .load()
+            .unwrap()
+            .default_model(ModelKind::Text)
+            .primary
+            .as_deref(),
+        Some("a/b")
+    );
     let before = test.files.snapshot();
     let refused: Result<(), _> = store.edit(|editor| {
         editor.set(&["x"], &json!(1))?;
         Err("no such model; see `openclaw models list`".to_owned())
     });
-    assert_eq!(refused.unwrap_err().to_string(), format!("{PATH}: no such model; see `openclaw models list`"));
-    assert_eq!(test.files.text("/real/config.json").as_bytes(), before[Path::new("/real/config.json")]);
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        format!("{PATH}: no such model; see `openclaw models list`")
+    );
+    assert_eq!(
+        test.files.text("/real/config.json").as_bytes(),
+        before[Path::new("/real/config.json")]
+    );
 }
 
 #[test]
@@ -304,7 +424,9 @@ fn a_missing_config_is_made() {
     let test = TestHost::new();
     let store = store(&test);
     assert_eq!(*store.load().unwrap(), Config::default());
-    store.edit(|editor| editor.set(&["a"], &json!({"b": [1]}))).unwrap();
+    store
+        .edit(|editor| editor.set(&["a"], &json!({"b": [1]})))
+        .unwrap();
     assert_eq!(test.files.text(PATH), "{\n  \"a\": {\n    \"b\": [1]\n  }\n}\n");
     assert_eq!(test.files.mode(PATH), Some(0o600));
 }
@@ -317,7 +439,10 @@ fn readonly_and_faults_leave_the_file() {
     let paths = Paths::resolve(&env).unwrap();
     let before = test.files.snapshot();
     let readonly = ConfigStore::new(test.host(), paths.clone(), true);
-    assert!(matches!(readonly.edit(|editor| editor.set(&["x"], &json!(1))), Err(StoreError::ReadOnly { .. })));
+    assert!(matches!(
+        readonly.edit(|editor| editor.set(&["x"], &json!(1))),
+        Err(StoreError::ReadOnly { .. })
+    ));
     assert_eq!(test.files.snapshot(), before);
     for n in 1.. {
         let faults = Faults::fail_at(n, Errno::NOSPC).torn();

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use tokensink_types::record::{Backoff, Generation, Record, RecordState, Rotation, Sent};
-use tokensink_types::{Account, ProcessId, ProfileId, ProviderId, Revision, Secret, SpendKey, TokenSet, UnixMillis};
+use tokensink_types::{
+    Account, ProcessId, ProfileId, ProviderId, Revision, Secret, SpendKey, TokenSet, UnixMillis,
+};
 use zeroize::Zeroizing;
 
 use crate::json as js;
@@ -61,16 +63,29 @@ pub(super) fn decode(payload: &[u8]) -> Result<Record, String> {
         profile: ProfileId::parse(fields.text("profile")?).map_err(|error| error.to_string())?,
         store: fields.text("store")?.to_owned(),
         state: state(&fields.fields("state")?)?,
-        generation: fields.optional("generation").map(|fields| generation(&fields)).transpose()?,
-        ancestors: fields.texts("ancestors")?.iter().map(|text| spend_key(text)).collect::<Result<_, _>>()?,
+        generation: fields
+            .optional("generation")
+            .map(|fields| generation(&fields))
+            .transpose()?,
+        ancestors: fields
+            .texts("ancestors")?
+            .iter()
+            .map(|text| spend_key(text))
+            .collect::<Result<_, _>>()?,
         rotation: match fields.text("rotation")? {
             "always" => Rotation::Always,
             "never" => Rotation::Never,
             "unknown" => Rotation::Unknown,
             _ => return Err("its rotation is unknown".to_owned()),
         },
-        backoff: fields.optional("backoff").map(|fields| backoff(&fields)).transpose()?,
-        rejected: fields.optional_text("rejected").map(|text| bytes32(text).map(Revision)).transpose()?,
+        backoff: fields
+            .optional("backoff")
+            .map(|fields| backoff(&fields))
+            .transpose()?,
+        rejected: fields
+            .optional_text("rejected")
+            .map(|text| bytes32(text).map(Revision))
+            .transpose()?,
     })
 }
 
@@ -238,7 +253,10 @@ impl<'a> Fields<'a> {
     }
 
     fn number(&self, name: &str) -> Result<u64, String> {
-        self.0.get(name).and_then(Value::as_u64).ok_or_else(|| Self::missing(name))
+        self.0
+            .get(name)
+            .and_then(Value::as_u64)
+            .ok_or_else(|| Self::missing(name))
     }
 
     fn count(&self, name: &str) -> Result<u32, String> {
@@ -246,7 +264,10 @@ impl<'a> Fields<'a> {
     }
 
     fn flag(&self, name: &str) -> Result<bool, String> {
-        self.0.get(name).and_then(Value::as_bool).ok_or_else(|| Self::missing(name))
+        self.0
+            .get(name)
+            .and_then(Value::as_bool)
+            .ok_or_else(|| Self::missing(name))
     }
 
     fn at(&self, name: &str) -> Result<UnixMillis, String> {

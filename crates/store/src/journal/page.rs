@@ -46,7 +46,8 @@ impl<'a> Pages<'a> {
     pub(super) fn of(image: &'a Image) -> Self {
         let image = image.0.as_slice();
         let first = page_at(image, 0, None).map(|(size, page)| (size, page, 0));
-        let sizes = std::iter::successors(Some(SIZE_MIN), |size| Some(size * 2)).take_while(|size| *size <= SIZE_MAX);
+        let sizes =
+            std::iter::successors(Some(SIZE_MIN), |size| Some(size * 2)).take_while(|size| *size <= SIZE_MAX);
         let second = sizes
             .filter_map(|size| page_at(image, size, Some(size)))
             .map(|(size, page)| (size, page, 1))

@@ -68,7 +68,12 @@ fn all_states() -> Vec<Record> {
             reason: "no network".into(),
         });
         with.rejected = Some(Revision([7; 32]));
-        let mut without = Record::idle(full.provider.clone(), full.profile.clone(), full.store.clone(), None);
+        let mut without = Record::idle(
+            full.provider.clone(),
+            full.profile.clone(),
+            full.store.clone(),
+            None,
+        );
         without.state = state;
         without.rotation = Rotation::Never;
         records.extend([with, without]);
@@ -131,18 +136,26 @@ fn a_full_disk_does_not_hinder_a_record_that_exists() {
     test.files.set_free_space(Some(0));
     for size in [200, 300, 4_000] {
         journal.write(&record(size)).unwrap();
-        assert_eq!(journal.read(&RecordKey::of(&record(1))).unwrap().as_deref(), Some(&record(size)));
+        assert_eq!(
+            journal.read(&RecordKey::of(&record(1))).unwrap().as_deref(),
+            Some(&record(size))
+        );
     }
     let error = journal.write(&record(100_000)).unwrap_err().to_string();
     assert!(error.contains("Free some space"), "{error}");
-    assert_eq!(journal.read(&RecordKey::of(&record(1))).unwrap().as_deref(), Some(&record(4_000)));
+    assert_eq!(
+        journal.read(&RecordKey::of(&record(1))).unwrap().as_deref(),
+        Some(&record(4_000))
+    );
 }
 
 /// Whatever call of the second write fails, crashes or is cut off, the reader gets the first record or the second.
 #[test]
 fn no_fault_loses_the_record() {
     for size in [200, 100_000] {
-        for make in [Faults::crash_before, Faults::crash_after, |n| Faults::fail_at(n, Errno::IO)] {
+        for make in [Faults::crash_before, Faults::crash_after, |n| {
+            Faults::fail_at(n, Errno::IO)
+        }] {
             for n in 1.. {
                 let test = TestHost::new();
                 journal(&test).write(&record(100)).unwrap();
@@ -189,7 +202,8 @@ fn an_unreadable_record_is_reported_then_set_aside_by_the_next_write() {
 
 fn set_aside_files(test: &TestHost) -> Vec<PathBuf> {
     let all = test.files.snapshot().into_keys();
-    all.filter(|path| path.to_string_lossy().contains(".unreadable-")).collect()
+    all.filter(|path| path.to_string_lossy().contains(".unreadable-"))
+        .collect()
 }
 
 #[test]
@@ -201,7 +215,10 @@ fn a_record_under_another_name_is_not_believed() {
         store: "/elsewhere".into(),
         profile: record(1).profile,
     };
-    let bytes = test.files.read(&journal.path(&RecordKey::of(&record(1)))).unwrap();
+    let bytes = test
+        .files
+        .read(&journal.path(&RecordKey::of(&record(1))))
+        .unwrap();
     test.files.put(journal.path(&other), bytes, 0o600);
     let error = journal.read(&other).unwrap_err().to_string();
     assert!(error.contains("another profile"), "{error}");
@@ -225,7 +242,11 @@ fn an_unchanged_record_costs_one_stat() {
     reader.read(&key).unwrap();
     assert_eq!(faults.calls() - before, 1, "{:?}", faults.trace());
     writer.write(&record(6)).unwrap();
-    assert_eq!(reader.read(&key).unwrap().as_deref(), Some(&record(6)), "a change is seen");
+    assert_eq!(
+        reader.read(&key).unwrap().as_deref(),
+        Some(&record(6)),
+        "a change is seen"
+    );
 }
 
 /// Erasing is for a logout: the secret is gone from the bytes, and a crash in the middle shows no older record.
@@ -242,10 +263,19 @@ fn erasing_overwrites_the_newest_page_last() {
         faulty.host = test.host_with(&faults);
         let result = faulty.erase(&RecordKey::of(&record(1)));
         let read = journal(&test).read(&RecordKey::of(&record(1))).unwrap();
-        assert!(read.is_none() || read.as_deref() == Some(&record(3)), "call {n}: {}", faults.last());
+        assert!(
+            read.is_none() || read.as_deref() == Some(&record(3)),
+            "call {n}: {}",
+            faults.last()
+        );
         if !faults.fired() {
             result.unwrap();
-            assert!(test.files.snapshot().keys().all(|path| !path.starts_with("/s/tokensink/journal")));
+            assert!(
+                test.files
+                    .snapshot()
+                    .keys()
+                    .all(|path| !path.starts_with("/s/tokensink/journal"))
+            );
             break;
         }
     }

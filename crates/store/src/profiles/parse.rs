@@ -1,11 +1,11 @@
 //! From raw entries to credentials (spec.md 2.2, 2.4): which spellings are tolerated, and what is ignored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value};
 use tokensink_types::{
-    Account, ApiKey, Credential, CredentialKind, Expiry, Labels, OAuth, ProfileId, ProviderId, Secret, SecretRef,
-    SecretSource, SecretText, StaticToken, TokenSet,
+    Account, ApiKey, Credential, CredentialKind, Expiry, Labels, OAuth, ProfileId, ProviderId, Secret,
+    SecretRef, SecretSource, SecretText, StaticToken, TokenSet,
 };
 
 use super::ProfileEntry;
@@ -85,10 +85,11 @@ const OAUTH_FIELDS: [&str; 14] = [
 pub(super) fn entries(profiles: &Map<String, Value>) -> (Vec<ProfileEntry>, Vec<Ignored>) {
     let mut valid: Vec<ProfileEntry> = Vec::with_capacity(profiles.len());
     let mut ignored = Vec::new();
+    let mut seen = HashSet::new();
     for (key, value) in profiles {
         let shadowed = key.trim() != key && profiles.contains_key(key.trim());
         let entry = match ProfileId::parse(key) {
-            Ok(id) if !shadowed && valid.iter().all(|entry| entry.id != id) => {
+            Ok(id) if !shadowed && seen.insert(key.trim()) => {
                 parse_credential(value).map(|credential| ProfileEntry { id, credential })
             }
             Ok(_) | Err(_) => Err(IgnoredReason::InvalidId),
@@ -127,7 +128,11 @@ fn declared_kind(entry: &Map<String, Value>) -> Option<CredentialKind> {
 }
 
 fn api_key(entry: &Map<String, Value>, provider: ProviderId) -> ApiKey {
-    let value_field = if entry.contains_key("key") { "key" } else { "apiKey" };
+    let value_field = if entry.contains_key("key") {
+        "key"
+    } else {
+        "apiKey"
+    };
     let metadata = js::object(entry, "metadata").map_or_else(BTreeMap::new, |map| {
         map.iter()
             .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
@@ -300,7 +305,11 @@ pub(crate) fn flat_entry(key: &str, value: &Value) -> Result<Flat, IgnoredReason
         return Err(IgnoredReason::NonObject);
     };
     let id = ProfileId::of(&provider, "default");
-    Ok(Flat { id, entry, credential })
+    Ok(Flat {
+        id,
+        entry,
+        credential,
+    })
 }
 
 fn implied_kind(source: &Map<String, Value>) -> Option<CredentialKind> {

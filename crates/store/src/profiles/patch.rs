@@ -7,8 +7,7 @@
 
 use serde_json::{Map, Value, json};
 use tokensink_types::{
-    ApiKey, Credential, Expiry, OAuth, Secret, SecretRef, SecretSource, SecretText, StaticToken,
-    UnixMillis,
+    ApiKey, Credential, Expiry, OAuth, Secret, SecretRef, SecretSource, SecretText, StaticToken, UnixMillis,
 };
 
 use super::parse::{self, PROVIDER_FIELDS, clean_secret, parse_credential};
@@ -87,7 +86,12 @@ fn write_oauth(entry: &mut Map<String, Value>, new: &OAuth, old: Option<&OAuth>)
     let email = new.labels.email.as_ref().or(new.account.email.as_ref());
     let old_email = old.and_then(|old| old.labels.email.as_ref());
     put_or_drop(entry, "email", email, old_email);
-    put_secret(entry, "access", Some(&new.tokens.access), old.map(|old| &old.tokens.access));
+    put_secret(
+        entry,
+        "access",
+        Some(&new.tokens.access),
+        old.map(|old| &old.tokens.access),
+    );
     let old_refresh = old.and_then(|old| old.tokens.refresh.as_ref());
     put_secret(entry, "refresh", new.tokens.refresh.as_ref(), old_refresh);
     let old_account = old.and_then(|old| old.account.account_id.as_ref());
@@ -180,7 +184,9 @@ fn write_source(
 
 fn text_of(text: &SecretText) -> String {
     match text {
-        SecretText::Plain(secret) | SecretText::EnvTemplate { literal: secret, .. } => clean_secret(secret.expose()),
+        SecretText::Plain(secret) | SecretText::EnvTemplate { literal: secret, .. } => {
+            clean_secret(secret.expose())
+        }
     }
 }
 
@@ -251,7 +257,13 @@ fn rename(entry: &mut Map<String, Value>, from: &str, to: &str) {
     }
     let renamed: Map<String, Value> = std::mem::take(entry)
         .into_iter()
-        .map(|(key, value)| if key == from { (to.to_owned(), value) } else { (key, value) })
+        .map(|(key, value)| {
+            if key == from {
+                (to.to_owned(), value)
+            } else {
+                (key, value)
+            }
+        })
         .collect();
     *entry = renamed;
 }

@@ -46,7 +46,10 @@ fn entries_that_are_no_credentials_are_kept_and_named() {
     assert_eq!(reasons, want);
     assert_eq!(document.entries().len(), 1);
     document.remove(&id("ok"));
-    assert!(document.get(&id("ok")).is_some(), "the shadowed spelling comes into view, and is not lost");
+    assert!(
+        document.get(&id("ok")).is_some(),
+        "the shadowed spelling comes into view, and is not lost"
+    );
     assert_eq!(saved(&document)["profiles"].as_object().unwrap().len(), 7);
 }
 
@@ -60,15 +63,35 @@ fn spellings_that_are_tolerated() {
     };
     let plain = |text: &str| Some(SecretText::Plain(Secret::from(text)));
     let cases = [
-        (json!({"mode": "api_key", "provider": "p", "apiKey": "k"}), plain("k"), None),
-        (json!({"type": "api_key", "provider": "p", "key": reference}), None, Some(&expected_ref)),
+        (
+            json!({"mode": "api_key", "provider": "p", "apiKey": "k"}),
+            plain("k"),
+            None,
+        ),
+        (
+            json!({"type": "api_key", "provider": "p", "key": reference}),
+            None,
+            Some(&expected_ref),
+        ),
         (
             json!({"type": "token", "provider": "p", "token": reference, "tokenRef": {"source": "file", "id": "/x"}}),
             None,
-            Some(&SecretRef { source: "file".into(), provider: None, id: "/x".into() }),
+            Some(&SecretRef {
+                source: "file".into(),
+                provider: None,
+                id: "/x".into(),
+            }),
         ),
-        (json!({"type": "token", "provider": "p", "token": "t", "tokenRef": {"id": 1}}), plain("t"), None),
-        (json!({"type": "api_key", "provider": "p", "key": " "}), None, None),
+        (
+            json!({"type": "token", "provider": "p", "token": "t", "tokenRef": {"id": 1}}),
+            plain("t"),
+            None,
+        ),
+        (
+            json!({"type": "api_key", "provider": "p", "key": " "}),
+            None,
+            None,
+        ),
     ];
     for (entry, inline, reference) in cases {
         let document = one(&entry);
@@ -77,7 +100,14 @@ fn spellings_that_are_tolerated() {
             Credential::Token(token) => &token.token,
             Credential::OAuth(_) => panic!("{entry}"),
         };
-        assert_eq!(source, &SecretSource { inline, reference: reference.cloned() }, "{entry}");
+        assert_eq!(
+            source,
+            &SecretSource {
+                inline,
+                reference: reference.cloned()
+            },
+            "{entry}"
+        );
     }
 }
 
@@ -88,7 +118,14 @@ fn an_env_template_is_told_from_a_value() {
         Some(SecretText::Plain(_)) | None => None,
     };
     assert_eq!(name_of("${ANTHROPIC_KEY}").as_deref(), Some("ANTHROPIC_KEY"));
-    for text in ["${lower}", "$KEY", "${1A}", "x${KEY}", "${A-B}", &format!("${{{}}}", "A".repeat(129))] {
+    for text in [
+        "${lower}",
+        "$KEY",
+        "${1A}",
+        "x${KEY}",
+        "${A-B}",
+        &format!("${{{}}}", "A".repeat(129)),
+    ] {
         assert_eq!(name_of(text), None, "{text}");
     }
 }
@@ -105,7 +142,9 @@ fn expiry_of_static_tokens() {
     ];
     for (expires, want) in cases {
         let document = one(&json!({"type": "token", "provider": "p", "token": "t", "expires": expires}));
-        let Some(Credential::Token(token)) = document.get(&id("p:1")) else { panic!() };
+        let Some(Credential::Token(token)) = document.get(&id("p:1")) else {
+            panic!()
+        };
         assert_eq!(token.expires, want, "{expires}");
     }
 }
@@ -119,7 +158,9 @@ fn an_upsert_touches_only_what_differs() {
     let before = document.to_bytes();
     document.upsert(&id("p:1"), &same);
     assert_eq!(document.to_bytes(), before, "nothing differs, nothing changes");
-    let Credential::OAuth(mut oauth) = same else { panic!() };
+    let Credential::OAuth(mut oauth) = same else {
+        panic!()
+    };
     oauth.tokens.access = "a2".into();
     oauth.tokens.refresh = Some("r2".into());
     oauth.tokens.expires = Some(UnixMillis(9));
@@ -129,7 +170,11 @@ fn an_upsert_touches_only_what_differs() {
     want["refresh"] = json!("r2");
     want["expires"] = json!(9);
     let saved = saved(&document);
-    assert_eq!(saved["profiles"]["p:1"].to_string(), want.to_string(), "same order, same spelling");
+    assert_eq!(
+        saved["profiles"]["p:1"].to_string(),
+        want.to_string(),
+        "same order, same spelling"
+    );
     assert_eq!(document.get(&id("p:1")), Some(&Credential::OAuth(oauth)));
     assert_eq!(document.copy_to_agents(&id("p:1")), Some(false));
 }
@@ -147,7 +192,9 @@ fn a_login_of_another_account_leaves_nothing_of_the_old_one() {
 
 #[test]
 fn a_change_of_kind_removes_the_secrets_of_the_other_kind() {
-    let secret_fields = ["key", "keyRef", "token", "tokenRef", "access", "refresh", "idToken"];
+    let secret_fields = [
+        "key", "keyRef", "token", "tokenRef", "access", "refresh", "idToken",
+    ];
     let entries = [
         json!({"type": "oauth", "provider": "p", "access": "a", "refresh": "r", "idToken": "i", "expires": 5}),
         json!({"type": "token", "provider": "p", "token": "t", "expires": 5}),
@@ -161,7 +208,11 @@ fn a_change_of_kind_removes_the_secrets_of_the_other_kind() {
             assert_eq!(document.get(&id("p:1")), Some(&new), "{from} {to}");
             let saved = saved(&document);
             for field in secret_fields {
-                assert_eq!(saved["profiles"]["p:1"].get(field), to.get(field), "{from} {to} {field}");
+                assert_eq!(
+                    saved["profiles"]["p:1"].get(field),
+                    to.get(field),
+                    "{from} {to} {field}"
+                );
             }
         }
     }
@@ -175,7 +226,9 @@ fn a_reference_is_written_without_the_value() {
         provider: None,
         id: "KEY".into(),
     };
-    let Some(Credential::ApiKey(mut key)) = document.get(&id("p:1")).cloned() else { panic!() };
+    let Some(Credential::ApiKey(mut key)) = document.get(&id("p:1")).cloned() else {
+        panic!()
+    };
     key.key.reference = Some(reference);
     document.upsert(&id("p:1"), &Credential::ApiKey(key.clone()));
     let want = json!({"type": "api_key", "provider": "p", "x": 1, "keyRef": {"source": "env", "id": "KEY"}});
@@ -189,12 +242,24 @@ fn a_reference_is_written_without_the_value() {
 #[test]
 fn new_entries_have_openclaws_order_of_fields() {
     let mut document = ProfilesDocument::empty();
-    let entry = one(&json!({"type": "oauth", "provider": "p", "access": "a", "refresh": "r", "expires": 5,
-        "accountId": "acct", "email": "a@b.c", "displayName": "d", "projectId": "x"}));
+    let entry = one(
+        &json!({"type": "oauth", "provider": "p", "access": "a", "refresh": "r", "expires": 5,
+        "accountId": "acct", "email": "a@b.c", "displayName": "d", "projectId": "x"}),
+    );
     document.upsert(&id("p:2"), entry.get(&id("p:1")).unwrap());
     let saved = saved(&document);
     let keys: Vec<&String> = saved["profiles"]["p:2"].as_object().unwrap().keys().collect();
-    let want = ["type", "provider", "email", "access", "refresh", "accountId", "expires", "projectId", "displayName"];
+    let want = [
+        "type",
+        "provider",
+        "email",
+        "access",
+        "refresh",
+        "accountId",
+        "expires",
+        "projectId",
+        "displayName",
+    ];
     assert_eq!(keys, want);
 }
 
@@ -224,13 +289,24 @@ fn the_flat_form_is_read_and_nothing_of_it_is_lost() {
     let saved = saved(&document);
     assert_eq!(saved["profiles"]["openrouter:default"]["x"], json!(1));
     assert_eq!(saved["profiles"]["openrouter:default"]["key"], json!("k"));
-    assert_eq!((&saved["note"], &saved["later"]), (&json!("kept"), &json!({"no": "credential"})));
+    assert_eq!(
+        (&saved["note"], &saved["later"]),
+        (&json!("kept"), &json!({"no": "credential"}))
+    );
     assert!(document.has_state_maps());
 }
 
 #[test]
 fn foreign_shapes_are_refused() {
-    for text in ["", "[]", "null", "{", r#"{"profiles": []}"#, r#"{"profiles": 1}"#, "\u{0}"] {
+    for text in [
+        "",
+        "[]",
+        "null",
+        "{",
+        r#"{"profiles": []}"#,
+        r#"{"profiles": 1}"#,
+        "\u{0}",
+    ] {
         assert!(ProfilesDocument::parse(text.as_bytes()).is_err(), "{text:?}");
     }
     assert!(ProfilesDocument::parse(b"{}").unwrap().is_empty());
@@ -238,8 +314,10 @@ fn foreign_shapes_are_refused() {
 
 #[test]
 fn nothing_shows_a_secret() {
-    let document = one(&json!({"type": "oauth", "provider": "p", "access": "canary", "refresh": "canary",
-        "apiToken": "canary", "x": {"y": "canary"}}));
+    let document = one(
+        &json!({"type": "oauth", "provider": "p", "access": "canary", "refresh": "canary",
+        "apiToken": "canary", "x": {"y": "canary"}}),
+    );
     assert!(!format!("{document:?}").contains("canary"), "{document:?}");
 }
 
@@ -253,8 +331,26 @@ fn any_entry() -> impl Strategy<Value = Value> {
         text.prop_map(|id| json!({"source": "env", "id": id})),
     ];
     let name = prop::sample::select(vec![
-        "type", "mode", "provider", "key", "apiKey", "keyRef", "token", "tokenRef", "access", "refresh", "expires",
-        "idToken", "email", "displayName", "accountId", "clientId", "projectId", "metadata", "x", "y",
+        "type",
+        "mode",
+        "provider",
+        "key",
+        "apiKey",
+        "keyRef",
+        "token",
+        "tokenRef",
+        "access",
+        "refresh",
+        "expires",
+        "idToken",
+        "email",
+        "displayName",
+        "accountId",
+        "clientId",
+        "projectId",
+        "metadata",
+        "x",
+        "y",
     ]);
     let kind = prop::sample::select(vec!["oauth", "token", "api_key", "other"]);
     (kind, prop::collection::vec((name, field), 0..12)).prop_map(|(kind, fields)| {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{MemFiles, Scripted, TestHost};
 
-/// Five calls: create_new, write_at, sync, rename, sync_dir.
+/// Five calls: create, write, sync, rename, sync of the directory.
 fn five_calls(files: &dyn Files) -> io::Result<()> {
     let (temporary, target) = (Path::new("/t"), Path::new("/file"));
     let mut handle = files.create_new(temporary, 0o600)?;

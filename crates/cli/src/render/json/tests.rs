@@ -164,10 +164,12 @@ fn leases_and_renewals() {
                 command: "tokensink models auth login --provider rig".to_owned(),
             },
         }],
+        unreadable: vec!["/s/agents/x cannot be read".to_owned()],
     };
     assert_eq!(
         renewals(&report, Name::of(Some("openclaw".as_ref()))),
         json!([{"agentId": "main", "profileId": "rig:default", "outcome": "login_needed", "reason": "refused",
-            "fix": "openclaw models auth login --provider rig"}])
+            "fix": "openclaw models auth login --provider rig"},
+            {"outcome": "failed", "reason": "/s/agents/x cannot be read"}])
     );
 }

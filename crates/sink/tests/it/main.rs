@@ -1,0 +1,8 @@
+//! The sink as a library: a machine in memory, an authorization server in the same process, and every fault that
+//! can be had there. Time is advanced, never slept.
+
+mod acquire;
+mod agents;
+mod faults;
+mod outage;
+mod world;
