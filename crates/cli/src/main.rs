@@ -8,6 +8,7 @@ mod app;
 mod args;
 mod commands;
 mod complete;
+mod demo;
 mod exit;
 mod logging;
 mod name;

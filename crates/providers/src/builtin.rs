@@ -1,45 +1,64 @@
 //! The built-in definitions: one file for each, in the format of the user's files.
+//!
+//! Ids and aliases stand here once more, so that a process that needs one provider parses one file; a test holds
+//! them against the files.
 
-/// File name and text of every built-in definition.
-pub(crate) const BUILTIN: &[(&str, &str)] = &[
-    ("amazon-bedrock.toml", include_str!("builtin/amazon-bedrock.toml")),
-    ("anthropic.toml", include_str!("builtin/anthropic.toml")),
-    (
-        "anthropic-compatible.toml",
-        include_str!("builtin/anthropic-compatible.toml"),
-    ),
-    ("cerebras.toml", include_str!("builtin/cerebras.toml")),
-    ("chutes.toml", include_str!("builtin/chutes.toml")),
-    ("claude-cli.toml", include_str!("builtin/claude-cli.toml")),
-    ("deepgram.toml", include_str!("builtin/deepgram.toml")),
-    ("deepseek.toml", include_str!("builtin/deepseek.toml")),
-    ("github-copilot.toml", include_str!("builtin/github-copilot.toml")),
-    ("google.toml", include_str!("builtin/google.toml")),
-    ("google-vertex.toml", include_str!("builtin/google-vertex.toml")),
-    ("groq.toml", include_str!("builtin/groq.toml")),
-    ("kimi.toml", include_str!("builtin/kimi.toml")),
-    ("minimax.toml", include_str!("builtin/minimax.toml")),
-    ("minimax-portal.toml", include_str!("builtin/minimax-portal.toml")),
-    ("mistral.toml", include_str!("builtin/mistral.toml")),
-    ("moonshot.toml", include_str!("builtin/moonshot.toml")),
-    ("openai.toml", include_str!("builtin/openai.toml")),
-    ("openai-codex.toml", include_str!("builtin/openai-codex.toml")),
-    (
-        "openai-compatible.toml",
-        include_str!("builtin/openai-compatible.toml"),
-    ),
-    ("opencode.toml", include_str!("builtin/opencode.toml")),
-    ("opencode-go.toml", include_str!("builtin/opencode-go.toml")),
-    ("openrouter.toml", include_str!("builtin/openrouter.toml")),
-    ("qwen.toml", include_str!("builtin/qwen.toml")),
-    ("qwen-portal.toml", include_str!("builtin/qwen-portal.toml")),
-    ("synthetic.toml", include_str!("builtin/synthetic.toml")),
-    ("venice.toml", include_str!("builtin/venice.toml")),
-    (
-        "vercel-ai-gateway.toml",
-        include_str!("builtin/vercel-ai-gateway.toml"),
-    ),
-    ("volcengine.toml", include_str!("builtin/volcengine.toml")),
-    ("xai.toml", include_str!("builtin/xai.toml")),
-    ("zai.toml", include_str!("builtin/zai.toml")),
+/// One built-in definition, not parsed yet.
+#[derive(Debug)]
+pub(crate) struct Builtin {
+    /// Its id.
+    pub(crate) id: &'static str,
+    /// Its aliases, lower-case.
+    pub(crate) aliases: &'static [&'static str],
+    /// The name of its file, for messages.
+    pub(crate) file: &'static str,
+    /// The file.
+    pub(crate) text: &'static str,
+}
+
+/// A row of the table: the file is named by the id.
+macro_rules! builtin {
+    ($id:literal, [$($alias:literal),*]) => {
+        Builtin {
+            id: $id,
+            aliases: &[$($alias),*],
+            file: concat!($id, ".toml"),
+            text: include_str!(concat!("builtin/", $id, ".toml")),
+        }
+    };
+}
+
+/// Every built-in definition, by id.
+pub(crate) const BUILTIN: &[Builtin] = &[
+    builtin!("amazon-bedrock", ["bedrock", "aws-bedrock"]),
+    builtin!("anthropic", []),
+    builtin!("anthropic-compatible", []),
+    builtin!("cerebras", []),
+    builtin!("chutes", []),
+    builtin!("claude-cli", []),
+    builtin!("deepgram", []),
+    builtin!("deepseek", []),
+    builtin!("github-copilot", []),
+    builtin!("google", []),
+    builtin!("google-vertex", []),
+    builtin!("groq", []),
+    builtin!("kimi", ["kimi-code", "kimi-coding"]),
+    builtin!("minimax", []),
+    builtin!("minimax-portal", ["minimax-cli"]),
+    builtin!("mistral", []),
+    builtin!("moonshot", []),
+    builtin!("openai", []),
+    builtin!("openai-codex", ["codex"]),
+    builtin!("openai-compatible", []),
+    builtin!("opencode", ["opencode-zen"]),
+    builtin!("opencode-go", ["opencode-go-auth"]),
+    builtin!("openrouter", []),
+    builtin!("qwen", ["modelstudio", "qwencloud"]),
+    builtin!("qwen-portal", []),
+    builtin!("synthetic", []),
+    builtin!("venice", []),
+    builtin!("vercel-ai-gateway", []),
+    builtin!("volcengine", ["bytedance", "doubao"]),
+    builtin!("xai", []),
+    builtin!("zai", ["z.ai", "z-ai"]),
 ];

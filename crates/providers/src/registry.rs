@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 use tokensink_types::ProviderId;
 
 use crate::build::build;
-use crate::builtin::BUILTIN;
+use crate::builtin::{BUILTIN, Builtin};
 use crate::check_file::check_table;
 use crate::definition::{Definition, EnvVar};
 use crate::merge::merge_definition;
@@ -60,22 +60,52 @@ pub struct EnvName {
     pub provider: ProviderId,
 }
 
+/// A parsed and checked definition with the tree that it was built from.
 #[derive(Clone)]
-struct Item {
+struct Built {
     definition: Definition,
     tree: Table,
-    /// The definition as it is without the user's files, for a built-in one.
-    builtin: Option<Table>,
 }
 
-impl fmt::Debug for Item {
+impl fmt::Debug for Built {
     /// Without the tree, which holds a client secret as plain text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.definition.fmt(f)
     }
 }
 
-/// The known providers. Cheap to share behind an `Arc`; immutable once loaded.
+/// One provider: built in, the user's, or the user's over a built-in one.
+#[derive(Debug, Clone)]
+struct Item {
+    builtin: Option<&'static Builtin>,
+    /// The built-in definition as it is without the user's files, parsed when it is first asked for. `None` inside
+    /// would be a definition that does not hold; a test sees to it that all of them hold.
+    pristine: OnceLock<Option<Box<Built>>>,
+    user: Option<Box<Built>>,
+}
+
+impl Item {
+    fn pristine(&self) -> Option<&Built> {
+        let builtin = self.builtin?;
+        self.pristine.get_or_init(|| build_builtin(builtin).map(Box::new)).as_deref()
+    }
+
+    /// What is in force.
+    fn built(&self) -> Option<&Built> {
+        self.user.as_deref().or_else(|| self.pristine())
+    }
+}
+
+fn build_builtin(builtin: &Builtin) -> Option<Built> {
+    let tree = parse(builtin.text, None).ok()?;
+    let mut problems = Problems::new(Arc::from(Path::new(builtin.file)));
+    check_table(&tree, DEFINITION, "", &mut problems);
+    let definition = build(&tree, &top(None), &mut problems)?;
+    Some(Built { definition, tree })
+}
+
+/// The known providers. Cheap to share behind an `Arc`; immutable once loaded. A built-in definition is parsed when
+/// it is first asked for.
 #[derive(Debug, Clone)]
 pub struct Registry {
     items: BTreeMap<ProviderId, Item>,
@@ -86,22 +116,24 @@ pub struct Registry {
 const ENDPOINT_SUFFIXES: [&str; 3] = ["_endpoint", "base_url", "issuer"];
 
 impl Registry {
-    /// The built-in definitions alone. A built-in definition that did not hold would be left out; a test sees to it
-    /// that all of them hold.
+    /// The built-in definitions alone.
     #[must_use]
     pub fn builtin() -> Self {
         let mut registry = Self {
             items: BTreeMap::new(),
             aliases: BTreeMap::new(),
         };
-        for (name, text) in BUILTIN {
-            let path: Arc<Path> = Arc::from(Path::new(name));
-            let Ok(tree) = parse(text, None) else { continue };
-            let mut problems = Problems::new(path);
-            check_table(&tree, DEFINITION, "", &mut problems);
-            if let Some(definition) = build(&tree, &top(None), &mut problems) {
-                registry.insert(definition, tree, true);
+        for builtin in BUILTIN {
+            let Ok(id) = ProviderId::parse(builtin.id) else { continue };
+            for alias in builtin.aliases {
+                registry.aliases.insert((*alias).to_owned(), id.clone());
             }
+            let item = Item {
+                builtin: Some(builtin),
+                pristine: OnceLock::new(),
+                user: None,
+            };
+            registry.items.insert(id, item);
         }
         registry
     }
@@ -122,7 +154,7 @@ impl Registry {
                     Some(first) => problems.push(duplicate(file, &definition.id, first, &tree)),
                     None => {
                         taken.insert(definition.id.clone(), file.path.clone());
-                        registry.insert(definition, tree, false);
+                        registry.insert(definition, tree);
                     }
                 },
             }
@@ -130,23 +162,18 @@ impl Registry {
         (registry, problems)
     }
 
-    fn insert(&mut self, definition: Definition, tree: Table, builtin: bool) {
+    fn insert(&mut self, definition: Definition, tree: Table) {
         let id = definition.id.clone();
         self.aliases.retain(|_, owner| *owner != id);
         for alias in &definition.aliases {
             self.aliases.insert(alias.clone(), id.clone());
         }
-        let builtin = if builtin {
-            Some(tree.clone())
-        } else {
-            self.items.get(&id).and_then(|item| item.builtin.clone())
-        };
-        let item = Item {
-            definition,
-            tree,
-            builtin,
-        };
-        self.items.insert(id, item);
+        let item = self.items.entry(id).or_insert_with(|| Item {
+            builtin: None,
+            pristine: OnceLock::new(),
+            user: None,
+        });
+        item.user = Some(Box::new(Built { definition, tree }));
     }
 
     /// Parses, checks, merges and builds one user file.
@@ -173,13 +200,13 @@ impl Registry {
     /// What a user's file is laid over: the definition of its id, else the one that it extends, else nothing.
     fn base_of(&self, own: &Table, problems: &mut Problems) -> Table {
         let id = own.text("id").and_then(|text| ProviderId::parse(text).ok());
-        if let Some(builtin) = id.as_ref().and_then(|id| self.items.get(id)?.builtin.as_ref()) {
+        if let Some(builtin) = id.as_ref().and_then(|id| self.items.get(id)?.pristine()) {
             if let Some(entry) = own.entry("extends") {
                 let message = "extends has no effect over a built-in provider".to_owned();
                 let fix = "remove it, or choose another id";
                 problems.add(&entry.place, "extends", message, fix);
             }
-            return builtin.clone();
+            return builtin.tree.clone();
         }
         let Some(extends) = own.entry("extends") else {
             return Table::default();
@@ -189,9 +216,9 @@ impl Registry {
         let builtin = found
             .as_ref()
             .ok()
-            .and_then(|found| self.items.get(&found.id)?.builtin.as_ref());
+            .and_then(|found| self.items.get(&found.id)?.pristine());
         if let Some(builtin) = builtin {
-            return pattern_of(builtin);
+            return pattern_of(&builtin.tree);
         }
         let message = format!("extends: there is no built-in provider {wanted:?}");
         let nearest = found.err().map(|unknown| unknown.nearest).unwrap_or_default();
@@ -229,7 +256,7 @@ impl Registry {
     /// The definition with exactly this id.
     #[must_use]
     pub fn get(&self, id: &ProviderId) -> Option<&Definition> {
-        self.items.get(id).map(|item| &item.definition)
+        self.items.get(id)?.built().map(|built| &built.definition)
     }
 
     /// The definition that `text` names: trimmed, lower-case, by id and then by alias (spec.md 3.1).
@@ -264,9 +291,14 @@ impl Registry {
         self.aliases.get(id.as_str()).unwrap_or(id).clone()
     }
 
+    /// Every alias with the id that it stands for. Parses nothing.
+    pub fn aliases(&self) -> impl Iterator<Item = (&str, &ProviderId)> {
+        self.aliases.iter().map(|(alias, id)| (alias.as_str(), id))
+    }
+
     /// All definitions by id.
     pub fn all(&self) -> impl Iterator<Item = &Definition> {
-        self.items.values().map(|item| &item.definition)
+        self.items.values().filter_map(Item::built).map(|built| &built.definition)
     }
 
     /// All variables that may hold a credential, by provider and in the order of preference. A variable may stand
@@ -291,11 +323,13 @@ impl Registry {
         let users = self.items.values().filter(|item| item.builtin.is_none());
         let built_in = self.items.values().filter(|item| item.builtin.is_some());
         users.chain(built_in).find_map(|item| {
-            let aliases = &item.definition.api.aliases;
-            let (_, model) = aliases
+            let definition = &item.built()?.definition;
+            let (_, model) = definition
+                .api
+                .aliases
                 .iter()
                 .find(|(name, _)| name.eq_ignore_ascii_case(alias))?;
-            Some((&item.definition.id, model.as_str()))
+            Some((&definition.id, model.as_str()))
         })
     }
 
@@ -304,7 +338,8 @@ impl Registry {
     pub fn origins(&self, id: &ProviderId) -> Vec<FieldOrigin> {
         self.items
             .get(id)
-            .map(|item| origin::fields(&item.tree))
+            .and_then(Item::built)
+            .map(|built| origin::fields(&built.tree))
             .unwrap_or_default()
     }
 
@@ -333,8 +368,8 @@ impl Registry {
     /// The merged definition as a file in the user's format, the values of secret fields masked.
     #[must_use]
     pub fn to_toml(&self, id: &ProviderId) -> Option<String> {
-        let item = self.items.get(id)?;
-        toml::to_string(&to_toml(&origin::masked(&item.tree))).ok()
+        let built = self.items.get(id)?.built()?;
+        toml::to_string(&to_toml(&origin::masked(&built.tree))).ok()
     }
 }
 

@@ -7,7 +7,7 @@ use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_policy::{self as policy, Outcome, Target as Wanted, Unavailable};
 use tokensink_providers::{EnvVar, UnknownProvider};
 use tokensink_refresh::{Demand, Horizon, Standing, Verdict, View, alive, overlay, stand};
-use tokensink_store::OwnedProfile;
+use tokensink_store::{OwnedProfile, RecordKey, StoreError};
 use tokensink_types::record::{Generation, Record};
 use tokensink_types::{
     Account, AgentId, BillingClass, Credential, OAuth, ProfileId, ProviderId, Secret, SecretSource, UnixMillis,
@@ -101,7 +101,10 @@ impl Sink {
                 };
                 self.static_lease(profile, &token.token, expires)
             }
-            Credential::OAuth(_) => self.oauth_lease(profile, call),
+            Credential::OAuth(oauth) => match self.warm(snapshot, profile, oauth, call)? {
+                Some(lease) => Ok(lease),
+                None => self.oauth_lease(profile, call),
+            },
         }
     }
 
@@ -121,6 +124,15 @@ impl Sink {
                     .about(id))
             }
         }
+    }
+
+    /// The common case: what is stored is fresh. One `stat`, for the record.
+    fn warm(&self, snapshot: &AgentSnapshot, profile: &OwnedProfile, oauth: &OAuth, call: &Call<'_>) -> Result<Option<Lease>> {
+        let target = Target { owner: profile.owner.clone(), profile: profile.entry.id.clone() };
+        let Some(key) = snapshot.record_key(&target) else { return Ok(None) };
+        let grant = self.overlaid(oauth, &key)?;
+        let fresh = !grant.heal && grant.standing(&call.demand, self.now()) == Standing::Fresh;
+        Ok(fresh.then(|| self.grant_lease(profile, &grant, None)))
     }
 
     /// Serves an OAuth profile: from what is stored while that is fresh, else after a flight.
@@ -279,20 +291,24 @@ impl Sink {
     /// A grant as it stands: the store overlaid by its record. `None` when the store has no such OAuth profile.
     pub(crate) fn grant(&self, target: &Target) -> Result<Option<Grant>> {
         let Some(oauth) = self.stored_oauth(target)? else { return Ok(None) };
-        let record = match self.journal().read(&self.record_key(target)?) {
+        self.overlaid(&oauth, &self.record_key(target)?).map(Some)
+    }
+
+    fn overlaid(&self, oauth: &OAuth, key: &RecordKey) -> Result<Grant> {
+        let record = match self.journal().read(key) {
             Ok(record) => record,
             // The next flight moves it aside; until then the store counts as it stands.
-            Err(tokensink_store::StoreError::Unreadable(unreadable)) => {
+            Err(StoreError::Unreadable(unreadable)) => {
                 tracing::warn!(%unreadable, "a refresh record cannot be read");
                 None
             }
             Err(error) => return Err(error.into()),
         };
-        let stored = generation_of(&oauth);
+        let stored = generation_of(oauth);
         let View { current, heal } = overlay(&stored, record.as_deref());
         let generation = current.clone();
-        let policy = self.refresher_of(&oauth).map(|(_, _, client)| policy_of(client)).unwrap_or_default();
-        Ok(Some(Grant { oauth, record, generation, heal, policy }))
+        let policy = self.refresher_of(oauth).map(|(_, _, client)| policy_of(client)).unwrap_or_default();
+        Ok(Grant { oauth: oauth.clone(), record, generation, heal, policy })
     }
 
     fn grant_lease(&self, profile: &OwnedProfile, grant: &Grant, note: Option<String>) -> Lease {

@@ -5,6 +5,7 @@
 //! decides with the pure functions of the policy and refresh crates; this crate performs their decisions.
 
 mod acquire;
+mod agents;
 mod audit;
 mod block;
 mod child;
@@ -12,15 +13,22 @@ mod error;
 mod flight;
 mod flights;
 mod grant;
+mod held;
 mod lease;
 mod login;
+mod logout;
 mod models;
+mod order;
+mod profiles;
 mod renew;
 mod report;
+mod retry;
 mod secrets;
 mod settings;
 mod sink;
 mod status;
+#[cfg(test)]
+mod world;
 
 pub use error::{ErrorKind, Result, SinkError};
 pub use flights::{FlightArgs, Flights};

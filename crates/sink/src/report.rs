@@ -302,6 +302,8 @@ pub struct RetryReport {
     pub profile: ProfileId,
     /// What stood in the way and no longer does, in words; empty when nothing did.
     pub cleared: Vec<String>,
+    /// What stays as it is, and what else the user should know.
+    pub notes: Vec<String>,
 }
 
 /// What became of one profile in a renewal run.

@@ -68,15 +68,40 @@ pub(crate) struct AgentSnapshot {
     /// Main's store could not be read; what would be inherited is not known.
     pub(crate) main_error: Option<Arc<StoreError>>,
     sources: Vec<Arc<AgentStore>>,
+    /// The real paths of the stores in `sources`, which name their refresh records.
+    owner_paths: Vec<String>,
 }
 
 impl AgentSnapshot {
+    /// The key of a profile's refresh record, without looking at the disk.
+    pub(crate) fn record_key(&self, target: &Target) -> Option<RecordKey> {
+        let position = self.sources.iter().position(|source| source.agent == target.owner)?;
+        Some(RecordKey { store: self.owner_paths[position].clone(), profile: target.profile.clone() })
+    }
+
     pub(crate) fn profile(&self, id: &ProfileId) -> Option<&OwnedProfile> {
         self.view.get(id)
     }
 }
 
 impl Sink {
+    /// Opens the sink of this machine and this process's environment, for a command or a program of its own. The
+    /// certificates of `[network] extra_ca` in the settings are trusted.
+    ///
+    /// # Errors
+    /// As for [`Sink::open`].
+    pub fn open_here(flights: Flights) -> Result<Self> {
+        let host = Host::real();
+        let paths = resolve_paths(&host)?;
+        let settings = Settings::load(&*host.files, &paths.settings_file())?;
+        if settings.extra_ca().is_empty() {
+            return Self::open_with(host, flights);
+        }
+        let files = settings.extra_ca().iter().map(|file| paths.expand("extra_ca", file)).collect::<std::result::Result<_, _>>();
+        let files = files.map_err(|error| SinkError::new(ErrorKind::Failed, "bad_extra_ca", error.to_string()))?;
+        Self::open_with(Host::real_with_ca(files), flights)
+    }
+
     /// Opens the sink of the state dir that the environment names. Reads the settings, `openclaw.json` and the
     /// user's provider files; creates nothing.
     ///
@@ -91,9 +116,7 @@ impl Sink {
     /// # Errors
     /// As for [`Sink::open`].
     pub fn open_with(host: Host, flights: Flights) -> Result<Self> {
-        let paths = Paths::resolve(&*host.env).map_err(|error| {
-            SinkError::new(ErrorKind::Failed, "no_state_dir", error.to_string())
-        })?;
+        let paths = resolve_paths(&host)?;
         let settings = Settings::load(&*host.files, &paths.settings_file())?;
         let (registry, warnings) = load_registry(&host, &paths);
         let readonly = host.env.var(READONLY_VAR).is_some_and(|value| value != "0" && value != "false");
@@ -297,7 +320,9 @@ impl Sink {
         let state = policy::State { agent: agent.clone(), order: view.order.clone(), candidates };
         warnings.extend(view.warnings.iter().map(warning_text));
         warnings.extend(main_error.iter().map(|error| format!("nothing is inherited from main: {error}")));
-        Ok(AgentSnapshot { view, config, state, warnings, main_error, sources })
+        let owner_paths =
+            sources.iter().map(|source| self.store().owner_path(&source.agent)).collect::<std::result::Result<_, _>>()?;
+        Ok(AgentSnapshot { view, config, state, warnings, main_error, sources, owner_paths })
     }
 
     fn candidate(&self, profile: &OwnedProfile, view: &View) -> policy::Candidate {
@@ -388,6 +413,10 @@ impl AgentSnapshot {
     }
 }
 
+fn resolve_paths(host: &Host) -> Result<Paths> {
+    Paths::resolve(&*host.env).map_err(|error| SinkError::new(ErrorKind::Failed, "no_state_dir", error.to_string()))
+}
+
 fn load_registry(host: &Host, paths: &Paths) -> (Registry, Vec<String>) {
     let dir = paths.providers_dir();
     let names = match host.files.list(&dir) {
@@ -438,10 +467,8 @@ fn load_config(host: &Host, store: &ConfigStore, registry: &Registry) -> Result<
 
 /// Every further name of a provider and the id that it stands for.
 fn aliases(registry: &Registry) -> policy::ProviderAliases {
-    policy::ProviderAliases::new(registry.all().flat_map(|definition| {
-        let names = definition.aliases.iter();
-        names.filter_map(|alias| Some((ProviderId::parse(alias).ok()?, definition.id.clone())))
-    }))
+    let pairs = registry.aliases().filter_map(|(alias, id)| Some((ProviderId::parse(alias).ok()?, id.clone())));
+    policy::ProviderAliases::new(pairs)
 }
 
 fn import_notes(report: &ImportReport) -> Vec<String> {

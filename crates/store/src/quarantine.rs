@@ -41,7 +41,7 @@ pub fn set_aside(host: &Host, path: &Path) -> Result<PathBuf, StoreError> {
                 // If the first name cannot go, both hold the content and the next write goes over the first.
                 let _ = files.remove(&real);
             }
-            Err(error) if false => continue,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             Err(_) => match copy(host, &real, &target) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 copied => copied.map_err(StoreError::io("set aside", &real))?,

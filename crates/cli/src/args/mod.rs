@@ -3,6 +3,7 @@
 
 mod agents;
 mod auth;
+mod demo;
 mod lease;
 mod models;
 mod tools;
@@ -17,6 +18,7 @@ pub(crate) use auth::{
     AuthCommand, AuthListArgs, LoginArgs, LogoutArgs, OrderCommand, PasteKeyArgs, PasteTokenArgs,
     SecretInput, SetupTokenArgs,
 };
+pub(crate) use demo::DemoArgs;
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
 pub(crate) use tools::{
@@ -44,6 +46,9 @@ const BORROWED_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (tokensink)"
 
 /// The hidden command that runs one refresh in a process of its own.
 pub(crate) const FLIGHT_COMMAND: &str = "__flight";
+
+/// The hidden command that stands in for a browser during the demo's login.
+pub(crate) const BROWSER_COMMAND: &str = "__browser";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -83,11 +88,16 @@ pub(crate) enum Command {
     Agents(AgentsArgs),
     /// The providers that are known, and how to log in to them
     Providers(ProvidersArgs),
+    /// Watch it work: real processes against a strict server, in a throw-away directory
+    Demo(DemoArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages
     #[command(hide = true)]
     Man(ManArgs),
+    /// A browser without a window, for the demo
+    #[command(name = BROWSER_COMMAND, hide = true)]
+    Browser { url: String },
     /// The helper process that carries one refresh to its end
     #[command(name = FLIGHT_COMMAND, hide = true)]
     Flight {

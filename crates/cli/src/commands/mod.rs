@@ -22,6 +22,7 @@ use crate::args::{
     AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, FallbackCommand, ModelsCommand,
     OrderCommand, ProvidersCommand,
 };
+use crate::demo;
 use crate::exit::{OK, Outcome};
 use crate::name::Name;
 use crate::printer::Printer;
@@ -55,6 +56,8 @@ pub(crate) fn run(command: Command, host: Host, printer: &mut Printer) -> Outcom
     match command {
         Command::Completions(args) => tools::completions(&args, printer),
         Command::Man(args) => tools::man(&args, &host, printer),
+        Command::Demo(args) => demo::run(&args, &host, printer),
+        Command::Browser { url } => demo::visit(&host, &url),
         Command::Flight { args } => lease::flight(host, &args, printer),
         command => with_sink(command, host, printer),
     }
@@ -75,7 +78,11 @@ fn with_sink(command: Command, host: Host, printer: &mut Printer) -> Outcome {
         Command::Channels(args) => channels::run(&mut app, &args),
         Command::Agents(args) => agents::run(&mut app, args),
         Command::Providers(args) => providers::run(&mut app, args),
-        Command::Completions(_) | Command::Man(_) | Command::Flight { .. } => Ok(OK),
+        Command::Completions(_)
+        | Command::Man(_)
+        | Command::Demo(_)
+        | Command::Browser { .. }
+        | Command::Flight { .. } => Ok(OK),
     }
 }
 
@@ -110,7 +117,12 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             | ProvidersCommand::Show { json, .. }
             | ProvidersCommand::Check { json, .. } => *json,
         },
-        Command::Exec(_) | Command::Completions(_) | Command::Man(_) | Command::Flight { .. } => false,
+        Command::Demo(args) => args.json,
+        Command::Exec(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Browser { .. }
+        | Command::Flight { .. } => false,
     }
 }
 

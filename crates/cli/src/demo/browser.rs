@@ -119,10 +119,18 @@ mod tests {
             let got = follow(&host, &format!("http://{}{path}", server.addr()));
             match want {
                 None => assert_eq!(got, Ok(()), "{path}"),
-                Some(want) => assert!(got.as_ref().is_err_and(|why| why.contains(want)), "{path}: {got:?}"),
+                Some(want) => assert!(
+                    got.as_ref().is_err_and(|why| why.contains(want)),
+                    "{path}: {got:?}"
+                ),
             }
         }
-        for url in ["https://127.0.0.1/", "http://example.com/", "nowhere", "http://192.0.2.1/"] {
+        for url in [
+            "https://127.0.0.1/",
+            "http://example.com/",
+            "nowhere",
+            "http://192.0.2.1/",
+        ] {
             assert!(follow(&host, url).is_err(), "{url}");
         }
     }

@@ -14,6 +14,7 @@ mod tell;
 mod world;
 
 use std::io;
+use std::path::PathBuf;
 
 use tokensink_host::Host;
 use tokensink_sink::{ErrorKind, SinkError};
@@ -40,8 +41,7 @@ impl Trouble {
 /// `demo`: exit code 0 when everything held, 1 when anything did not.
 pub(crate) fn run(args: &DemoArgs, host: &Host, printer: &mut Printer) -> Outcome {
     let begun = host.clock.monotonic();
-    let world = World::open(host).map_err(not_begun)?;
-    let mut story = Story::new(world);
+    let mut story = Story::new(World::open(host).map_err(not_begun)?);
     let told = play(&mut story, args, printer);
     let tally = story.world.tally();
     let mut world = story.world;
@@ -54,36 +54,39 @@ pub(crate) fn run(args: &DemoArgs, host: &Host, printer: &mut Printer) -> Outcom
             return Err(error.into());
         }
     };
-    let problems: Vec<String> = trouble
-        .map(|trouble| trouble.0)
-        .into_iter()
-        .chain(tally.problems())
-        .collect();
-    let kept = if args.keep || !problems.is_empty() {
-        Some(world.dir().to_owned())
-    } else if let Err(error) = world.remove() {
-        printer.note(&format!("{} could not be removed: {error}", world.dir().display()));
-        Some(world.dir().to_owned())
-    } else {
-        None
-    };
+    let trouble = trouble.into_iter().map(|trouble| trouble.0);
+    let problems: Vec<String> = trouble.chain(tally.problems()).collect();
     let ending = Ending {
         time: host.clock.monotonic().saturating_sub(begun),
         tally,
         chapters,
+        kept: leave(&world, args.keep || !problems.is_empty(), printer),
         problems,
-        kept,
     };
     if args.json {
+        for problem in &ending.problems {
+            printer.note(&format!("error: the demo did not hold: {problem}"));
+        }
         printer.json(&tell::json(&ending))?;
     } else {
         let text = tell::ending(&ending, &printer.look);
         printer.data(&text)?;
     }
-    for problem in &ending.problems {
-        printer.note(&format!("error: the demo did not hold: {problem}"));
-    }
     Ok(if ending.problems.is_empty() { OK } else { FAILED })
+}
+
+/// Removes the directory unless it is to be kept, and returns where it is if it is still there.
+fn leave(world: &World, keep: bool, printer: &mut Printer) -> Option<PathBuf> {
+    if !keep {
+        match world.remove() {
+            Ok(()) => return None,
+            Err(error) => printer.note(&format!(
+                "{} could not be removed: {error}",
+                world.dir().display()
+            )),
+        }
+    }
+    Some(world.dir().to_owned())
 }
 
 /// Plays the steps in turn and tells each as it happens: on standard output, or with `--json` on standard error. Ends

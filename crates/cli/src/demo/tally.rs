@@ -60,7 +60,9 @@ impl Tally {
             ));
         }
         if reuses != 0 {
-            problems.push(format!("{reuses} refresh tokens were sent again after they were spent"));
+            problems.push(format!(
+                "{reuses} refresh tokens were sent again after they were spent"
+            ));
         }
         if revocations != 0 {
             problems.push(format!("the server ended {revocations} of the logins"));
@@ -100,9 +102,21 @@ mod tests {
         assert!(good.problems().is_empty());
         let cases = [
             (Tally { expiries: 4, ..good }, "5 refreshes for 4 expiries"),
-            (Tally { refresh_requests: 6, ..good }, "6 refresh requests"),
+            (
+                Tally {
+                    refresh_requests: 6,
+                    ..good
+                },
+                "6 refresh requests",
+            ),
             (Tally { reuses: 1, ..good }, "1 refresh tokens were sent again"),
-            (Tally { revocations: 2, ..good }, "ended 2 of the logins"),
+            (
+                Tally {
+                    revocations: 2,
+                    ..good
+                },
+                "ended 2 of the logins",
+            ),
         ];
         for (tally, want) in cases {
             let problems = tally.problems();
@@ -120,7 +134,11 @@ mod tests {
             revocations: 1,
             ..Ledger::default()
         };
-        let tally = Tally { expiries: 2, ..Tally::default() }.with(&ledger);
+        let tally = Tally {
+            expiries: 2,
+            ..Tally::default()
+        }
+        .with(&ledger);
         assert_eq!(tally.problems().len(), 3);
         assert_eq!(tally.json()["refreshRequests"], 3);
         assert_eq!(tally.json()["expiries"], 2);

@@ -44,18 +44,19 @@ const EXPECTED: [&str; 30] = [
 #[test]
 fn every_built_in_definition_holds_and_is_named_like_its_file() {
     let registry = Registry::builtin();
-    for (name, text) in BUILTIN {
+    for builtin in BUILTIN {
         // Under another id, so that the file stands on its own and is not laid over itself.
-        let own = text.replacen("id = \"", "id = \"copy-of-", 1);
+        let own = builtin.text.replacen("id = \"", "id = \"copy-of-", 1);
         let own: String = own
             .lines()
             .filter(|line| !line.starts_with("aliases = ["))
             .map(|line| format!("{line}\n"))
             .collect();
-        assert_eq!(check(Path::new(name), &own, &registry), [], "{name}");
-        let id = id(name.strip_suffix(".toml").unwrap());
-        assert!(registry.get(&id).is_some(), "{name}");
-        assert!(registry.is_builtin(&id));
+        assert_eq!(check(Path::new(builtin.file), &own, &registry), [], "{}", builtin.id);
+        let definition = registry.get(&id(builtin.id)).unwrap();
+        assert_eq!(definition.id.as_str(), builtin.id);
+        assert_eq!(definition.aliases, builtin.aliases, "{}: the table of built-in definitions is behind its file", builtin.id);
+        assert!(registry.is_builtin(&definition.id));
     }
     assert_eq!(registry.all().count(), BUILTIN.len());
     for name in EXPECTED {

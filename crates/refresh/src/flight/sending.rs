@@ -64,16 +64,7 @@ impl Flight {
             return self.read_again();
         };
         match answer {
-            Answer::NotWritten(failure) => {
-                // The record goes back to what it said before `sent`: nothing happened.
-                let verdict = Verdict::TryAgain {
-                    failure,
-                    until: None,
-                    outcome_unknown: self.doubt().is_some(),
-                };
-                let record = self.record_or_new();
-                self.settle(record, verdict)
-            }
+            Answer::NotWritten(failure) => self.on_not_written(admitted, failure),
             Answer::Unspent { failure, retry_after } => self.on_unspent(admitted, failure, retry_after, now),
             Answer::Ambiguous(failure) => self.on_ambiguous(admitted, failure, now),
             Answer::Refused { code, description } => {
@@ -88,6 +79,22 @@ impl Flight {
                 self.accept(merged(*answer, &current), false, now)
             }
         }
+    }
+
+    /// The state goes back to what it was: nothing happened. What the record has learned about the generation stays,
+    /// for the store may have lost it in the meantime.
+    fn on_not_written(&mut self, mut record: Record, failure: Failure) -> Action {
+        let before = self.record_or_new();
+        let outcome_unknown = self.doubt().is_some();
+        let same_key = before.generation.as_ref().and_then(Generation::spend_key) == self.key();
+        record.state = if same_key { before.state } else { RecordState::Idle };
+        record.backoff = before.backoff;
+        let verdict = Verdict::TryAgain {
+            failure,
+            until: None,
+            outcome_unknown,
+        };
+        self.settle(record, verdict)
     }
 
     fn on_unspent(

@@ -151,6 +151,7 @@ fn faults(action: &Action, world: &World) -> Vec<Fault> {
 }
 
 fn disturb(world: &mut World, disks: &mut Disks, fault: Option<Fault>) {
+    let newest = world.newest_refresh();
     match fault {
         Some(Fault::Stale(at)) => {
             let copy = world.copies[at].clone();
@@ -167,6 +168,7 @@ fn disturb(world: &mut World, disks: &mut Disks, fault: Option<Fault>) {
         Some(Fault::StoreDies) => disks.store_dead = true,
         _ => {}
     }
+    world.destroyed |= world.newest_refresh() < newest;
 }
 
 fn perform(world: &mut World, disks: &Disks, action: Action, fault: Option<Fault>) -> Event {
@@ -180,12 +182,15 @@ fn perform(world: &mut World, disks: &Disks, action: Action, fault: Option<Fault
     let late = fault == Some(Fault::FailsLate);
     match action {
         Action::Read if fails => failed("read"),
-        Action::Read => Event::Read(Box::new(Snapshot {
-            stored: world.store.clone(),
-            record: world.record.clone(),
-            holders: Vec::new(),
-            rivals: Vec::new(),
-        })),
+        Action::Read => {
+            world.on_read();
+            Event::Read(Box::new(Snapshot {
+                stored: world.store.clone(),
+                record: world.record.clone(),
+                holders: Vec::new(),
+                rivals: Vec::new(),
+            }))
+        }
         Action::Connect if fails => failed("connect"),
         Action::Connect => Event::Connected,
         Action::Admit(_) | Action::Record(_) if fails || disks.record_dead => failed("record"),

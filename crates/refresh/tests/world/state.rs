@@ -68,6 +68,8 @@ impl Scenario {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Request {
     at: UnixMillis,
+    /// The same by the clock of its process.
+    wall: UnixMillis,
     /// How often the clock had jumped before its flight.
     jumps: u32,
 }
@@ -88,10 +90,14 @@ pub(crate) struct World {
     jumps_before: u32,
     requests: BTreeMap<String, Vec<Request>>,
     tombstones: BTreeSet<String>,
+    /// The newest refresh token that was durable when a process last read.
+    newest_read: Option<u32>,
     /// The newest access token that ever was durable.
     kept_once: Option<u32>,
     /// Tokens were issued and their answer never became durable.
     pub(crate) lost: bool,
+    /// Another program has overwritten tokens that were durable only where it wrote.
+    pub(crate) destroyed: bool,
     /// The server revoked the grant, or mixed up accounts, by itself.
     pub(crate) server_fault: bool,
     pub(crate) broken: BTreeSet<Invariant>,
@@ -129,8 +135,10 @@ impl World {
             jumps_before: 0,
             requests: BTreeMap::new(),
             tombstones: BTreeSet::new(),
+            newest_read: None,
             kept_once: None,
             lost: false,
+            destroyed: false,
             server_fault: false,
             broken: BTreeSet::new(),
         }
@@ -190,7 +198,11 @@ impl World {
             .max()
     }
 
-    /// Judges the decision to send `generation`, by the world as it is at that moment.
+    pub(crate) fn on_read(&mut self) {
+        self.newest_read = self.newest_refresh();
+    }
+
+    /// Judges the decision to send `generation`, by what could be known then.
     pub(crate) fn on_send(&mut self, generation: &Generation) {
         let Some(key) = generation.spend_key() else { return };
         let announced = matches!(
@@ -204,15 +216,18 @@ impl World {
             return;
         }
         let token = refresh_of(generation);
-        if self.tombstones.contains(&token) || self.newest_refresh() > Some(number(&token)) {
+        if self.tombstones.contains(&token) || self.newest_read > Some(number(&token)) {
             self.broken.insert(Invariant::SendOnce);
         }
         let Some(earlier) = self.requests.get(&token).filter(|earlier| !earlier.is_empty()) else {
             return;
         };
-        let in_grace = earlier[0].at.until(self.time) < self.policy.replay_grace;
+        // A clock that was put back by as much as has passed deceives every process.
+        let (first, wall) = (&earlier[0], self.wall());
+        let deceived = first.wall <= wall && first.wall.until(wall) < self.policy.replay_grace;
+        let in_grace = deceived || first.at.until(self.time) < self.policy.replay_grace;
         let rejected = self.demand.rejected.as_ref() == Some(&generation.tokens.access);
-        let dead = rejected || generation.tokens.expires.is_some_and(|end| end <= self.wall());
+        let dead = rejected || generation.tokens.expires.is_some_and(|end| end <= wall);
         if !in_grace && !dead {
             self.broken.insert(Invariant::SendOnce);
         }
@@ -228,6 +243,7 @@ impl World {
     pub(crate) fn on_sent(&mut self, generation: &Generation) {
         let request = Request {
             at: self.time,
+            wall: self.wall(),
             jumps: self.jumps_before,
         };
         self.requests
@@ -318,7 +334,7 @@ impl World {
             .map(|generation| generation.tokens.access.expose())
             .collect();
         format!(
-            "{} {tokens:?} {:?} {:?} {} {} {} {:?} {:?} {}{}",
+            "{} {tokens:?} {:?} {:?} {} {} {} {:?} {:?} {}{}{}",
             self.server.key(self.time),
             self.store,
             self.record,
@@ -328,6 +344,7 @@ impl World {
             self.requests,
             self.tombstones,
             self.lost,
+            self.destroyed,
             self.server_fault
         )
     }

@@ -1,4 +1,5 @@
 use tokensink_host::lock::LockError;
+use tokensink_host::{HelperReport, ProcessRequest, Processes};
 use tokensink_testkit::{Errno, FakeProcesses, Faults, TestHost};
 
 use super::*;
@@ -194,6 +195,52 @@ fn among_ourselves_the_kernel_lock_decides() {
     assert!(error.is_transient());
     drop(held);
     acquire(&test, LockKind::Store, 0).unwrap();
+}
+
+/// Processes that see everybody dead, while a living OpenClaw puts its own lock in the place of the dead one's.
+#[derive(Debug)]
+struct Racing(TestHost);
+
+impl Processes for Racing {
+    fn this(&self) -> ProcessId {
+        self.0.processes.this()
+    }
+    fn this_program(&self) -> io::Result<PathBuf> {
+        self.0.processes.this_program()
+    }
+    fn liveness(&self, process: &ProcessId) -> Liveness {
+        if process.pid == 9 {
+            return Liveness::Running;
+        }
+        self.0.files.put(DOT, foreign(&self.0, 9, 9), 0o644);
+        Liveness::Dead
+    }
+    fn spawn_detached(&self, request: ProcessRequest) -> io::Result<()> {
+        self.0.processes.spawn_detached(request)
+    }
+    fn spawn_helper(&self, request: ProcessRequest) -> io::Result<Box<dyn HelperReport>> {
+        self.0.processes.spawn_helper(request)
+    }
+    fn run(&self, request: ProcessRequest) -> io::Result<i32> {
+        self.0.processes.run(request)
+    }
+    fn output(&self, request: ProcessRequest, deadline: Duration) -> io::Result<Vec<u8>> {
+        self.0.processes.output(request, deadline)
+    }
+}
+
+#[test]
+fn a_lock_that_took_the_stale_ones_place_is_put_back() {
+    let test = TestHost::new();
+    test.files.put(DOT, foreign(&test, 7, 7), 0o644);
+    let mut host = test.host();
+    host.processes = Arc::new(Racing(test.clone()));
+    let wait = Wait {
+        deadline: Duration::ZERO,
+    };
+    let result = GuardedLock::acquire(&host, Path::new(KERNEL), Path::new(DOT), LockKind::Store, wait);
+    assert!(matches!(result, Err(StoreError::Busy(_))), "{result:?}");
+    assert!(test.files.text(DOT).contains("\"pid\": 9"));
 }
 
 #[test]
