@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn ends_are_what_they_should_be() {
-        in_a_world(|story, ..| {
+        in_a_world(|story, _, _| {
             assert_eq!(story.all_killed(&[ended(MAIN, 137, "")]), Ok(1));
             assert!(story.all_killed(&[ended(MAIN, 137, "token")]).is_err());
             assert!(story.all_killed(&[ended(MAIN, 0, "")]).is_err());

@@ -237,8 +237,7 @@ mod tests {
         let text = ending(&sample(), &Look::plain(Name::OWN));
         assert_eq!(
             text,
-            "\
-
+            "\n\
 What was counted
    processes started     149
    killed                 16   with SIGKILL, before they could print
@@ -274,8 +273,7 @@ What to do next
         let text = ending(&bad, &Look::plain(Name::OWN));
         assert_eq!(
             text,
-            "\
-
+            "\n\
 What was counted
    processes started     149
    killed                 16   with SIGKILL, before they could print

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ fn nothing_of_a_logged_out_profile_stays() {
     assert_eq!(world.state("main"), state);
     assert_eq!(world.recorded("main", "rig:a"), None);
     for secret in ["refresh-a-canary", "refresh-a2-canary", "access-a2-canary"] {
-        assert_eq!(world.files_with(secret), [""; 0]);
+        assert_eq!(world.files_with(secret), Vec::<PathBuf>::new());
     }
     let config = world.text("openclaw.json");
     assert!(!config.contains("rig"), "{config}");
@@ -257,7 +258,7 @@ fn each_failing_call_leaves_a_whole_profile_or_none() {
             Ok(_) => {}
             Err(error) => assert_eq!((error.code(), gone), ("no_profile", true), "call {n}: {error}"),
         }
-        assert_eq!(world.files_with("refresh-a"), [""; 0], "call {n}: {}", faults.last());
+        assert_eq!(world.files_with("refresh-a"), Vec::<PathBuf>::new(), "call {n}: {}", faults.last());
         if !faults.fired() {
             assert!(n > 20, "the logout makes more calls than {n}");
             return;
