@@ -6,6 +6,7 @@ Usage: cargo xtask <task>
 
   test [--full] [filter...]   install what the tests need, then run them (with a filter: those whose names contain it)
                               --full adds the browser, the big real programs, long storms, soaks and fuzzing
+  bench [--quick] [--json]    measure whole commands and warm calls beside their baselines (docs/benchmarks.md)
   layers                      check which crate may use which
   ci [--full]                 everything that a change must pass: fmt, layers, clippy, doc, test; --full adds deny
   deny [--advisories]         check licences, bans and sources of all dependencies; --advisories also fetches RustSec's list";
@@ -16,8 +17,15 @@ pub(crate) enum Task {
     Help,
     Test(TestOptions),
     Layers,
-    Ci { full: bool },
-    Deny { advisories: bool },
+    Bench(BenchOptions),
+    /// Runs a program and prints its peak memory; `bench` starts it.
+    Peak(Vec<String>),
+    Ci {
+        full: bool,
+    },
+    Deny {
+        advisories: bool,
+    },
 }
 
 /// Which tests to run.
@@ -29,6 +37,18 @@ pub(crate) struct TestOptions {
     pub(crate) filters: Vec<String>,
 }
 
+/// How to measure.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BenchOptions {
+    /// Fewer rounds.
+    pub(crate) quick: bool,
+    /// JSON on standard output instead of tables.
+    pub(crate) json: bool,
+}
+
+/// The task that [`Task::Peak`] stands for; it is not for people.
+pub(crate) const PEAK: &str = "__peak";
+
 /// Reads the arguments after `cargo xtask`.
 pub(crate) fn parse(given: &[String]) -> Result<Task, String> {
     let Some((task, rest)) = given.split_first() else {
@@ -38,6 +58,8 @@ pub(crate) fn parse(given: &[String]) -> Result<Task, String> {
         "help" | "--help" | "-h" => Ok(Task::Help),
         "test" => test(rest),
         "layers" => flag(rest, "layers", None).map(|_| Task::Layers),
+        "bench" => bench(rest),
+        PEAK => Ok(Task::Peak(rest.to_vec())),
         "ci" => flag(rest, "ci", Some("--full")).map(|full| Task::Ci { full }),
         "deny" => flag(rest, "deny", Some("--advisories")).map(|advisories| Task::Deny { advisories }),
         other => Err(format!("there is no task {other:?}")),
@@ -54,6 +76,18 @@ fn test(rest: &[String]) -> Result<Task, String> {
         }
     }
     Ok(Task::Test(options))
+}
+
+fn bench(rest: &[String]) -> Result<Task, String> {
+    let mut options = BenchOptions::default();
+    for word in rest {
+        match word.as_str() {
+            "--quick" => options.quick = true,
+            "--json" => options.json = true,
+            other => return Err(format!("`bench` has no argument {other:?}")),
+        }
+    }
+    Ok(Task::Bench(options))
 }
 
 fn flag(rest: &[String], task: &str, allowed: Option<&str>) -> Result<bool, String> {
@@ -82,6 +116,16 @@ mod tests {
             ("test", test(false, &[])),
             ("test order --full select", test(true, &["order", "select"])),
             ("test --nope", no("`test` has no option --nope")),
+            ("bench", Ok(Task::Bench(BenchOptions::default()))),
+            (
+                "bench --json --quick",
+                Ok(Task::Bench(BenchOptions {
+                    quick: true,
+                    json: true,
+                })),
+            ),
+            ("bench fast", no("`bench` has no argument \"fast\"")),
+            ("__peak a b", Ok(Task::Peak(vec!["a".to_owned(), "b".to_owned()]))),
             ("layers", Ok(Task::Layers)),
             ("layers --full", no("`layers` has no argument \"--full\"")),
             ("ci", Ok(Task::Ci { full: false })),

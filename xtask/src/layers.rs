@@ -122,6 +122,12 @@ const TABLE: &[Layer] = &[
         ours: &["types", "host"],
         outside: None,
     },
+    // What the benchmarks hold us against; it must use nothing of ours.
+    Layer {
+        name: "baseline",
+        ours: &[],
+        outside: Some(&["clap", "serde_json"]),
+    },
     Layer {
         name: "xtask",
         ours: &[],
@@ -284,10 +290,10 @@ fn outside(layer: &Layer, name: &str) -> Option<(String, String)> {
 }
 
 fn folder(name: &str) -> String {
-    if name == "xtask" {
-        name.to_owned()
-    } else {
-        format!("crates/{name}")
+    match name {
+        "xtask" => name.to_owned(),
+        "baseline" => format!("benches/{name}"),
+        _ => format!("crates/{name}"),
     }
 }
 

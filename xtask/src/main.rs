@@ -1,4 +1,4 @@
-//! What a developer or CI runs: `cargo xtask test`, `layers`, `ci`, `deny`.
+//! What a developer or CI runs: `cargo xtask test`, `bench`, `layers`, `ci`, `deny`.
 //!
 //! Each command prints what it does before it does it, installs what is missing only after saying so, and leaves
 //! with the exit code of the program that failed. It is the developer's tool: it uses the machine directly, and the
@@ -11,6 +11,7 @@
 )]
 
 mod args;
+mod bench;
 mod ci;
 mod deny;
 mod layers;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Peak(words) => bench::print_peak(&words),
         Task::Layers => layers::run(),
         Task::Ci { full } => ci::run(full),
         Task::Deny { advisories } => deny::run(advisories),

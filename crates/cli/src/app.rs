@@ -15,10 +15,10 @@ use crate::printer::Printer;
 use crate::render::colour;
 
 /// Runs the command line `args`, program name included, and returns the exit code.
-pub(crate) fn run(args: Vec<OsString>, host: Host) -> u8 {
+pub(crate) fn run(args: Vec<OsString>, host: &Host) -> u8 {
     let name = Name::of(args.first().map(OsString::as_os_str));
     if host.env.var(COMPLETE_VARIABLE).is_some() {
-        return complete(name, args, &host);
+        return complete(name, args, host);
     }
     let cli = match args::parse(name, args) {
         Ok(cli) => cli,

@@ -22,5 +22,5 @@ use std::process::ExitCode;
 use tokensink_host::Host;
 
 fn main() -> ExitCode {
-    app::run(std::env::args_os().collect(), Host::real()).into()
+    app::run(std::env::args_os().collect(), &Host::real()).into()
 }

@@ -63,8 +63,11 @@ impl Printer {
         self.line(&format!("{value:#}"))
     }
 
-    /// Writes a line for people to standard error.
+    /// Writes a line for people to standard error, after the data that was written before it: on a terminal both
+    /// are read in one stream.
     pub(crate) fn note(&mut self, text: &str) {
+        // What cannot be written stays in the buffer, and the last flush tells of it.
+        let _told_later = self.data.flush();
         let _ignored = writeln!(self.notes, "{text}");
     }
 

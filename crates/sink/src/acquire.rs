@@ -10,7 +10,8 @@ use tokensink_refresh::{Demand, Horizon, Standing, Verdict, View, alive, overlay
 use tokensink_store::{OwnedProfile, RecordKey, StoreError};
 use tokensink_types::record::{Generation, Record};
 use tokensink_types::{
-    Account, AgentId, BillingClass, Credential, OAuth, ProfileId, ProviderId, Secret, SecretSource, UnixMillis,
+    Account, AgentId, BillingClass, Credential, OAuth, ProfileId, ProviderId, Secret, SecretSource,
+    UnixMillis,
 };
 
 use crate::block::{Block, ineligible, no_profile, paste_command};
@@ -38,7 +39,11 @@ impl Sink {
     pub fn acquire(&self, request: &AcquireRequest) -> Result<Lease> {
         let snapshot = self.snapshot(&request.agent)?;
         let wanted = self.wanted(&request.want, &snapshot)?;
-        let ask = policy::Request { target: wanted.clone(), preferred: None, model: None };
+        let ask = policy::Request {
+            target: wanted.clone(),
+            preferred: None,
+            model: None,
+        };
         let decision = policy::select(&snapshot.config, &snapshot.state, &ask, self.now())
             .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
         let choice = match &decision.outcome {
@@ -83,7 +88,13 @@ impl Sink {
             Ok(definition) => Ok(definition.id.clone()),
             Err(unknown) => ProviderId::parse(text)
                 .ok()
-                .filter(|id| snapshot.view.profiles.iter().any(|profile| profile.entry.credential.provider() == id))
+                .filter(|id| {
+                    snapshot
+                        .view
+                        .profiles
+                        .iter()
+                        .any(|profile| profile.entry.credential.provider() == id)
+                })
                 .ok_or_else(|| unknown_provider(&unknown)),
         }
     }
@@ -108,28 +119,53 @@ impl Sink {
         }
     }
 
-    fn static_lease(&self, profile: &OwnedProfile, source: &SecretSource, expires: Option<UnixMillis>) -> Result<Lease> {
+    fn static_lease(
+        &self,
+        profile: &OwnedProfile,
+        source: &SecretSource,
+        expires: Option<UnixMillis>,
+    ) -> Result<Lease> {
         let id = &profile.entry.id;
         match secrets::resolve(source, &*self.host().env) {
             Ok(secret) => Ok(self.lease(profile, secret, expires, Account::default(), None)),
             Err(Unresolved::Missing) => {
                 let message = format!("{id} has neither a value nor a reference");
-                Err(SinkError::new(ErrorKind::LoginNeeded, "missing_credential", message)
-                    .with_fix(paste_command(profile.entry.credential.provider(), id, profile.entry.credential.kind(), &profile.owner))
-                    .about(id))
+                Err(
+                    SinkError::new(ErrorKind::LoginNeeded, "missing_credential", message)
+                        .with_fix(paste_command(
+                            profile.entry.credential.provider(),
+                            id,
+                            profile.entry.credential.kind(),
+                            &profile.owner,
+                        ))
+                        .about(id),
+                )
             }
-            Err(Unresolved::Reference { what, fix }) => {
-                Err(SinkError::new(ErrorKind::Failed, "unresolved_ref", format!("{id} refers to {what}, which is not set"))
-                    .with_fix(fix)
-                    .about(id))
-            }
+            Err(Unresolved::Reference { what, fix }) => Err(SinkError::new(
+                ErrorKind::Failed,
+                "unresolved_ref",
+                format!("{id} refers to {what}, which is not set"),
+            )
+            .with_fix(fix)
+            .about(id)),
         }
     }
 
     /// The common case: what is stored is fresh. One `stat`, for the record.
-    fn warm(&self, snapshot: &AgentSnapshot, profile: &OwnedProfile, oauth: &OAuth, call: &Call<'_>) -> Result<Option<Lease>> {
-        let target = Target { owner: profile.owner.clone(), profile: profile.entry.id.clone() };
-        let Some(key) = snapshot.record_key(&target) else { return Ok(None) };
+    fn warm(
+        &self,
+        snapshot: &AgentSnapshot,
+        profile: &OwnedProfile,
+        oauth: &OAuth,
+        call: &Call<'_>,
+    ) -> Result<Option<Lease>> {
+        let target = Target {
+            owner: profile.owner.clone(),
+            profile: profile.entry.id.clone(),
+        };
+        let Some(key) = snapshot.record_key(&target) else {
+            return Ok(None);
+        };
         let grant = self.overlaid(oauth, &key)?;
         let fresh = !grant.heal && grant.standing(&call.demand, self.now()) == Standing::Fresh;
         Ok(fresh.then(|| self.grant_lease(profile, &grant, None)))
@@ -137,7 +173,10 @@ impl Sink {
 
     /// Serves an OAuth profile: from what is stored while that is fresh, else after a flight.
     fn oauth_lease(&self, profile: &OwnedProfile, call: &Call<'_>) -> Result<Lease> {
-        let target = Target { owner: profile.owner.clone(), profile: profile.entry.id.clone() };
+        let target = Target {
+            owner: profile.owner.clone(),
+            profile: profile.entry.id.clone(),
+        };
         let mut rounds = 0;
         let mut pause = PAUSE_MIN;
         loop {
@@ -180,16 +219,30 @@ impl Sink {
     }
 
     /// The old token, while it lives: better than nothing, and said to be so.
-    fn serve_old(&self, profile: &OwnedProfile, target: &Target, call: &Call<'_>, block: &Block) -> Result<Option<Lease>> {
+    fn serve_old(
+        &self,
+        profile: &OwnedProfile,
+        target: &Target,
+        call: &Call<'_>,
+        block: &Block,
+    ) -> Result<Option<Lease>> {
         // Read afresh: a flight may have ended since.
         let grant = self.grant(target)?;
         let living = grant.filter(|grant| alive(&grant.generation, &call.demand, self.now()));
-        Ok(living.map(|grant| self.grant_lease(profile, &grant, Some(format!("the present token is served: {}", block.reason)))))
+        Ok(living.map(|grant| {
+            self.grant_lease(
+                profile,
+                &grant,
+                Some(format!("the present token is served: {}", block.reason)),
+            )
+        }))
     }
 
     /// Waits until the block ends, if that is known and within the call's time.
     fn wait_out(&self, block: &Block, call: &Call<'_>) -> bool {
-        let Some(until) = block.until.filter(|_| block.kind == ErrorKind::TryAgain) else { return false };
+        let Some(until) = block.until.filter(|_| block.kind == ErrorKind::TryAgain) else {
+            return false;
+        };
         let needed = self.now().until(until);
         if needed > call.left(self) {
             return false;
@@ -214,7 +267,10 @@ impl Sink {
         match self.try_lock(&path) {
             Ok(lock) => match self.launch(target, call.demand.clone(), lock, call.left(self)) {
                 Landing::Verdict(verdict) => self.after(verdict, target, call),
-                Landing::StillFlying => Ok(Flown::Blocked(Block::still_flying(&target.profile, call.request.wait))),
+                Landing::StillFlying => Ok(Flown::Blocked(Block::still_flying(
+                    &target.profile,
+                    call.request.wait,
+                ))),
             },
             Err(LockError::Busy { holder, .. }) => {
                 let block = Block::held(&target.profile, holder.as_deref());
@@ -222,7 +278,11 @@ impl Sink {
                 let patient = matches!(call.demand.horizon, Horizon::AtLeast(_));
                 if !patient && alive(&grant.generation, &call.demand, self.now()) {
                     let note = format!("the present token is served: {}", block.reason);
-                    return Ok(Flown::Lease(Box::new(self.grant_lease(profile, grant, Some(note)))));
+                    return Ok(Flown::Lease(Box::new(self.grant_lease(
+                        profile,
+                        grant,
+                        Some(note),
+                    ))));
                 }
                 if call.left(self).is_zero() {
                     return Ok(Flown::Blocked(block));
@@ -236,14 +296,22 @@ impl Sink {
     }
 
     /// Flies for its own sake, waiting at most `wait` for somebody else's flight. `None` when it served.
-    pub(crate) fn fly_for(&self, target: &Target, grant: &Grant, demand: &Demand, wait: Duration) -> Result<Option<Block>> {
+    pub(crate) fn fly_for(
+        &self,
+        target: &Target,
+        grant: &Grant,
+        demand: &Demand,
+        wait: Duration,
+    ) -> Result<Option<Block>> {
         if self.store().is_readonly() {
             return Ok(Some(Block::readonly()));
         }
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
         let lock = match KernelLock::acquire(self.host(), &path, Wait { deadline: wait }) {
             Ok(lock) => lock,
-            Err(LockError::Busy { holder, .. }) => return Ok(Some(Block::held(&target.profile, holder.as_deref()))),
+            Err(LockError::Busy { holder, .. }) => {
+                return Ok(Some(Block::held(&target.profile, holder.as_deref())));
+            }
             Err(error) => return Err(lock_error(&error, &target.profile)),
         };
         Ok(match self.launch(target, demand.clone(), lock, wait) {
@@ -255,17 +323,19 @@ impl Sink {
     fn after(&self, verdict: Verdict, target: &Target, call: &Call<'_>) -> Result<Flown> {
         match verdict {
             Verdict::Gone => Err(no_profile(&target.profile, &call.request.agent)),
-            Verdict::Elsewhere { .. } => self.from_main(target, call),
+            Verdict::Elsewhere { .. } => self.serve_from_main(target, call),
             other => Ok(Block::of_verdict(other).map_or(Flown::LookAgain { flew: true }, Flown::Blocked)),
         }
     }
 
     /// Main holds a newer generation of the same grant under the same id: it is refreshed and served from there.
-    fn from_main(&self, target: &Target, call: &Call<'_>) -> Result<Flown> {
+    fn serve_from_main(&self, target: &Target, call: &Call<'_>) -> Result<Flown> {
         let main = AgentId::main();
         let snapshot = self.snapshot(&main)?;
         match snapshot.profile(&target.profile) {
-            Some(profile) if target.owner != main => Ok(Flown::Lease(Box::new(self.oauth_lease(profile, call)?))),
+            Some(profile) if target.owner != main => {
+                Ok(Flown::Lease(Box::new(self.oauth_lease(profile, call)?)))
+            }
             _ => Ok(Flown::LookAgain { flew: true }),
         }
     }
@@ -285,12 +355,18 @@ impl Sink {
     /// The OAuth profile as its owner's store has it now.
     pub(crate) fn stored_oauth(&self, target: &Target) -> Result<Option<OAuth>> {
         let store = self.store().load(&target.owner)?;
-        Ok(store.profiles.get(&target.profile).and_then(Credential::as_oauth).cloned())
+        Ok(store
+            .profiles
+            .get(&target.profile)
+            .and_then(Credential::as_oauth)
+            .cloned())
     }
 
     /// A grant as it stands: the store overlaid by its record. `None` when the store has no such OAuth profile.
     pub(crate) fn grant(&self, target: &Target) -> Result<Option<Grant>> {
-        let Some(oauth) = self.stored_oauth(target)? else { return Ok(None) };
+        let Some(oauth) = self.stored_oauth(target)? else {
+            return Ok(None);
+        };
         self.overlaid(&oauth, &self.record_key(target)?).map(Some)
     }
 
@@ -307,14 +383,29 @@ impl Sink {
         let stored = generation_of(oauth);
         let View { current, heal } = overlay(&stored, record.as_deref());
         let generation = current.clone();
-        let policy = self.refresher_of(oauth).map(|(_, _, client)| policy_of(client)).unwrap_or_default();
-        Ok(Grant { oauth: oauth.clone(), record, generation, heal, policy })
+        let policy = self
+            .refresher_of(oauth)
+            .map(|(_, _, client)| policy_of(client))
+            .unwrap_or_default();
+        Ok(Grant {
+            oauth: oauth.clone(),
+            record,
+            generation,
+            heal,
+            policy,
+        })
     }
 
     fn grant_lease(&self, profile: &OwnedProfile, grant: &Grant, note: Option<String>) -> Lease {
         let generation = &grant.generation;
         let account = grant.oauth.account.updated_by(&generation.account);
-        self.lease(profile, generation.tokens.access.clone(), generation.tokens.expires, account, note)
+        self.lease(
+            profile,
+            generation.tokens.access.clone(),
+            generation.tokens.expires,
+            account,
+            note,
+        )
     }
 
     fn lease(
@@ -350,53 +441,96 @@ impl Sink {
 
     /// Adds what the provider's definition says about spending the lease.
     fn dress(&self, lease: &mut Lease, credential: &Credential) {
-        let Some(definition) = self.registry().get(&lease.provider) else { return };
+        let Some(definition) = self.registry().get(&lease.provider) else {
+            return;
+        };
         let client_id = credential.as_oauth().and_then(|oauth| oauth.client_id.as_deref());
         let method = definition.method_for(lease.kind, client_id);
         let api = method.map_or(&definition.api, |method| &method.api);
-        let fields = credential.as_oauth().map(|oauth| oauth.fields.clone()).unwrap_or_default();
-        lease.base_url = api.base_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+        let fields = credential
+            .as_oauth()
+            .map(|oauth| oauth.fields.clone())
+            .unwrap_or_default();
+        lease.base_url = api
+            .base_url
+            .as_ref()
+            .map(|url| url.as_str().trim_end_matches('/').to_owned());
         match api.lease_headers(&lease.secret, &lease.account, &fields) {
             Ok(headers) => lease.headers = headers,
             Err(error) => tracing::warn!(profile = %lease.profile, %error, "the lease has no headers"),
         }
-        let by_method = |var: &&EnvVar| var.method.is_some() && var.method.as_ref() == method.map(|method| &method.id);
+        let by_method =
+            |var: &&EnvVar| var.method.is_some() && var.method.as_ref() == method.map(|method| &method.id);
         let fitting = definition.env.iter().find(by_method);
-        let by_kind = || definition.env.iter().find(|var| definition.env_kind(var) == lease.kind);
-        lease.env_name = fitting.or_else(by_kind).or(definition.env.first()).map(|var| var.name.clone());
+        let by_kind = || {
+            definition
+                .env
+                .iter()
+                .find(|var| definition.env_kind(var) == lease.kind)
+        };
+        lease.env_name = fitting
+            .or_else(by_kind)
+            .or(definition.env.first())
+            .map(|var| var.name.clone());
     }
 
-    fn unavailable(&self, why: &Unavailable, snapshot: &AgentSnapshot, request: &AcquireRequest) -> SinkError {
+    fn unavailable(
+        &self,
+        why: &Unavailable,
+        snapshot: &AgentSnapshot,
+        request: &AcquireRequest,
+    ) -> SinkError {
         if let (Unavailable::NoProfile { .. }, Some(error)) = (why, &snapshot.main_error) {
-            return SinkError::new(ErrorKind::Failed, "store", format!("nothing can be inherited from main: {error}"));
+            return SinkError::new(
+                ErrorKind::Failed,
+                "store",
+                format!("nothing can be inherited from main: {error}"),
+            );
         }
         let agent = &request.agent;
-        let for_agent = if agent.is_main() { String::new() } else { format!(" --agent {agent}") };
+        let for_agent = if agent.is_main() {
+            String::new()
+        } else {
+            format!(" --agent {agent}")
+        };
         match why {
             Unavailable::NoProfile { provider } => {
                 let env = self.env_key_of(provider).map_or_else(String::new, |name| {
                     format!("; the key in ${name} is not used unless it is adopted (tokensink models auth paste-api-key --provider {provider})")
                 });
                 let message = format!("agent {agent} has no profile of {provider}{env}");
-                SinkError::new(ErrorKind::LoginNeeded, "no_credential", message)
-                    .with_fix(format!("tokensink models auth login --provider {provider}{for_agent}"))
+                SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(format!(
+                    "tokensink models auth login --provider {provider}{for_agent}"
+                ))
             }
             Unavailable::NoneSelected { provider, .. } => {
-                let fix = format!("tokensink models auth order set --provider {provider}{for_agent} <profile>");
+                let fix =
+                    format!("tokensink models auth order set --provider {provider}{for_agent} <profile>");
                 SinkError::new(ErrorKind::Failed, "none_selected", why.to_string()).with_fix(fix)
             }
             Unavailable::AllBenched { until, first, .. } => {
-                SinkError::new(ErrorKind::TryAgain, "all_benched", why.to_string()).until(Some(*until)).about(first)
+                SinkError::new(ErrorKind::TryAgain, "all_benched", why.to_string())
+                    .until(Some(*until))
+                    .about(first)
             }
-            Unavailable::NoneEligible { first, eligibility, .. } => ineligible(snapshot, first, eligibility, agent),
-            Unavailable::Profile { profile, eligibility } => ineligible(snapshot, profile, eligibility, agent),
+            Unavailable::NoneEligible {
+                first, eligibility, ..
+            } => ineligible(snapshot, first, eligibility, agent),
+            Unavailable::Profile { profile, eligibility } => {
+                ineligible(snapshot, profile, eligibility, agent)
+            }
         }
     }
 
     /// The environment variable that holds a key of `provider` now.
     pub(crate) fn env_key_of(&self, provider: &ProviderId) -> Option<String> {
         let definition = self.registry().get(provider)?;
-        definition.env.iter().map(|var| &var.name).find(|name| self.host().env.var(name).is_some()).cloned()
+        definition
+            .env
+            .iter()
+            .map(|var| &var.name)
+            .find(|name| self.host().env.var(name).is_some())
+            .cloned()
     }
 }
 
@@ -412,7 +546,14 @@ impl<'a> Call<'a> {
     fn new(sink: &Sink, request: &'a AcquireRequest) -> Self {
         let horizon = request.min_ttl.map_or(Horizon::Usual, Horizon::AtLeast);
         let deadline = sink.host().clock.monotonic().saturating_add(request.wait);
-        Self { request, demand: Demand { horizon, rejected: request.rejected.clone() }, deadline }
+        Self {
+            request,
+            demand: Demand {
+                horizon,
+                rejected: request.rejected.clone(),
+            },
+            deadline,
+        }
     }
 
     fn left(&self, sink: &Sink) -> Duration {
@@ -432,7 +573,13 @@ pub(crate) struct Grant {
 
 impl Grant {
     pub(crate) fn standing(&self, demand: &Demand, now: UnixMillis) -> Standing {
-        stand(&self.generation, self.record.as_deref(), &self.policy, demand, now)
+        stand(
+            &self.generation,
+            self.record.as_deref(),
+            &self.policy,
+            demand,
+            now,
+        )
     }
 }
 
@@ -449,7 +596,8 @@ enum Flown {
 }
 
 pub(crate) fn unknown_provider(unknown: &UnknownProvider) -> SinkError {
-    SinkError::new(ErrorKind::Usage, "unknown_provider", unknown.to_string()).with_fix("tokensink providers list")
+    SinkError::new(ErrorKind::Usage, "unknown_provider", unknown.to_string())
+        .with_fix("tokensink providers list")
 }
 
 fn lock_error(error: &LockError, profile: &ProfileId) -> SinkError {

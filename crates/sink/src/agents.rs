@@ -68,12 +68,23 @@ impl Sink {
             Some(dir) => absolute(&paths, "--workspace", dir)?,
             None => paths.workspace_dir(&id),
         };
-        let agent_dir = request.agent_dir.as_deref().map(|dir| absolute(&paths, "--agent-dir", dir)).transpose()?;
+        let agent_dir = request
+            .agent_dir
+            .as_deref()
+            .map(|dir| absolute(&paths, "--agent-dir", dir))
+            .transpose()?;
         if let Some(dir) = &agent_dir {
             self.refuse_shared_dir(&id, dir)?;
         }
-        let model = request.model.as_deref().map(|model| self.model_key(&config, model)).transpose()?;
-        let mut fields = vec![("name", json!(request.name.trim())), ("workspace", text_of("--workspace", &workspace)?)];
+        let model = request
+            .model
+            .as_deref()
+            .map(|model| self.model_key(&config, model))
+            .transpose()?;
+        let mut fields = vec![
+            ("name", json!(request.name.trim())),
+            ("workspace", text_of("--workspace", &workspace)?),
+        ];
         if let Some(dir) = &agent_dir {
             fields.push(("agentDir", text_of("--agent-dir", dir)?));
         }
@@ -101,13 +112,22 @@ impl Sink {
         let before = self.config()?;
         let paths = self.paths_by(&before)?;
         let agent_dir = paths.agent_dir(&id);
-        let others = self.agents()?.into_iter().filter(|agent| agent.id != id).map(|agent| agent.agent_dir).collect();
+        let others: Vec<PathBuf> = self
+            .agents()?
+            .into_iter()
+            .filter(|agent| agent.id != id)
+            .map(|agent| agent.agent_dir)
+            .collect();
         self.edit_config(|editor| {
             remove_bindings(editor, &id);
             editor.remove_agent(&id);
             Ok(())
         })?;
-        let moved_to = if keep_files { Vec::new() } else { self.move_to_trash(&id, &agent_dir, others)? };
+        let moved_to = if keep_files {
+            Vec::new()
+        } else {
+            self.move_to_trash(&id, &agent_dir, &others)?
+        };
         Ok(AgentDeleted { id, moved_to })
     }
 
@@ -120,10 +140,16 @@ impl Sink {
     ) -> Result<AgentInfo> {
         let is_default = config.default_agent() == *id;
         // The workspace of `agents.defaults` is the default agent's; others would collide in it.
-        let shared = || config.at(&["agents", "defaults", "workspace"]).and_then(Value::as_str);
+        let shared = || {
+            config
+                .at(&["agents", "defaults", "workspace"])
+                .and_then(Value::as_str)
+        };
         let own = entry.and_then(|entry| entry.workspace.as_deref());
         let workspace = match own.or_else(|| is_default.then(shared).flatten()) {
-            Some(text) => paths.expand("agents.list[].workspace", text).map_err(|error| bad_path(&error))?,
+            Some(text) => paths
+                .expand("agents.list[].workspace", text)
+                .map_err(|error| bad_path(&error))?,
             None => paths.workspace_dir(id),
         };
         Ok(AgentInfo {
@@ -131,7 +157,11 @@ impl Sink {
             name: entry.and_then(|entry| entry.name.clone()),
             workspace,
             agent_dir: paths.agent_dir(id),
-            bindings: config.bindings().iter().filter(|binding| names(binding, id)).count(),
+            bindings: config
+                .bindings()
+                .iter()
+                .filter(|binding| names(binding, id))
+                .count(),
             is_default,
             model: entry.and_then(|entry| entry.model.primary.clone()),
             inherits: self.inherits(id),
@@ -141,8 +171,12 @@ impl Sink {
     /// The paths by the config as it is now; the sink's own are by the config as it was at opening.
     fn paths_by(&self, config: &Config) -> Result<Paths> {
         let agents = config.agents();
-        let dirs = agents.iter().filter_map(|entry| Some((&entry.id, entry.agent_dir.as_deref()?)));
-        self.plain_paths()?.with_agent_dirs(dirs).map_err(|error| bad_path(&error))
+        let dirs = agents
+            .iter()
+            .filter_map(|entry| Some((&entry.id, entry.agent_dir.as_deref()?)));
+        self.plain_paths()?
+            .with_agent_dirs(dirs)
+            .map_err(|error| bad_path(&error))
     }
 
     fn plain_paths(&self) -> Result<Paths> {
@@ -150,11 +184,17 @@ impl Sink {
     }
 
     fn agents_on_disk(&self) -> Result<Vec<AgentId>> {
-        self.plain_paths()?.agents_on_disk(&*self.host().files).map_err(|error| {
-            let dir = self.state_dir().join("agents");
-            SinkError::new(ErrorKind::Failed, "io", format!("cannot list {}: {error}", dir.display()))
+        self.plain_paths()?
+            .agents_on_disk(&*self.host().files)
+            .map_err(|error| {
+                let dir = self.state_dir().join("agents");
+                SinkError::new(
+                    ErrorKind::Failed,
+                    "io",
+                    format!("cannot list {}: {error}", dir.display()),
+                )
                 .with_fix(format!("ls -ld {}", quoted(&dir.to_string_lossy())))
-        })
+            })
     }
 
     /// Two agents in one directory would overwrite each other's logins (spec.md 15.3).
@@ -163,18 +203,28 @@ impl Sink {
         let real = |dir: &Path| real_path(files, dir).unwrap_or_else(|_| dir.to_owned());
         let wanted = real(dir);
         let agents = self.agents()?.into_iter();
-        let Some(other) = agents.filter(|agent| agent.id != *id).find(|agent| real(&agent.agent_dir) == wanted) else {
+        let Some(other) = agents
+            .filter(|agent| agent.id != *id)
+            .find(|agent| real(&agent.agent_dir) == wanted)
+        else {
             return Ok(());
         };
         let message = format!("{} holds the logins of agent {} already", dir.display(), other.id);
-        Err(SinkError::new(ErrorKind::Usage, "shared_agent_dir", message)
-            .with_fix(format!("tokensink agents add {id} --agent-dir <another directory>")))
+        Err(
+            SinkError::new(ErrorKind::Usage, "shared_agent_dir", message).with_fix(format!(
+                "tokensink agents add {id} --agent-dir <another directory>"
+            )),
+        )
     }
 
-    fn move_to_trash(&self, id: &AgentId, agent_dir: &Path, others: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+    fn move_to_trash(&self, id: &AgentId, agent_dir: &Path, others: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let files = &*self.host().files;
         let root = self.state_dir().join("agents").join(id.as_str());
-        let is_apart = |dir: &&Path| !others.iter().any(|other| other.starts_with(dir) || dir.starts_with(other));
+        let is_apart = |dir: &&Path| {
+            !others
+                .iter()
+                .any(|other| other.starts_with(dir) || dir.starts_with(other))
+        };
         let elsewhere = Some(agent_dir)
             .filter(|dir| !dir.starts_with(&root) && dir.starts_with(self.state_dir()))
             .filter(is_apart);
@@ -203,7 +253,11 @@ impl Sink {
         atomic::ensure_dir(files, &trash, DIR_MODE)?;
         let stamp = stamp_text(self.now());
         for number in 1..=TRASH_NAMES_MAX {
-            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+            let suffix = if number == 1 {
+                String::new()
+            } else {
+                format!("-{number}")
+            };
             let target = trash.join(format!("{id}-{stamp}{suffix}"));
             // A rename never takes the place of a directory with something in it.
             if files.stat(&target)?.is_some() {
@@ -224,11 +278,17 @@ fn new_id(name: &str, config: &Config) -> Result<AgentId> {
         Err(SinkError::new(ErrorKind::Usage, code, message).with_fix("tokensink agents add <another name>"))
     };
     if !name.chars().any(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return usage("bad_agent_name", format!("{name:?} is no name for an agent; use letters and digits"));
+        return usage(
+            "bad_agent_name",
+            format!("{name:?} is no name for an agent; use letters and digits"),
+        );
     }
     let id = AgentId::normalise(name);
     if id.is_main() {
-        return usage("reserved_agent", "\"main\" is reserved: every host has that agent already".to_owned());
+        return usage(
+            "reserved_agent",
+            "\"main\" is reserved: every host has that agent already".to_owned(),
+        );
     }
     if config.agents().iter().any(|entry| entry.id == id) {
         return usage("agent_exists", format!("agent \"{id}\" exists already"));
@@ -240,7 +300,9 @@ fn known_id(text: &str, agents: &[AgentInfo]) -> Result<AgentId> {
     let id = AgentId::normalise(text);
     if text.trim().is_empty() || !agents.iter().any(|agent| agent.id == id) {
         let message = format!("there is no agent {:?}", text.trim());
-        return Err(SinkError::new(ErrorKind::Usage, "unknown_agent", message).with_fix("tokensink agents list"));
+        return Err(
+            SinkError::new(ErrorKind::Usage, "unknown_agent", message).with_fix("tokensink agents list")
+        );
     }
     if id.is_main() {
         let message = "agent \"main\" cannot be deleted: other agents inherit from it";
@@ -256,8 +318,15 @@ fn names(binding: &Value, id: &AgentId) -> bool {
 }
 
 fn remove_bindings(editor: &Editor, id: &AgentId) {
-    let Some(Value::Array(bindings)) = editor.get(&["bindings"]) else { return };
-    for (index, _) in bindings.iter().enumerate().rev().filter(|(_, binding)| names(binding, id)) {
+    let Some(Value::Array(bindings)) = editor.get(&["bindings"]) else {
+        return;
+    };
+    for (index, _) in bindings
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, binding)| names(binding, id))
+    {
         editor.remove_at(&["bindings"], index);
     }
 }
@@ -268,12 +337,18 @@ fn absolute(paths: &Paths, option: &str, dir: &Path) -> Result<PathBuf> {
 }
 
 fn text_of(option: &str, dir: &Path) -> Result<Value> {
-    dir.to_str().map(|text| json!(text)).ok_or_else(|| not_text(option, dir))
+    dir.to_str()
+        .map(|text| json!(text))
+        .ok_or_else(|| not_text(option, dir))
 }
 
 fn not_text(option: &str, dir: &Path) -> SinkError {
-    let message = format!("{option}: {} is not UTF-8, so it cannot stand in openclaw.json", dir.display());
-    SinkError::new(ErrorKind::Usage, "bad_path", message).with_fix(format!("{option} <a directory with a plain name>"))
+    let message = format!(
+        "{option}: {} is not UTF-8, so it cannot stand in openclaw.json",
+        dir.display()
+    );
+    SinkError::new(ErrorKind::Usage, "bad_path", message)
+        .with_fix(format!("{option} <a directory with a plain name>"))
 }
 
 fn bad_path(error: &PathsError) -> SinkError {
@@ -288,6 +363,8 @@ fn no_dir(dir: &Path, error: &io::Error) -> SinkError {
 
 /// `yyyymmddThhmmssZ`.
 fn stamp_text(now: UnixMillis) -> String {
-    jiff::Timestamp::from_millisecond(now.0)
-        .map_or_else(|_| now.to_string(), |at| at.strftime("%Y%m%dT%H%M%SZ").to_string())
+    jiff::Timestamp::from_millisecond(now.0).map_or_else(
+        |_| now.to_string(),
+        |at| at.strftime("%Y%m%dT%H%M%SZ").to_string(),
+    )
 }

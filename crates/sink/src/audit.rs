@@ -57,7 +57,11 @@ fn try_append(host: &Host, path: &Path, lock: &Path, event: &Event<'_>) -> io::R
     let text = String::from_utf8_lossy(&tail);
     let line = line(event, host, text.lines().next_back().unwrap_or_default());
     // A torn last line stays as it is and is closed by our newline; the chain names it by its hash all the same.
-    let separator = if size == 0 || text.ends_with('\n') { "" } else { "\n" };
+    let separator = if size == 0 || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
     file.write_at(size, format!("{separator}{line}\n").as_bytes())
 }
 
@@ -71,6 +75,9 @@ fn line(event: &Event<'_>, host: &Host, previous: &str) -> String {
         map.insert("detail".into(), json!(event.detail));
     }
     map.insert("pid".into(), json!(host.processes.this().pid));
-    map.insert("previous".into(), json!(hex::encode(Sha256::digest(previous.as_bytes()))));
+    map.insert(
+        "previous".into(),
+        json!(hex::encode(Sha256::digest(previous.as_bytes()))),
+    );
     Value::Object(map).to_string()
 }

@@ -51,7 +51,13 @@ impl Block {
     }
 
     pub(crate) fn unstable(reason: String) -> Self {
-        Self { kind: ErrorKind::TryAgain, code: "unstable", reason, fix: None, until: None }
+        Self {
+            kind: ErrorKind::TryAgain,
+            code: "unstable",
+            reason,
+            fix: None,
+            until: None,
+        }
     }
 
     /// The block that a flight's end means; `None` when it served.
@@ -59,9 +65,17 @@ impl Block {
         match verdict {
             Verdict::Served { .. } => None,
             Verdict::LoginNeeded(death) => Some(Self::dead(death)),
-            Verdict::TryAgain { failure, until, outcome_unknown } => Some(Self {
+            Verdict::TryAgain {
+                failure,
+                until,
+                outcome_unknown,
+            } => Some(Self {
                 kind: ErrorKind::TryAgain,
-                code: if outcome_unknown { "outcome_unknown" } else { "refresh_failed" },
+                code: if outcome_unknown {
+                    "outcome_unknown"
+                } else {
+                    "refresh_failed"
+                },
                 reason: failure.reason,
                 fix: failure.fix,
                 until,
@@ -98,19 +112,38 @@ impl Block {
                 ),
             ),
         };
-        Self { kind: ErrorKind::LoginNeeded, code, reason, fix: None, until: None }
+        Self {
+            kind: ErrorKind::LoginNeeded,
+            code,
+            reason,
+            fix: None,
+            until: None,
+        }
     }
 
     pub(crate) fn still_flying(profile: &ProfileId, waited: Duration) -> Self {
-        let reason = format!("the refresh of {profile} is still under way after {}; it goes on without this call", seconds(waited));
-        Self { kind: ErrorKind::TryAgain, code: "still_refreshing", reason, fix: None, until: None }
+        let reason = format!(
+            "the refresh of {profile} is still under way after {}; it goes on without this call",
+            seconds(waited)
+        );
+        Self {
+            kind: ErrorKind::TryAgain,
+            code: "still_refreshing",
+            reason,
+            fix: None,
+            until: None,
+        }
     }
 
     /// Another process has the grant's lock.
     pub(crate) fn held(profile: &ProfileId, holder: Option<&Holder>) -> Self {
         let (who, fix) = match holder {
             Some(holder) if holder.liveness == Liveness::Stopped => (
-                format!("{}, which is stopped, for {}", holder.process, seconds(holder.age)),
+                format!(
+                    "{}, which is stopped, for {}",
+                    holder.process,
+                    seconds(holder.age)
+                ),
                 Some(format!("kill -CONT {}", holder.process.pid)),
             ),
             Some(holder) if holder.liveness != Liveness::Dead => {
@@ -119,7 +152,13 @@ impl Block {
             _ => ("another process".to_owned(), None),
         };
         let reason = format!("{profile} is being refreshed by {who}");
-        Self { kind: ErrorKind::TryAgain, code: "refreshing", reason, fix, until: None }
+        Self {
+            kind: ErrorKind::TryAgain,
+            code: "refreshing",
+            reason,
+            fix,
+            until: None,
+        }
     }
 
     pub(crate) fn into_error(self, target: &Target, grant: &Grant, agent: &AgentId) -> SinkError {
@@ -142,24 +181,56 @@ impl Block {
 
 /// The command that logs a profile in again and keeps its id.
 pub(crate) fn login_command(provider: &ProviderId, profile: &ProfileId, owner: &AgentId) -> String {
-    let agent = if owner.is_main() { String::new() } else { format!(" --agent {owner}") };
-    format!("tokensink models auth login --provider {provider} --profile-id {}{agent}", quoted(profile.as_str()))
+    let agent = if owner.is_main() {
+        String::new()
+    } else {
+        format!(" --agent {owner}")
+    };
+    format!(
+        "tokensink models auth login --provider {provider} --profile-id {}{agent}",
+        quoted(profile.as_str())
+    )
 }
 
 /// The command that stores a token or key anew.
-pub(crate) fn paste_command(provider: &ProviderId, profile: &ProfileId, kind: CredentialKind, owner: &AgentId) -> String {
-    let agent = if owner.is_main() { String::new() } else { format!(" --agent {owner}") };
-    let verb = if kind == CredentialKind::ApiKey { "paste-api-key" } else { "paste-token" };
-    format!("tokensink models auth {verb} --provider {provider} --profile-id {}{agent}", quoted(profile.as_str()))
+pub(crate) fn paste_command(
+    provider: &ProviderId,
+    profile: &ProfileId,
+    kind: CredentialKind,
+    owner: &AgentId,
+) -> String {
+    let agent = if owner.is_main() {
+        String::new()
+    } else {
+        format!(" --agent {owner}")
+    };
+    let verb = if kind == CredentialKind::ApiKey {
+        "paste-api-key"
+    } else {
+        "paste-token"
+    };
+    format!(
+        "tokensink models auth {verb} --provider {provider} --profile-id {}{agent}",
+        quoted(profile.as_str())
+    )
 }
 
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:@+/=,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// The error for a profile that may not be used at all.
-pub(crate) fn ineligible(snapshot: &AgentSnapshot, id: &ProfileId, why: &Eligibility, agent: &AgentId) -> SinkError {
+pub(crate) fn ineligible(
+    snapshot: &AgentSnapshot,
+    id: &ProfileId,
+    why: &Eligibility,
+    agent: &AgentId,
+) -> SinkError {
     let stored = snapshot.profile(id);
     let command = stored.map(|profile| {
         let credential = &profile.entry.credential;
@@ -174,23 +245,37 @@ pub(crate) fn ineligible(snapshot: &AgentSnapshot, id: &ProfileId, why: &Eligibi
         EligibilityCode::Expired => (ErrorKind::LoginNeeded, "expired"),
         EligibilityCode::MissingCredential => (ErrorKind::LoginNeeded, "missing_credential"),
         EligibilityCode::InvalidExpires => (ErrorKind::LoginNeeded, "invalid_expires"),
-        EligibilityCode::UnresolvedRef => return SinkError::new(ErrorKind::Failed, "unresolved_ref", message).about(id),
+        EligibilityCode::UnresolvedRef => {
+            return SinkError::new(ErrorKind::Failed, "unresolved_ref", message).about(id);
+        }
         _ => return SinkError::new(ErrorKind::Failed, "ineligible", message).about(id),
     };
     SinkError::new(kind, code, message).with_fix_if(command).about(id)
 }
 
 pub(crate) fn no_profile(id: &ProfileId, agent: &AgentId) -> SinkError {
-    SinkError::new(ErrorKind::Usage, "no_profile", format!("agent {agent} has no profile {:?}", id.as_str()))
-        .with_fix(format!("tokensink models auth list --agent {agent}"))
-        .about(id)
+    SinkError::new(
+        ErrorKind::Usage,
+        "no_profile",
+        format!("agent {agent} has no profile {:?}", id.as_str()),
+    )
+    .with_fix(format!("tokensink models auth list --agent {agent}"))
+    .about(id)
 }
 
 fn bracketed(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(" ({text})") }
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!(" ({text})")
+    }
 }
 
 /// Whole seconds, or milliseconds below one.
 pub(crate) fn seconds(time: Duration) -> String {
-    if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { format!("{} s", time.as_secs()) }
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{} s", time.as_secs())
+    }
 }

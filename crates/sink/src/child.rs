@@ -9,7 +9,11 @@ impl Sink {
     /// unless the lease is handed out in them.
     #[must_use]
     pub fn child_environment(&self, lease: &Lease) -> ChildEnvironment {
-        let set: Vec<_> = lease.env_name.iter().map(|name| (name.clone(), lease.secret.clone())).collect();
+        let set: Vec<_> = lease
+            .env_name
+            .iter()
+            .map(|name| (name.clone(), lease.secret.clone()))
+            .collect();
         let remove = self
             .registry()
             .env_names()

@@ -121,7 +121,11 @@ impl SinkError {
 impl From<StoreError> for SinkError {
     /// The store's own sentence says what, where, why and how to fix it.
     fn from(error: StoreError) -> Self {
-        let kind = if error.is_transient() { ErrorKind::TryAgain } else { ErrorKind::Failed };
+        let kind = if error.is_transient() {
+            ErrorKind::TryAgain
+        } else {
+            ErrorKind::Failed
+        };
         Self::new(kind, "store", error.to_string())
     }
 }
@@ -134,6 +138,9 @@ impl fmt::Display for SinkError {
 
 impl Error for SinkError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
     }
 }

@@ -9,7 +9,9 @@ use tokensink_host::lock::{KernelLock, Wait};
 use tokensink_host::{ConnectError, Connection, ExchangeError, Limits, Liveness};
 use tokensink_oauth::token::{RefreshAnswer, TokenGrant};
 use tokensink_providers::{Definition, OAuthClient};
-use tokensink_refresh::{Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Verdict};
+use tokensink_refresh::{
+    Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Verdict,
+};
 use tokensink_store::{CasOutcome, DotLock, Expected, LockKind, RecordKey, StoreError, lock_sibling};
 use tokensink_types::record::{Generation, Record, RecordState};
 use tokensink_types::{AgentId, Body, Credential, OAuth, ProfileId, SpendKey, UnixMillis};
@@ -62,15 +64,29 @@ impl Sink {
 
     fn prepare(&self, target: &Target) -> Result<Option<(OAuth, RecordKey)>, StoreError> {
         let store = self.store().load(&target.owner)?;
-        let oauth = store.profiles.get(&target.profile).and_then(Credential::as_oauth).cloned();
+        let oauth = store
+            .profiles
+            .get(&target.profile)
+            .and_then(Credential::as_oauth)
+            .cloned();
         let key = self.record_key(target)?;
         Ok(oauth.map(|oauth| (oauth, key)))
     }
 
-    fn fly_prepared(&self, target: &Target, demand: Demand, lock: &KernelLock, oauth: &OAuth, key: RecordKey) -> Verdict {
+    fn fly_prepared(
+        &self,
+        target: &Target,
+        demand: Demand,
+        lock: &KernelLock,
+        oauth: &OAuth,
+        key: RecordKey,
+    ) -> Verdict {
         let Some((definition, _, client)) = self.refresher_of(oauth) else {
             return failed(Failure {
-                reason: format!("no provider definition can refresh {} (provider {})", target.profile, oauth.provider),
+                reason: format!(
+                    "no provider definition can refresh {} (provider {})",
+                    target.profile, oauth.provider
+                ),
                 fix: Some(format!("tokensink providers show {}", oauth.provider)),
             });
         };
@@ -87,7 +103,15 @@ impl Sink {
             demand,
             jitter: self.random_byte(),
         };
-        let mut hands = Hands { sink: self, target, key, definition, client, connection: None, rivals: Vec::new() };
+        let mut hands = Hands {
+            sink: self,
+            target,
+            key,
+            definition,
+            client,
+            connection: None,
+            rivals: Vec::new(),
+        };
         let (mut flight, mut action) = Flight::start(setup);
         loop {
             if let Action::Finish(verdict) = action {
@@ -102,12 +126,16 @@ impl Sink {
     /// it is enough that nobody holds one, since the record has its room already.
     fn lock_for_openclaw(&self, lock: &KernelLock) -> Result<Option<DotLock>, StoreError> {
         let path = lock_sibling(lock.path());
-        let wait = Wait { deadline: FOREIGN_LOCK_WAIT };
+        let wait = Wait {
+            deadline: FOREIGN_LOCK_WAIT,
+        };
         match DotLock::acquire(self.host(), lock, &path, LockKind::Refresh, wait) {
             Ok(dot) => Ok(Some(dot)),
             Err(StoreError::Io { source, .. })
-                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-                    && !tokensink_store::is_held(self.host(), &path, LockKind::Refresh)? =>
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) && !tokensink_store::is_held(self.host(), &path, LockKind::Refresh)? =>
             {
                 Ok(None)
             }
@@ -119,9 +147,13 @@ impl Sink {
 impl Hands<'_> {
     fn perform(&mut self, action: Action) -> Event {
         match action {
-            Action::Read => self.read().unwrap_or_else(|error| Event::Failed(store_failure(&error))),
+            Action::Read => self
+                .read()
+                .unwrap_or_else(|error| Event::Failed(store_failure(&error))),
             Action::Connect => self.connect(),
-            Action::Admit(record) => self.admit(&record).unwrap_or_else(|error| Event::Failed(store_failure(&error))),
+            Action::Admit(record) => self
+                .admit(&record)
+                .unwrap_or_else(|error| Event::Failed(store_failure(&error))),
             Action::Send(generation) => Event::Answer(self.send(&generation)),
             Action::Record(record) => match self.sink.journal().write(&record) {
                 Ok(()) => self.recorded(&record),
@@ -133,19 +165,33 @@ impl Hands<'_> {
                 Event::Waited
             }
             // The loop above ends before this; answering with a failure keeps the match total.
-            Action::Finish(_) => Event::Failed(Failure { reason: "the flight is over".to_owned(), fix: None }),
+            Action::Finish(_) => Event::Failed(Failure {
+                reason: "the flight is over".to_owned(),
+                fix: None,
+            }),
         }
     }
 
     fn read(&mut self) -> Result<Event, StoreError> {
         let store = self.sink.store().load(&self.target.owner)?;
-        let oauth = store.profiles.get(&self.target.profile).and_then(Credential::as_oauth);
+        let oauth = store
+            .profiles
+            .get(&self.target.profile)
+            .and_then(Credential::as_oauth);
         let stored = oauth.map(generation_of);
         let record = self.record()?;
         let holders = self.holders(oauth)?;
-        let key = stored.as_ref().map(|stored| tokensink_refresh::overlay(stored, record.as_ref()).current).and_then(Generation::spend_key);
+        let key = stored
+            .as_ref()
+            .map(|stored| tokensink_refresh::overlay(stored, record.as_ref()).current)
+            .and_then(Generation::spend_key);
         self.rivals = key.map_or_else(|| Ok(Vec::new()), |key| self.find_rivals(key))?;
-        Ok(Event::Read(Box::new(Snapshot { stored, record, holders, rivals: self.rivals.clone() })))
+        Ok(Event::Read(Box::new(Snapshot {
+            stored,
+            record,
+            holders,
+            rivals: self.rivals.clone(),
+        })))
     }
 
     /// The grant's record. One that is torn in both pages is moved aside; the store then counts as it stands.
@@ -168,10 +214,16 @@ impl Hands<'_> {
             return Ok(Vec::new());
         }
         let store = self.sink.store().load(&main)?;
-        let theirs = store.profiles.get(&self.target.profile).and_then(Credential::as_oauth);
+        let theirs = store
+            .profiles
+            .get(&self.target.profile)
+            .and_then(Credential::as_oauth);
         let same_provider = theirs.filter(|theirs| ours.is_some_and(|ours| ours.provider == theirs.provider));
         Ok(same_provider
-            .map(|oauth| Holder { place: "the store of agent main".to_owned(), generation: generation_of(oauth) })
+            .map(|oauth| Holder {
+                place: "the store of agent main".to_owned(),
+                generation: generation_of(oauth),
+            })
             .into_iter()
             .collect())
     }
@@ -179,8 +231,16 @@ impl Hands<'_> {
     /// Other records that know `key`: copies of this grant in other stores or under other ids.
     fn find_rivals(&self, key: SpendKey) -> Result<Vec<Rival>, StoreError> {
         let scan = self.sink.journal().list()?;
-        let others = scan.records.into_iter().filter(|record| RecordKey::of(record) != self.key && knows(record, key));
-        Ok(others.map(|record| Rival { may_be_alive: self.may_be_alive(&record), record }).collect())
+        let others = scan
+            .records
+            .into_iter()
+            .filter(|record| RecordKey::of(record) != self.key && knows(record, key));
+        Ok(others
+            .map(|record| Rival {
+                may_be_alive: self.may_be_alive(&record),
+                record,
+            })
+            .collect())
     }
 
     fn may_be_alive(&self, record: &Record) -> bool {
@@ -193,7 +253,10 @@ impl Hands<'_> {
     fn connect(&mut self) -> Event {
         let Some(url) = &self.client.token_endpoint else {
             let reason = format!("provider {} has no token endpoint", self.definition.id);
-            let fix = Some(format!("set token_endpoint in tokensink/providers/{}.toml", self.definition.id));
+            let fix = Some(format!(
+                "set token_endpoint in tokensink/providers/{}.toml",
+                self.definition.id
+            ));
             return Event::Failed(Failure { reason, fix });
         };
         match self.sink.host().transport.connect(url, CONNECT_TIME) {
@@ -206,10 +269,16 @@ impl Hands<'_> {
     }
 
     fn admit(&mut self, record: &Record) -> Result<Event, StoreError> {
-        let _lock = self.sink.journal().admission(Wait { deadline: ADMISSION_WAIT })?;
-        let RecordState::Sent(sent) = &record.state else { return Ok(Event::Rival) };
+        let _lock = self.sink.journal().admission(Wait {
+            deadline: ADMISSION_WAIT,
+        })?;
+        let RecordState::Sent(sent) = &record.state else {
+            return Ok(Event::Rival);
+        };
         let rivals = self.find_rivals(sent.spend)?;
-        let moved = rivals.iter().any(|now| !self.rivals.iter().any(|then| then.record == now.record));
+        let moved = rivals
+            .iter()
+            .any(|now| !self.rivals.iter().any(|then| then.record == now.record));
         if moved {
             return Ok(Event::Rival);
         }
@@ -227,21 +296,39 @@ impl Hands<'_> {
             Err(reason) => return not_sent(reason),
         };
         let sent_at = self.sink.now();
-        let limits = Limits { time: REQUEST_TIME, body_bytes: ANSWER_BYTES };
+        let limits = Limits {
+            time: REQUEST_TIME,
+            body_bytes: ANSWER_BYTES,
+        };
         match connection.exchange(request, limits) {
             Ok(response) => self.classify(generation, &response, sent_at),
             Err(ExchangeError::NotWritten(reason)) => not_sent(reason),
-            Err(error) => Answer::Ambiguous(Failure { reason: error.to_string(), fix: None }),
+            Err(error) => Answer::Ambiguous(Failure {
+                reason: error.to_string(),
+                fix: None,
+            }),
         }
     }
 
     fn request(&self, generation: &Generation) -> Result<Request<Body>, String> {
-        let refresh = generation.tokens.refresh_token().ok_or("there is no refresh token")?;
-        let store = self.sink.store().load(&self.target.owner).map_err(|error| error.to_string())?;
-        let oauth = store.profiles.get(&self.target.profile).and_then(Credential::as_oauth);
+        let refresh = generation
+            .tokens
+            .refresh_token()
+            .ok_or("there is no refresh token")?;
+        let store = self
+            .sink
+            .store()
+            .load(&self.target.owner)
+            .map_err(|error| error.to_string())?;
+        let oauth = store
+            .profiles
+            .get(&self.target.profile)
+            .and_then(Credential::as_oauth);
         let client_id = oauth.and_then(|oauth| oauth.client_id.as_deref());
         let env = |name: &str| self.sink.host().env.var(name);
-        self.client.refresh_request(refresh, client_id, &env).map_err(|error| error.to_string())
+        self.client
+            .refresh_request(refresh, client_id, &env)
+            .map_err(|error| error.to_string())
     }
 
     fn classify(&self, old: &Generation, response: &http::Response<Body>, sent_at: UnixMillis) -> Answer {
@@ -249,14 +336,25 @@ impl Hands<'_> {
         match self.client.classify_refresh(response, &sent) {
             RefreshAnswer::Granted(grant) => Answer::Granted(Box::new(self.merge(old, &grant, sent_at))),
             RefreshAnswer::Terminal { code, description } => Answer::Refused { code, description },
-            RefreshAnswer::Unspent { status, code, description, retry_after } => {
+            RefreshAnswer::Unspent {
+                status,
+                code,
+                description,
+                retry_after,
+            } => {
                 let words = format!("{} {}", code.unwrap_or_default(), description);
                 let reason = format!("the token endpoint answered {} {}", status, words.trim());
                 let retry_after = retry_after.map(|after| after.delay(self.sink.now()));
-                Answer::Unspent { failure: Failure { reason: reason.trim().to_owned(), fix: None }, retry_after }
+                Answer::Unspent {
+                    failure: Failure {
+                        reason: reason.trim().to_owned(),
+                        fix: None,
+                    },
+                    retry_after,
+                }
             }
             RefreshAnswer::Ambiguous { status, reason } => {
-                let reason = format!("the token endpoint answered {} ({reason})", status);
+                let reason = format!("the token endpoint answered {status} ({reason})");
                 Answer::Ambiguous(Failure { reason, fix: None })
             }
         }
@@ -270,7 +368,11 @@ impl Hands<'_> {
         fields.extend(self.client.store_fields(grant));
         Generation {
             tokens: self.client.merged_tokens(&old.tokens, grant, sent_at),
-            account: if old.account.contradicts(&answered) { answered } else { old.account.updated_by(&answered) },
+            account: if old.account.contradicts(&answered) {
+                answered
+            } else {
+                old.account.updated_by(&answered)
+            },
             issued_at: Some(sent_at),
             fields,
         }
@@ -285,16 +387,29 @@ impl Hands<'_> {
 
     fn try_commit(&self, expected: Option<SpendKey>, generation: &Generation) -> Result<Event, StoreError> {
         let store = self.sink.store().load(&self.target.owner)?;
-        let Some(oauth) = store.profiles.get(&self.target.profile).and_then(Credential::as_oauth) else {
+        let Some(oauth) = store
+            .profiles
+            .get(&self.target.profile)
+            .and_then(Credential::as_oauth)
+        else {
             return Ok(Event::Conflict(None));
         };
         let next = Credential::OAuth(with_generation(oauth, generation));
         let expected = expected.map_or(Expected::Any, Expected::Spend);
-        let outcome = self.sink.store().compare_and_set(&self.target.owner, &self.target.profile, expected, Some(&next))?;
+        let outcome = self.sink.store().compare_and_set(
+            &self.target.owner,
+            &self.target.profile,
+            expected,
+            Some(&next),
+        )?;
         Ok(match outcome {
             CasOutcome::Done => Event::Committed,
             CasOutcome::Conflict(current) => Event::Conflict(
-                current.as_deref().and_then(Credential::as_oauth).map(generation_of).map(Box::new),
+                current
+                    .as_deref()
+                    .and_then(Credential::as_oauth)
+                    .map(generation_of)
+                    .map(Box::new),
             ),
         })
     }
@@ -305,9 +420,16 @@ impl Hands<'_> {
             RecordState::Committed { .. } => ("refresh", String::new()),
             RecordState::Refused { code, .. } => ("refresh_refused", code.clone()),
             RecordState::Parked { .. } => ("refresh_other_account", String::new()),
-            RecordState::Idle | RecordState::Sent(_) | RecordState::Answered { .. } => return Event::Recorded,
+            RecordState::Idle | RecordState::Sent(_) | RecordState::Answered { .. } => {
+                return Event::Recorded;
+            }
         };
-        let event = audit::Event { what, agent: &self.target.owner, profile: &self.target.profile, detail };
+        let event = audit::Event {
+            what,
+            agent: &self.target.owner,
+            profile: &self.target.profile,
+            detail,
+        };
         self.sink.audit(&event);
         Event::Recorded
     }
@@ -325,17 +447,31 @@ fn knows(record: &Record, key: SpendKey) -> bool {
 
 /// The provider's refresh rules in the machine's terms.
 pub(crate) fn policy_of(client: &OAuthClient) -> Policy {
-    Policy { rotation: client.rotation, replay_grace: client.replay_grace, idle_limit: client.idle_limit }
+    Policy {
+        rotation: client.rotation,
+        replay_grace: client.replay_grace,
+        idle_limit: client.idle_limit,
+    }
 }
 
 fn failed(failure: Failure) -> Verdict {
-    Verdict::TryAgain { failure, until: None, outcome_unknown: false }
+    Verdict::TryAgain {
+        failure,
+        until: None,
+        outcome_unknown: false,
+    }
 }
 
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
-    Failure { reason: error.to_string(), fix: None }
+    Failure {
+        reason: error.to_string(),
+        fix: None,
+    }
 }
 
 pub(crate) fn connect_failure(error: ConnectError) -> Failure {
-    Failure { reason: error.to_string(), fix: error.hint }
+    Failure {
+        reason: error.to_string(),
+        fix: error.hint,
+    }
 }

@@ -57,7 +57,9 @@ impl Flights {
     /// [`FlightArgs::to_args`] after it: for one-shot commands.
     #[must_use]
     pub fn helper(command: impl Into<OsString>) -> Self {
-        Self(Mode::Helper { command: command.into() })
+        Self(Mode::Helper {
+            command: command.into(),
+        })
     }
 }
 
@@ -78,7 +80,11 @@ impl FlightArgs {
     /// The arguments for a helper process.
     #[must_use]
     pub fn to_args(&self) -> Vec<OsString> {
-        let mut args = vec![self.owner.as_str().into(), self.profile.as_str().into(), self.horizon.clone().into()];
+        let mut args = vec![
+            self.owner.as_str().into(),
+            self.profile.as_str().into(),
+            self.horizon.clone().into(),
+        ];
         if self.rejected {
             args.push("rejected".into());
         }
@@ -90,11 +96,14 @@ impl FlightArgs {
     /// # Errors
     /// A usage error for anything else.
     pub fn parse(args: &[String]) -> Result<Self> {
-        let usage = || SinkError::new(ErrorKind::Usage, "bad_flight", "these are not the arguments of a flight");
-        let (owner, profile, horizon, rest) = match args {
-            [owner, profile, horizon, rest @ ..] => (owner, profile, horizon, rest),
-            _ => return Err(usage()),
+        let usage = || {
+            SinkError::new(
+                ErrorKind::Usage,
+                "bad_flight",
+                "these are not the arguments of a flight",
+            )
         };
+        let [owner, profile, horizon, rest @ ..] = args else { return Err(usage()) };
         let rejected = match rest {
             [] => false,
             [word] if word == "rejected" => true,
@@ -128,13 +137,21 @@ fn horizon_of(word: &str) -> Option<Horizon> {
 
 impl Sink {
     /// Starts a flight with the lock and waits for it, at most `wait`.
-    pub(crate) fn launch(&self, target: &Target, demand: Demand, lock: KernelLock, wait: Duration) -> Landing {
+    pub(crate) fn launch(
+        &self,
+        target: &Target,
+        demand: Demand,
+        lock: KernelLock,
+        wait: Duration,
+    ) -> Landing {
         match &self.flights().0 {
             Mode::Inline => Landing::Verdict(self.fly(target, demand, &lock)),
             Mode::Thread => self.launch_thread(target, demand, lock, wait),
             Mode::Helper { command } => match self.launch_helper(command, target, &demand, lock, wait) {
                 Ok(landing) => landing,
-                Err(error) => Landing::Verdict(try_again(format!("the refresh helper could not be started: {error}"))),
+                Err(error) => Landing::Verdict(try_again(format!(
+                    "the refresh helper could not be started: {error}"
+                ))),
             },
         }
     }
@@ -149,15 +166,18 @@ impl Sink {
             // The caller may have left; the flight does not depend on it.
             let _ = sender.send(verdict);
         };
-        if let Err(error) = thread::Builder::new().name("tokensink-flight".to_owned()).spawn(fly) {
+        if let Err(error) = thread::Builder::new()
+            .name("tokensink-flight".to_owned())
+            .spawn(fly)
+        {
             return Landing::Verdict(try_again(format!("no thread for the refresh: {error}")));
         }
         match receiver.recv_timeout(wait) {
             Ok(verdict) => Landing::Verdict(verdict),
             Err(mpsc::RecvTimeoutError::Timeout) => Landing::StillFlying,
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Landing::Verdict(try_again("internal error: the refresh ended without a result".to_owned()))
-            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Landing::Verdict(try_again(
+                "internal error: the refresh ended without a result".to_owned(),
+            )),
         }
     }
 
@@ -185,7 +205,9 @@ impl Sink {
             stdin,
         };
         let mut report = processes.spawn_helper(request)?;
-        Ok(report.wait(wait)?.map_or(Landing::StillFlying, |bytes| Landing::Verdict(read_verdict(&bytes))))
+        Ok(report.wait(wait)?.map_or(Landing::StillFlying, |bytes| {
+            Landing::Verdict(read_verdict(&bytes))
+        }))
     }
 
     /// The body of the helper process: takes over the lock from standard input, flies, and returns the line that the
@@ -194,7 +216,10 @@ impl Sink {
     /// # Errors
     /// When the profile or its lock is not what the arguments say.
     pub fn run_flight(&self, args: &FlightArgs) -> Result<String> {
-        let target = Target { owner: args.owner.clone(), profile: args.profile.clone() };
+        let target = Target {
+            owner: args.owner.clone(),
+            profile: args.profile.clone(),
+        };
         let Some(oauth) = self.stored_oauth(&target)? else {
             return Ok(write_verdict(&Verdict::Gone));
         };
@@ -203,25 +228,40 @@ impl Sink {
             SinkError::new(ErrorKind::TryAgain, "lock_not_handed_over", error.to_string())
         })?;
         let rejected = args.rejected.then(|| oauth.tokens.access.clone());
-        let demand = Demand { horizon: horizon_of(&args.horizon).unwrap_or_default(), rejected };
+        let demand = Demand {
+            horizon: horizon_of(&args.horizon).unwrap_or_default(),
+            rejected,
+        };
         Ok(write_verdict(&self.fly(&target, demand, &lock)))
     }
 }
 
 fn try_again(reason: String) -> Verdict {
-    Verdict::TryAgain { failure: Failure { reason, fix: None }, until: None, outcome_unknown: false }
+    Verdict::TryAgain {
+        failure: Failure { reason, fix: None },
+        until: None,
+        outcome_unknown: false,
+    }
 }
 
 fn write_verdict(verdict: &Verdict) -> String {
     let value = match verdict {
         Verdict::Served { store_behind } => json!({"served": store_behind.as_ref().map(failure_value)}),
         Verdict::Elsewhere { place } => json!({"elsewhere": place}),
-        Verdict::TryAgain { failure, until, outcome_unknown } => {
+        Verdict::TryAgain {
+            failure,
+            until,
+            outcome_unknown,
+        } => {
             json!({"try_again": failure_value(failure), "until": until.map(|at| at.0), "unknown": outcome_unknown})
         }
         Verdict::LoginNeeded(Death::NoRefreshToken) => json!({"dead": "no_refresh_token"}),
         Verdict::LoginNeeded(Death::OtherAccount) => json!({"dead": "other_account"}),
-        Verdict::LoginNeeded(Death::Refused { code, description, after_lost_answer }) => {
+        Verdict::LoginNeeded(Death::Refused {
+            code,
+            description,
+            after_lost_answer,
+        }) => {
             json!({"dead": "refused", "code": code, "description": description, "lost": after_lost_answer})
         }
         Verdict::Gone => json!({"gone": true}),
@@ -235,7 +275,10 @@ fn failure_value(failure: &Failure) -> Value {
 
 fn read_failure(value: &Value) -> Failure {
     let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    Failure { reason: text("reason").unwrap_or_default(), fix: text("fix") }
+    Failure {
+        reason: text("reason").unwrap_or_default(),
+        fix: text("fix"),
+    }
 }
 
 /// Reads a helper's line. A helper that died says nothing; what it did stands in the record.
@@ -243,23 +286,41 @@ fn read_verdict(bytes: &[u8]) -> Verdict {
     let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
         return try_again("the refresh helper ended without a result".to_owned());
     };
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let flag = |key: &str| value.get(key).and_then(Value::as_bool).unwrap_or_default();
     if let Some(behind) = value.get("served") {
-        return Verdict::Served { store_behind: (!behind.is_null()).then(|| read_failure(behind)) };
+        return Verdict::Served {
+            store_behind: (!behind.is_null()).then(|| read_failure(behind)),
+        };
     }
     if let Some(failure) = value.get("try_again") {
         let until = value.get("until").and_then(Value::as_i64).map(UnixMillis);
-        return Verdict::TryAgain { failure: read_failure(failure), until, outcome_unknown: flag("unknown") };
+        return Verdict::TryAgain {
+            failure: read_failure(failure),
+            until,
+            outcome_unknown: flag("unknown"),
+        };
     }
     if value.get("gone").is_some() {
         return Verdict::Gone;
     }
     if value.get("elsewhere").is_some() {
-        return Verdict::Elsewhere { place: text("elsewhere") };
+        return Verdict::Elsewhere {
+            place: text("elsewhere"),
+        };
     }
     Verdict::LoginNeeded(match text("dead").as_str() {
-        "refused" => Death::Refused { code: text("code"), description: text("description"), after_lost_answer: flag("lost") },
+        "refused" => Death::Refused {
+            code: text("code"),
+            description: text("description"),
+            after_lost_answer: flag("lost"),
+        },
         "other_account" => Death::OtherAccount,
         _ => Death::NoRefreshToken,
     })
@@ -271,12 +332,23 @@ mod tests {
 
     #[test]
     fn verdicts_survive_the_pipe() {
-        let failure = || Failure { reason: "no connection".to_owned(), fix: Some("look".to_owned()) };
+        let failure = || Failure {
+            reason: "no connection".to_owned(),
+            fix: Some("look".to_owned()),
+        };
         let cases = [
             Verdict::Served { store_behind: None },
-            Verdict::Served { store_behind: Some(failure()) },
-            Verdict::Elsewhere { place: "main".to_owned() },
-            Verdict::TryAgain { failure: failure(), until: Some(UnixMillis(5)), outcome_unknown: true },
+            Verdict::Served {
+                store_behind: Some(failure()),
+            },
+            Verdict::Elsewhere {
+                place: "main".to_owned(),
+            },
+            Verdict::TryAgain {
+                failure: failure(),
+                until: Some(UnixMillis(5)),
+                outcome_unknown: true,
+            },
             Verdict::LoginNeeded(Death::NoRefreshToken),
             Verdict::LoginNeeded(Death::OtherAccount),
             Verdict::LoginNeeded(Death::Refused {
@@ -301,7 +373,11 @@ mod tests {
                 horizon: horizon.to_owned(),
                 rejected,
             };
-            let words: Vec<String> = args.to_args().into_iter().map(|word| word.into_string().unwrap()).collect();
+            let words: Vec<String> = args
+                .to_args()
+                .into_iter()
+                .map(|word| word.into_string().unwrap())
+                .collect();
             assert_eq!(FlightArgs::parse(&words).unwrap(), args);
         }
         assert!(FlightArgs::parse(&["main".to_owned()]).is_err());

@@ -28,7 +28,7 @@ pub(crate) struct Held {
     pub(crate) credential: Option<Credential>,
     /// What the record says, if it can be read.
     pub(crate) record: Option<Arc<Record>>,
-    /// Why the record cannot be read.
+    /// Why it cannot: it does not parse, or the system refuses.
     pub(crate) unreadable: Option<StoreError>,
 }
 
@@ -45,7 +45,10 @@ impl Held {
             Some(credential) => {
                 let oauth = credential.as_oauth()?;
                 let stored = generation_of(oauth);
-                Some(with_generation(oauth, overlay(&stored, self.record.as_deref()).current))
+                Some(with_generation(
+                    oauth,
+                    overlay(&stored, self.record.as_deref()).current,
+                ))
             }
             None => {
                 let record = self.lone_record()?;
@@ -69,7 +72,10 @@ fn from_record(provider: &ProviderId, generation: &Generation) -> OAuth {
         account: generation.account.clone(),
         client_id: None,
         fields: generation.fields.clone(),
-        labels: Labels { email: generation.account.email.clone(), display_name: None },
+        labels: Labels {
+            email: generation.account.email.clone(),
+            display_name: None,
+        },
     }
 }
 
@@ -81,21 +87,35 @@ impl Sink {
             Ok(record) => (record, None),
             Err(error) => (None, Some(error)),
         };
-        Ok(Held { credential, record, unreadable })
+        Ok(Held {
+            credential,
+            record,
+            unreadable,
+        })
     }
 
     /// Takes both locks under which a grant is refreshed, so that none is refreshed while it is changed: the kernel's
     /// and the `.lock` file of OpenClaw. `doing` says in the error what has to wait.
-    pub(crate) fn lock_grant(&self, provider: &ProviderId, profile: &ProfileId, doing: &str) -> Result<GuardedLock> {
+    pub(crate) fn lock_grant(
+        &self,
+        provider: &ProviderId,
+        profile: &ProfileId,
+        doing: &str,
+    ) -> Result<GuardedLock> {
         let path = self.refresh_lock_path(provider, profile);
-        let wait = Wait { deadline: GRANT_LOCK_WAIT };
-        let error = match GuardedLock::acquire(self.host(), &path, &lock_sibling(&path), LockKind::Refresh, wait) {
-            Ok(lock) => return Ok(lock),
-            Err(error) => error,
+        let wait = Wait {
+            deadline: GRANT_LOCK_WAIT,
         };
+        let error =
+            match GuardedLock::acquire(self.host(), &path, &lock_sibling(&path), LockKind::Refresh, wait) {
+                Ok(lock) => return Ok(lock),
+                Err(error) => error,
+            };
         let busy = |reason: String, fix: Option<String>| {
             let message = format!("{profile} cannot be {doing} now: {reason}");
-            SinkError::new(ErrorKind::TryAgain, "refreshing", message).with_fix_if(fix).about(profile)
+            SinkError::new(ErrorKind::TryAgain, "refreshing", message)
+                .with_fix_if(fix)
+                .about(profile)
         };
         Err(match error {
             StoreError::Kernel(LockError::Busy { holder, .. }) => {
@@ -112,7 +132,9 @@ impl Sink {
         if !self.store().is_readonly() {
             return Ok(());
         }
-        let message = format!("OPENCLAW_AUTH_STORE_READONLY is set, so {doing} is not possible; nothing was changed");
-        Err(SinkError::new(ErrorKind::Failed, "readonly", message).with_fix("unset OPENCLAW_AUTH_STORE_READONLY"))
+        let message =
+            format!("OPENCLAW_AUTH_STORE_READONLY is set, so {doing} is not possible; nothing was changed");
+        Err(SinkError::new(ErrorKind::Failed, "readonly", message)
+            .with_fix("unset OPENCLAW_AUTH_STORE_READONLY"))
     }
 }

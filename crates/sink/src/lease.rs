@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tokensink_types::{Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, Secret, UnixMillis};
+use tokensink_types::{
+    Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, Secret, UnixMillis,
+};
 
 /// How long [`AcquireRequest::new`] lets a call wait for a refresh: the longest request and its commit.
 pub const WAIT: Duration = Duration::from_secs(90);
@@ -35,7 +37,13 @@ impl AcquireRequest {
     /// A request with the usual waiting time.
     #[must_use]
     pub fn new(agent: AgentId, want: Want) -> Self {
-        Self { agent, want, min_ttl: None, rejected: None, wait: WAIT }
+        Self {
+            agent,
+            want,
+            min_ttl: None,
+            rejected: None,
+            wait: WAIT,
+        }
     }
 }
 

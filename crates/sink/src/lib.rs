@@ -38,14 +38,14 @@ pub use login::{
 };
 pub use report::{
     AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, ModelInfo, ModelsView, OrderView,
-    ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome, RenewReport, RenewResult, RetryReport,
-    Revocation, StatusReport, StatusScope,
+    ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome, RenewReport, RenewResult,
+    RetryReport, Revocation, StatusReport, StatusScope,
 };
 pub use sink::Sink;
 pub use tokensink_host::Host;
 pub use tokensink_policy::HealthStatus as Health;
 pub use tokensink_providers::{self as providers, Registry};
 pub use tokensink_types::{
-    Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret, UnixMillis,
-    parse_duration, short_remaining,
+    Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,
+    UnixMillis, parse_duration, short_remaining,
 };

@@ -42,7 +42,10 @@ impl Sink {
     /// otherwise when the store cannot be written. The profile is then still there.
     pub fn logout(&self, agent: &AgentId, id: &ProfileId, revoke: bool) -> Result<LogoutReport> {
         self.require_writable("a logout")?;
-        let target = Target { owner: agent.clone(), profile: id.clone() };
+        let target = Target {
+            owner: agent.clone(),
+            profile: id.clone(),
+        };
         let provider = self.provider_to_leave(&target)?;
         let _lock = self.lock_grant(&provider, id, "logged out")?;
         // What was there before the lock may be gone or have become another provider's.
@@ -51,26 +54,31 @@ impl Sink {
             return Err(changed(&target));
         }
         let grant = held.grant();
-        let revoked = match (&grant, revoke) {
-            (_, false) => Revocation::NotAsked,
-            (None, true) => Revocation::NotSupported,
-            (Some(grant), true) => self.revoke(grant),
-        };
         let mut report = LogoutReport {
             profile: id.clone(),
             removed_from: self.paths().profiles_file(agent),
-            revoked,
+            revoked: self.revoke_if(revoke, grant.as_ref()),
             reaches: Vec::new(),
             notes: Vec::new(),
         };
         if let Some(grant) = &grant {
             self.tell_reach(&target, &held, grant, &mut report);
         }
-        self.remove_stored(&target, &held)
-            .map_err(|error| if report.revoked == Revocation::Done { but_revoked(&error, id) } else { error })?;
+        self.remove_stored(&target, &held).map_err(|error| {
+            if report.revoked == Revocation::Done {
+                but_revoked(&error, id)
+            } else {
+                error
+            }
+        })?;
         self.forget(&target, &mut report.notes);
         self.tell_inherited(agent, &provider, &mut report.notes);
-        self.audit(&audit::Event { what: "logout", agent, profile: id, detail: word(&report.revoked).to_owned() });
+        self.audit(&audit::Event {
+            what: "logout",
+            agent,
+            profile: id,
+            detail: word(&report.revoked).to_owned(),
+        });
         Ok(report)
     }
 
@@ -86,9 +94,13 @@ impl Sink {
         if !is_mains {
             return Err(no_profile(profile, owner));
         }
-        let message = format!("{profile} belongs to agent main; agent {owner} has no copy of its own to log out");
+        let message =
+            format!("{profile} belongs to agent main; agent {owner} has no copy of its own to log out");
         Err(SinkError::new(ErrorKind::Usage, "inherited_profile", message)
-            .with_fix(format!("tokensink models auth logout {} --agent main", quoted(profile.as_str())))
+            .with_fix(format!(
+                "tokensink models auth logout {} --agent main",
+                quoted(profile.as_str())
+            ))
             .about(profile))
     }
 
@@ -99,7 +111,10 @@ impl Sink {
             Some(Credential::OAuth(oauth)) => Expected::Revision(Revision::of(&oauth.tokens)),
             Some(Credential::ApiKey(_) | Credential::Token(_)) => Expected::Any,
         };
-        match self.store().compare_and_set(&target.owner, &target.profile, expected, None)? {
+        match self
+            .store()
+            .compare_and_set(&target.owner, &target.profile, expected, None)?
+        {
             CasOutcome::Done | CasOutcome::Conflict(None) => Ok(()),
             CasOutcome::Conflict(Some(_)) => Err(changed(target)),
         }
@@ -108,17 +123,26 @@ impl Sink {
     /// Removes what else refers to the profile. What fails here is told; the login itself is gone from the store.
     fn forget(&self, target: &Target, notes: &mut Vec<String>) {
         let Target { owner, profile } = target;
-        let again = format!("tokensink models auth logout {} --agent {owner}", quoted(profile.as_str()));
+        let again = format!(
+            "tokensink models auth logout {} --agent {owner}",
+            quoted(profile.as_str())
+        );
         let erased = self.record_key(target).and_then(|key| self.journal().erase(&key));
         if let Err(error) = erased {
-            notes.push(format!("the refresh record could not be erased ({error}); run `{again}` once more"));
+            notes.push(format!(
+                "the refresh record could not be erased ({error}); run `{again}` once more"
+            ));
         }
         if let Err(error) = self.store().update_state(owner, |state| state.forget(profile)) {
-            notes.push(format!("its statistics could not be removed ({error}); they have no effect any more"));
+            notes.push(format!(
+                "its statistics could not be removed ({error}); they have no effect any more"
+            ));
         }
         match self.others_with_id(target) {
             Some(other) => {
-                notes.push(format!("openclaw.json still lists {profile}, because agent {other} has a profile of that id"));
+                notes.push(format!(
+                    "openclaw.json still lists {profile}, because agent {other} has a profile of that id"
+                ));
             }
             None => {
                 if let Err(error) = self.edit_config(|editor| editor.remove_profile(profile)) {
@@ -130,7 +154,9 @@ impl Sink {
 
     /// Tells whose profiles take the place of what was logged out.
     fn tell_inherited(&self, agent: &AgentId, provider: &ProviderId, notes: &mut Vec<String>) {
-        let Ok(snapshot) = self.snapshot(agent) else { return };
+        let Ok(snapshot) = self.snapshot(agent) else {
+            return;
+        };
         let same = |own: &ProviderId| snapshot.config.aliases.same(own, provider);
         let ids: Vec<&str> = snapshot
             .view
@@ -140,21 +166,35 @@ impl Sink {
             .map(|profile| profile.entry.id.as_str())
             .collect();
         if !ids.is_empty() {
-            notes.push(format!("agent {agent} now inherits main's profiles of {provider}: {}", ids.join(", ")));
+            notes.push(format!(
+                "agent {agent} now inherits main's profiles of {provider}: {}",
+                ids.join(", ")
+            ));
+        }
+    }
+
+    fn revoke_if(&self, wanted: bool, grant: Option<&OAuth>) -> Revocation {
+        match grant {
+            _ if !wanted => Revocation::NotAsked,
+            None => Revocation::NotSupported,
+            Some(grant) => self.revoke(grant),
         }
     }
 
     /// Ends the grant at its server. The refresh token ends the whole of it (RFC 7009 section 2.1); where there is
     /// none the access token is revoked.
     fn revoke(&self, grant: &OAuth) -> Revocation {
-        let Some((_, _, client)) = self.refresher_of(grant) else { return Revocation::NotSupported };
+        let Some((_, _, client)) = self.refresher_of(grant) else {
+            return Revocation::NotSupported;
+        };
         let tokens = &grant.tokens;
         let (token, hint) = match tokens.refresh_token() {
             Some(refresh) => (refresh, TokenTypeHint::RefreshToken),
             None if tokens.access.is_blank() => return Revocation::NotSupported,
             None => (&tokens.access, TokenTypeHint::AccessToken),
         };
-        self.send_revocation(client, token, hint, grant.client_id.as_deref()).unwrap_or_else(Revocation::Failed)
+        self.send_revocation(client, token, hint, grant.client_id.as_deref())
+            .unwrap_or_else(Revocation::Failed)
     }
 
     fn send_revocation(
@@ -165,13 +205,24 @@ impl Sink {
         client_id: Option<&str>,
     ) -> std::result::Result<Revocation, String> {
         let env = |name: &str| self.host().env.var(name);
-        let request = client.revocation_request(token, hint, client_id, &env).map_err(|error| error.to_string())?;
+        let request = client
+            .revocation_request(token, hint, client_id, &env)
+            .map_err(|error| error.to_string())?;
         let (Some(request), Some(url)) = (request, &client.revocation_endpoint) else {
             return Ok(Revocation::NotSupported);
         };
-        let connection = self.host().transport.connect(url, CONNECT_TIME).map_err(|error| error.to_string())?;
-        let limits = Limits { time: REQUEST_TIME, body_bytes: ANSWER_BYTES };
-        let response = connection.exchange(request, limits).map_err(|error| format!("{url}: {error}"))?;
+        let connection = self
+            .host()
+            .transport
+            .connect(url, CONNECT_TIME)
+            .map_err(|error| error.to_string())?;
+        let limits = Limits {
+            time: REQUEST_TIME,
+            body_bytes: ANSWER_BYTES,
+        };
+        let response = connection
+            .exchange(request, limits)
+            .map_err(|error| format!("{url}: {error}"))?;
         match revoke::classify(&response, &[token]) {
             revoke::Revocation::Revoked => Ok(Revocation::Done),
             revoke::Revocation::Unsupported => Ok(Revocation::NotSupported),
@@ -188,42 +239,76 @@ impl Sink {
         let holders = self.holders_of(target, held);
         let programs = self.programs_of(grant);
         if report.revoked == Revocation::Done {
-            let example = programs.first().map_or_else(String::new, |cli| format!(", for example {cli}"));
+            let examples = match programs.as_slice() {
+                [] => String::new(),
+                programs => format!(" (for example {})", programs.join(" or ")),
+            };
             report.reaches.push(format!(
-                "the whole grant: every program that holds this login{example}, has to log in again if it got it from here or gave it to us"
+                "the whole grant: every program that shares this login{examples} has to log in again"
             ));
-            report.reaches.extend(holders.found.into_iter().map(|who| format!("{who} holds the same grant")));
+            report.reaches.extend(
+                holders
+                    .found
+                    .into_iter()
+                    .map(|who| format!("{who} holds the same grant")),
+            );
         } else {
             let still = holders.found.into_iter();
-            report.notes.extend(still.map(|who| format!("{who} holds the same grant and stays logged in")));
+            report
+                .notes
+                .extend(still.map(|who| format!("{who} holds the same grant and stays logged in")));
             if report.revoked != Revocation::NotAsked {
-                report.notes.push("the tokens stay valid at the provider until they end there".to_owned());
+                report
+                    .notes
+                    .push("the tokens stay valid at the provider until they end there".to_owned());
             }
         }
         report.notes.extend(holders.not_looked_at);
+        if let Some(error) = held
+            .unreadable
+            .as_ref()
+            .filter(|_| report.revoked != Revocation::NotAsked)
+        {
+            report.notes.push(format!(
+                "newer tokens may have been in its refresh record and are not revoked: {error}"
+            ));
+        }
     }
 
     /// The programs that have logins of this provider in stores of their own.
     fn programs_of(&self, grant: &OAuth) -> Vec<&str> {
-        let methods = self.registry().get(&grant.provider).map(|definition| &definition.methods);
-        let external = methods.into_iter().flatten().filter_map(|method| match &method.flow {
-            Flow::External(external) => Some(external.cli.as_str()),
-            _ => None,
-        });
+        let methods = self
+            .registry()
+            .get(&grant.provider)
+            .map(|definition| &definition.methods);
+        let external = methods
+            .into_iter()
+            .flatten()
+            .filter_map(|method| match &method.flow {
+                Flow::External(external) => Some(external.cli.as_str()),
+                _ => None,
+            });
         external.collect()
     }
 }
 
 fn changed(target: &Target) -> SinkError {
-    let message = format!("{} was changed by another program while it was being logged out", target.profile);
+    let message = format!(
+        "{} was changed by another program while it was being logged out",
+        target.profile
+    );
     SinkError::new(ErrorKind::TryAgain, "conflict", message).about(&target.profile)
 }
 
 /// The server has ended the grant, but our copy of it is still there.
 fn but_revoked(error: &SinkError, id: &ProfileId) -> SinkError {
-    SinkError::new(error.kind(), error.code(), format!("{id} was revoked at its provider, but it is still stored: {error}"))
-        .with_fix_if(error.fix())
-        .about(id)
+    SinkError::new(
+        error.kind(),
+        error.code(),
+        format!("{id} was revoked at its provider, but it is still stored: {error}"),
+    )
+    .with_fix_if(error.fix())
+    .about(id)
 }
 
 fn word(revoked: &Revocation) -> &'static str {

@@ -33,7 +33,11 @@ impl Sink {
         let config = self.config()?;
         let resolve = |text: &String| self.model_key_or_text(&config, text);
         let resolve_all = |texts: &[String]| texts.iter().map(resolve).collect::<Vec<_>>();
-        let own = config.agents().into_iter().find(|entry| entry.id == *agent).and_then(|entry| entry.model.primary);
+        let own = config
+            .agents()
+            .into_iter()
+            .find(|entry| entry.id == *agent)
+            .and_then(|entry| entry.model.primary);
         let shared = config.default_model(ModelKind::Text);
         let default_source = if own.is_some() { "agent" } else { "defaults" };
         let default = own.or(shared.primary);
@@ -71,7 +75,9 @@ impl Sink {
     pub fn models_list(&self, agent: &AgentId, provider: Option<&str>, all: bool) -> Result<Vec<ModelInfo>> {
         let snapshot = self.snapshot(agent)?;
         let config = self.config()?;
-        let wanted = provider.map(|text| self.model_provider(&config, text)).transpose()?;
+        let wanted = provider
+            .map(|text| self.model_provider(&config, text))
+            .transpose()?;
         let mut list = Listed::default();
         self.list_used(&self.models_view(agent)?, &mut list);
         if all {
@@ -80,17 +86,28 @@ impl Sink {
         let mut usable: Vec<(ProviderId, bool)> = Vec::new();
         let mut models = Vec::with_capacity(list.0.len());
         for (key, tags) in list.0 {
-            let Some((provider, name)) = self.split_key(&key) else { continue };
+            let Some((provider, name)) = self.split_key(&key) else {
+                continue;
+            };
             if wanted.as_ref().is_some_and(|wanted| *wanted != provider) {
                 continue;
             }
-            let known = usable.iter().find(|(known, _)| *known == provider).map(|(_, usable)| *usable);
+            let known = usable
+                .iter()
+                .find(|(known, _)| *known == provider)
+                .map(|(_, usable)| *usable);
             let available = known.unwrap_or_else(|| {
                 let found = self.has_usable_profile(&snapshot, &provider);
                 usable.push((provider.clone(), found));
                 found
             });
-            models.push(ModelInfo { name: name.to_owned(), provider, available, tags, key });
+            models.push(ModelInfo {
+                name: name.to_owned(),
+                provider,
+                available,
+                tags,
+                key,
+            });
         }
         Ok(models)
     }
@@ -117,16 +134,28 @@ impl Sink {
     fn list_known(&self, config: &Config, list: &mut Listed) {
         for definition in self.registry().all() {
             let apis = definition.methods.iter().map(|method| &method.api);
-            for model in std::iter::once(&definition.api).chain(apis).flat_map(|api| &api.models) {
+            for model in std::iter::once(&definition.api)
+                .chain(apis)
+                .flat_map(|api| &api.models)
+            {
                 list.add(&format!("{}/{model}", definition.id), None);
             }
         }
         let providers = config.at(&["models", "providers"]).and_then(Value::as_object);
         for (provider, entry) in providers.into_iter().flatten() {
-            let Ok(provider) = ProviderId::parse(provider) else { continue };
-            let models = entry.get("models").and_then(Value::as_array).into_iter().flatten();
+            let Ok(provider) = ProviderId::parse(provider) else {
+                continue;
+            };
+            let models = entry
+                .get("models")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
             for model in models.filter_map(|model| model.get("id").and_then(Value::as_str)) {
-                list.add(&format!("{}/{model}", self.registry().canonical(&provider)), Some("configured".to_owned()));
+                list.add(
+                    &format!("{}/{model}", self.registry().canonical(&provider)),
+                    Some("configured".to_owned()),
+                );
             }
         }
     }
@@ -134,7 +163,10 @@ impl Sink {
     /// The canonical provider and the model of a key; `None` for a text that names none.
     fn split_key<'a>(&self, key: &'a str) -> Option<(ProviderId, &'a str)> {
         let (provider, model) = key.split_once('/')?;
-        Some((self.registry().canonical(&ProviderId::parse(provider).ok()?), model))
+        Some((
+            self.registry().canonical(&ProviderId::parse(provider).ok()?),
+            model,
+        ))
     }
 
     fn has_usable_profile(&self, snapshot: &AgentSnapshot, provider: &ProviderId) -> bool {
@@ -166,10 +198,14 @@ struct Listed(Vec<(String, Vec<String>)>);
 
 impl Listed {
     fn add(&mut self, key: &str, tag: Option<String>) {
-        let index = self.0.iter().position(|(known, _)| known == key).unwrap_or_else(|| {
-            self.0.push((key.to_owned(), Vec::new()));
-            self.0.len() - 1
-        });
+        let index = self
+            .0
+            .iter()
+            .position(|(known, _)| known == key)
+            .unwrap_or_else(|| {
+                self.0.push((key.to_owned(), Vec::new()));
+                self.0.len() - 1
+            });
         let tags = &mut self.0[index].1;
         tags.extend(tag.filter(|tag| !tags.contains(tag)));
     }

@@ -32,8 +32,12 @@ impl Sink {
         let snapshot = self.snapshot(agent)?;
         let provider = self.provider_id(provider, &snapshot)?;
         if ids.is_empty() {
-            return Err(SinkError::new(ErrorKind::Usage, "no_profiles", "an order needs at least one profile id")
-                .with_fix(list_command(agent, &provider)));
+            return Err(SinkError::new(
+                ErrorKind::Usage,
+                "no_profiles",
+                "an order needs at least one profile id",
+            )
+            .with_fix(list_command(agent, &provider)));
         }
         for id in ids {
             self.check_in_order(agent, &provider, id, &snapshot)?;
@@ -54,7 +58,8 @@ impl Sink {
         let snapshot = self.snapshot(agent)?;
         let provider = self.provider_id(provider, &snapshot)?;
         if self.stored_order(agent, &provider)?.is_some() {
-            self.store().update_state(agent, |state| self.clear_same(state, &provider))?;
+            self.store()
+                .update_state(agent, |state| self.clear_same(state, &provider))?;
         }
         self.order_view(agent, provider, &*self.snapshot(agent)?)
     }
@@ -68,7 +73,8 @@ impl Sink {
     ) -> Result<()> {
         let Some(profile) = snapshot.profile(id) else {
             if let Some(error) = &snapshot.main_error {
-                let message = format!("{id} is not in the store of agent {agent}, and main's cannot be read: {error}");
+                let message =
+                    format!("{id} is not in the store of agent {agent}, and main's cannot be read: {error}");
                 return Err(SinkError::new(ErrorKind::Failed, "store", message).about(id));
             }
             let dir = self.paths().agent_dir(agent);
@@ -101,12 +107,20 @@ impl Sink {
         let state = &self.store().load(agent)?.state;
         let same = || {
             let orders = state.orders().into_iter();
-            orders.filter(|(known, _)| self.registry().canonical(known) == *provider).map(|(_, ids)| ids).next()
+            orders
+                .filter(|(known, _)| self.registry().canonical(known) == *provider)
+                .map(|(_, ids)| ids)
+                .next()
         };
         Ok(state.order(provider).or_else(same))
     }
 
-    fn order_view(&self, agent: &AgentId, provider: ProviderId, snapshot: &AgentSnapshot) -> Result<OrderView> {
+    fn order_view(
+        &self,
+        agent: &AgentId,
+        provider: ProviderId,
+        snapshot: &AgentSnapshot,
+    ) -> Result<OrderView> {
         let resolved = policy::resolve_order(OrderInput {
             config: &snapshot.config,
             state: &snapshot.state,
@@ -128,7 +142,11 @@ impl Sink {
 }
 
 fn list_command(agent: &AgentId, provider: &ProviderId) -> String {
-    let for_agent = if agent.is_main() { String::new() } else { format!(" --agent {}", quoted(agent.as_str())) };
+    let for_agent = if agent.is_main() {
+        String::new()
+    } else {
+        format!(" --agent {}", quoted(agent.as_str()))
+    };
     format!("tokensink models auth list --provider {provider}{for_agent}")
 }
 

@@ -18,7 +18,9 @@ impl Sink {
     /// nor stored.
     pub fn profiles(&self, agent: &AgentId, provider: Option<&str>) -> Result<Vec<ProfileInfo>> {
         let snapshot = self.snapshot(agent)?;
-        let wanted = provider.map(|text| self.provider_id(text, &snapshot)).transpose()?;
+        let wanted = provider
+            .map(|text| self.provider_id(text, &snapshot))
+            .transpose()?;
         let aliases = &snapshot.config.aliases;
         let mut list: Vec<ProfileInfo> = snapshot
             .view
@@ -40,7 +42,10 @@ impl Sink {
         let (expires, known_email) = self.newest_end(profile);
         let state = self
             .profile_state(snapshot, profile)
-            .unwrap_or_else(|error| ProfileState::Waiting { reason: error.to_string(), until: None });
+            .unwrap_or_else(|error| ProfileState::Waiting {
+                reason: error.to_string(),
+                until: None,
+            });
         ProfileInfo {
             id: entry.id.clone(),
             provider: credential.provider().clone(),
@@ -65,7 +70,10 @@ impl Sink {
                 Expiry::Never | Expiry::Invalid => (None, None),
             },
             Credential::OAuth(stored) => {
-                let target = Target { owner: profile.owner.clone(), profile: profile.entry.id.clone() };
+                let target = Target {
+                    owner: profile.owner.clone(),
+                    profile: profile.entry.id.clone(),
+                };
                 match self.grant(&target) {
                     Ok(Some(grant)) => (grant.generation.tokens.expires, grant.generation.account.email),
                     _ => (stored.tokens.expires, stored.account.email.clone()),

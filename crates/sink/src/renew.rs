@@ -31,11 +31,26 @@ impl Sink {
                     continue;
                 }
             };
-            let grants = store.profiles.entries().iter().filter(|entry| matches!(entry.credential, Credential::OAuth(_)));
+            let grants = store
+                .profiles
+                .entries()
+                .iter()
+                .filter(|entry| matches!(entry.credential, Credential::OAuth(_)));
             for entry in grants {
-                let target = Target { owner: agent.clone(), profile: entry.id.clone() };
-                let result = self.renew_one(&target).unwrap_or_else(|error| RenewResult::Failed { reason: error.to_string() });
-                report.outcomes.push(RenewOutcome { agent: agent.clone(), profile: entry.id.clone(), result });
+                let target = Target {
+                    owner: agent.clone(),
+                    profile: entry.id.clone(),
+                };
+                let result = self
+                    .renew_one(&target)
+                    .unwrap_or_else(|error| RenewResult::Failed {
+                        reason: error.to_string(),
+                    });
+                report.outcomes.push(RenewOutcome {
+                    agent: agent.clone(),
+                    profile: entry.id.clone(),
+                    result,
+                });
             }
         }
         Ok(report)
@@ -44,20 +59,30 @@ impl Sink {
     fn renew_one(&self, target: &Target) -> Result<RenewResult> {
         let demand = Demand::ahead();
         let Some(before) = self.grant(target)? else {
-            return Ok(RenewResult::Failed { reason: "the profile is gone".to_owned() });
+            return Ok(RenewResult::Failed {
+                reason: "the profile is gone".to_owned(),
+            });
         };
         if before.standing(&demand, self.now()) == Standing::Fresh && !before.heal {
-            return Ok(RenewResult::NotDue { due_at: renewal_due_at(&before.generation, &before.policy) });
+            return Ok(RenewResult::NotDue {
+                due_at: renewal_due_at(&before.generation, &before.policy),
+            });
         }
         let blocked = self.fly_for(target, &before, &demand, WAIT)?;
         let Some(after) = self.grant(target)? else {
-            return Ok(RenewResult::Failed { reason: "the profile is gone".to_owned() });
+            return Ok(RenewResult::Failed {
+                reason: "the profile is gone".to_owned(),
+            });
         };
         if after.generation.revision() != before.generation.revision() {
-            return Ok(RenewResult::Renewed { expires: after.generation.tokens.expires });
+            return Ok(RenewResult::Renewed {
+                expires: after.generation.tokens.expires,
+            });
         }
         Ok(blocked.map_or_else(
-            || RenewResult::NotDue { due_at: renewal_due_at(&after.generation, &after.policy) },
+            || RenewResult::NotDue {
+                due_at: renewal_due_at(&after.generation, &after.policy),
+            },
             |block| told(block, target, &before),
         ))
     }
@@ -69,7 +94,10 @@ fn told(block: Block, target: &Target, grant: &Grant) -> RenewResult {
             reason: block.reason,
             command: login_command(&grant.oauth.provider, &target.profile, &target.owner),
         },
-        ErrorKind::TryAgain => RenewResult::TryAgain { reason: block.reason, at: block.until },
+        ErrorKind::TryAgain => RenewResult::TryAgain {
+            reason: block.reason,
+            at: block.until,
+        },
         ErrorKind::Failed | ErrorKind::Usage => RenewResult::Failed { reason: block.reason },
     }
 }

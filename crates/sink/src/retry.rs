@@ -7,14 +7,15 @@
 #[cfg(test)]
 mod tests;
 
-use tokensink_store::{CasOutcome, Expected, OrderPlacement, Usage};
-use tokensink_types::record::{Backoff, Generation, Record, RecordState};
+use tokensink_store::{CasOutcome, Expected, OrderPlacement, StoreError, Usage};
+use tokensink_types::record::{Backoff, Record, RecordState};
 use tokensink_types::{AgentId, Credential, CredentialKind, ProfileId, UnixMillis, short_remaining};
 
 use crate::audit;
 use crate::block::{login_command, no_profile};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::flight::Target;
+use crate::grant::generation_of;
 use crate::held::Held;
 use crate::report::RetryReport;
 use crate::sink::Sink;
@@ -31,16 +32,27 @@ impl Sink {
     pub fn retry(&self, agent: &AgentId, id: &ProfileId) -> Result<RetryReport> {
         self.require_writable("a retry")?;
         let target = self.target_to_retry(agent, id)?;
-        let provider = self.held(&target)?.provider().cloned().ok_or_else(|| no_profile(id, agent))?;
+        let provider = self
+            .held(&target)?
+            .provider()
+            .cloned()
+            .ok_or_else(|| no_profile(id, agent))?;
         let _lock = self.lock_grant(&provider, id, "retried")?;
-        let held = self.held(&target)?;
+        let mut held = self.held(&target)?;
         if held.provider() != Some(&provider) {
             let message = format!("{id} was changed by another program meanwhile");
             return Err(SinkError::new(ErrorKind::TryAgain, "conflict", message).about(id));
         }
-        let mut report = RetryReport { profile: id.clone(), cleared: Vec::new(), notes: Vec::new() };
-        if held.unreadable.is_some() {
-            self.set_record_aside(&target, &mut report.cleared)?;
+        let mut report = RetryReport {
+            profile: id.clone(),
+            cleared: Vec::new(),
+            notes: Vec::new(),
+        };
+        match held.unreadable.take() {
+            Some(StoreError::Unreadable(_)) => self.set_record_aside(&target, &mut report.cleared)?,
+            // What merely could not be read this time is no reason to move it.
+            Some(error) => return Err(SinkError::from(error).about(id)),
+            None => {}
         }
         if held.credential.is_none() {
             self.put_back(&target, &held, &mut report)?;
@@ -49,13 +61,26 @@ impl Sink {
             self.clear_record(record, &mut report)?;
         }
         self.clear_windows(&target, &mut report.cleared)?;
-        if !report.cleared.is_empty() {
-            let detail = report.cleared.join("; ");
-            self.audit(&audit::Event { what: "retry", agent: &target.owner, profile: id, detail });
-        }
+        self.audit_retry(&target, &report.cleared);
         match &held.record {
             Some(record) if is_parked(record, &held) => Err(parked(&target, record, &report)),
             _ => Ok(report),
+        }
+    }
+
+    fn audit_retry(&self, target: &Target, cleared: &[String]) {
+        if !cleared.is_empty() {
+            let detail = cleared.join("; ");
+            let Target {
+                owner: agent,
+                profile,
+            } = target;
+            self.audit(&audit::Event {
+                what: "retry",
+                agent,
+                profile,
+                detail,
+            });
         }
     }
 
@@ -63,11 +88,17 @@ impl Sink {
     fn target_to_retry(&self, agent: &AgentId, id: &ProfileId) -> Result<Target> {
         let snapshot = self.snapshot(agent)?;
         if let Some(profile) = snapshot.profile(id) {
-            return Ok(Target { owner: profile.owner.clone(), profile: id.clone() });
+            return Ok(Target {
+                owner: profile.owner.clone(),
+                profile: id.clone(),
+            });
         }
         let main = Some(AgentId::main()).filter(|_| self.inherits(agent));
         for owner in std::iter::once(agent.clone()).chain(main) {
-            let target = Target { owner, profile: id.clone() };
+            let target = Target {
+                owner,
+                profile: id.clone(),
+            };
             let held = self.held(&target)?;
             if held.credential.is_none() && held.grant().is_some() {
                 return Ok(target);
@@ -78,7 +109,10 @@ impl Sink {
 
     fn set_record_aside(&self, target: &Target, cleared: &mut Vec<String>) -> Result<()> {
         let kept = self.journal().set_aside(&self.record_key(target)?)?;
-        cleared.push(format!("a refresh record that could not be read; it is kept as {}", kept.display()));
+        cleared.push(format!(
+            "a refresh record that could not be read; it is kept as {}",
+            kept.display()
+        ));
         Ok(())
     }
 
@@ -87,20 +121,29 @@ impl Sink {
         let Some(oauth) = held.grant() else { return Ok(()) };
         let Target { owner, profile } = target;
         let (provider, email) = (oauth.provider.clone(), oauth.labels.email.clone());
-        let outcome =
-            self.store().compare_and_set(owner, profile, Expected::Absent, Some(&Credential::OAuth(oauth)))?;
+        let outcome = self.store().compare_and_set(
+            owner,
+            profile,
+            Expected::Absent,
+            Some(&Credential::OAuth(oauth)),
+        )?;
         if let CasOutcome::Conflict(_) = outcome {
             let message = format!("{profile} was stored by another program meanwhile");
             return Err(SinkError::new(ErrorKind::TryAgain, "conflict", message).about(profile));
         }
         let path = self.paths().profiles_file(owner);
-        report.cleared.push(format!("it was missing in {}; it was put back from its refresh record", path.display()));
+        report.cleared.push(format!(
+            "it was missing in {}; it was put back from its refresh record",
+            path.display()
+        ));
         let mode = CredentialKind::OAuth.as_str();
         let entered = self.edit_config(|editor| {
             editor.apply_profile(profile, &provider, mode, email.as_deref(), OrderPlacement::Front)
         });
         if let Err(error) = entered {
-            report.notes.push(format!("it could not be entered in openclaw.json: {error}"));
+            report
+                .notes
+                .push(format!("it could not be entered in openclaw.json: {error}"));
         }
         Ok(())
     }
@@ -115,7 +158,8 @@ impl Sink {
                 next.state = RecordState::Idle;
             }
             RecordState::Sent(sent) => report.notes.push(format!(
-                "a refresh that {} sent {} ago was never answered; its refresh token is sent again only when the present access token has ended",
+                "a refresh that {} sent {} ago was never answered; its refresh token is sent again only when the \
+                 present access token has ended",
                 sent.holder,
                 short_remaining(sent.last_at.until(now))
             )),
@@ -128,7 +172,9 @@ impl Sink {
             report.cleared.push(wait_words(&backoff, now));
         }
         if next.rejected.take().is_some() {
-            report.cleared.push("the note that an API rejected its access token".to_owned());
+            report
+                .cleared
+                .push("the note that an API rejected its access token".to_owned());
         }
         if next != *record {
             self.journal().write(&next)?;
@@ -156,11 +202,24 @@ impl Sink {
             usage
         })?;
         let window = |kind: &str, until: Option<UnixMillis>, reason: Option<&str>| {
-            let left = until.filter(|until| now < *until).map(|until| short_remaining(now.until(until)))?;
-            Some(format!("a {kind} window of {left} more ({})", reason.unwrap_or("unknown")))
+            let left = until
+                .filter(|until| now < *until)
+                .map(|until| short_remaining(now.until(until)))?;
+            Some(format!(
+                "a {kind} window of {left} more ({})",
+                reason.unwrap_or("unknown")
+            ))
         };
-        cleared.extend(window("cooldown", found.cooldown_until, found.cooldown_reason.as_deref()));
-        cleared.extend(window("disabled", found.disabled_until, found.disabled_reason.as_deref()));
+        cleared.extend(window(
+            "cooldown",
+            found.cooldown_until,
+            found.cooldown_reason.as_deref(),
+        ));
+        cleared.extend(window(
+            "disabled",
+            found.disabled_until,
+            found.disabled_reason.as_deref(),
+        ));
         Ok(())
     }
 }
@@ -180,26 +239,33 @@ fn wait_words(backoff: &Backoff, now: UnixMillis) -> String {
         n => format!("{n} failed refreshes"),
     };
     let left = short_remaining(now.until(backoff.not_before));
-    let wait = if now < backoff.not_before { format!("a wait of {left} more after {tries}") } else { tries };
+    let wait = if now < backoff.not_before {
+        format!("a wait of {left} more after {tries}")
+    } else {
+        tries
+    };
     format!("{wait} ({})", backoff.reason)
 }
 
 /// Are the other account's tokens the answer to the refresh token that counts now?
 fn is_parked(record: &Record, held: &Held) -> bool {
-    let RecordState::Parked { spent, .. } = &record.state else { return false };
-    let current = held.grant().and_then(|grant| {
-        let generation: Generation = crate::grant::generation_of(&grant);
-        generation.spend_key()
-    });
-    current == Some(*spent)
+    let RecordState::Parked { spent, .. } = &record.state else {
+        return false;
+    };
+    let current = held.grant().map(|grant| generation_of(&grant));
+    current.and_then(|generation| generation.spend_key()) == Some(*spent)
 }
 
 fn parked(target: &Target, record: &Record, report: &RetryReport) -> SinkError {
     let Target { owner, profile } = target;
-    let cleared =
-        if report.cleared.is_empty() { String::new() } else { format!(" (cleared: {})", report.cleared.join("; ")) };
+    let cleared = if report.cleared.is_empty() {
+        String::new()
+    } else {
+        format!(" (cleared: {})", report.cleared.join("; "))
+    };
     let message = format!(
-        "only a login helps {profile}: the token endpoint answered a refresh with another account's tokens, which are kept aside and never used{cleared}"
+        "only a login helps {profile}: the token endpoint answered a refresh with another account's \
+         tokens, which are kept aside and never used{cleared}"
     );
     SinkError::new(ErrorKind::LoginNeeded, "other_account", message)
         .with_fix(login_command(&record.provider, profile, owner))

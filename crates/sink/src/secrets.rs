@@ -28,7 +28,10 @@ pub(crate) fn resolve(source: &SecretSource, env: &dyn Environment) -> Result<Se
         Some(SecretText::EnvTemplate { literal, name }) => {
             Ok(env.var(name).map_or_else(|| literal.clone(), Secret::new))
         }
-        None => source.reference.as_ref().map_or(Err(Unresolved::Missing), |reference| by_reference(reference, env)),
+        None => source
+            .reference
+            .as_ref()
+            .map_or(Err(Unresolved::Missing), |reference| by_reference(reference, env)),
     }
 }
 
@@ -36,11 +39,14 @@ fn by_reference(reference: &SecretRef, env: &dyn Environment) -> Result<Secret, 
     if reference.source != "env" {
         return Err(Unresolved::Reference {
             what: format!("the {} reference {:?}", reference.source, reference.id),
-            fix: "store the key itself with `tokensink models auth paste-api-key`, or use an env reference".to_owned(),
+            fix: "store the key itself with `tokensink models auth paste-api-key`, or use an env reference"
+                .to_owned(),
         });
     }
-    env.var(&reference.id).map(Secret::new).ok_or_else(|| Unresolved::Reference {
-        what: format!("the environment variable {}", reference.id),
-        fix: format!("set {} in the environment of the caller", reference.id),
-    })
+    env.var(&reference.id)
+        .map(Secret::new)
+        .ok_or_else(|| Unresolved::Reference {
+            what: format!("the environment variable {}", reference.id),
+            fix: format!("set {} in the environment of the caller", reference.id),
+        })
 }

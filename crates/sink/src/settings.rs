@@ -76,7 +76,9 @@ impl Settings {
 
     fn parse(text: &str, path: &Path) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            let line = error
+                .span()
+                .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             let message = format!("{} line {line}: {}", path.display(), error.message().trim());
             SinkError::new(ErrorKind::Failed, "settings_invalid", message)
                 .with_fix(format!("correct line {line} of {}", path.display()))
@@ -85,12 +87,20 @@ impl Settings {
 
     /// Does the agent inherit main's profiles at all?
     pub(crate) fn inherits(&self, agent: &AgentId) -> bool {
-        !agent.is_main() && self.agents.iter().find(|(id, _)| AgentId::normalise(id) == *agent).is_none_or(|(_, s)| s.inherit)
+        !agent.is_main()
+            && self
+                .agents
+                .iter()
+                .find(|(id, _)| AgentId::normalise(id) == *agent)
+                .is_none_or(|(_, s)| s.inherit)
     }
 
     /// The user's own billing class of a profile.
     pub(crate) fn billing(&self, profile: &ProfileId) -> Option<BillingClass> {
-        self.profiles.get(profile.as_str()).and_then(|settings| settings.billing).map(|billing| billing.0)
+        self.profiles
+            .get(profile.as_str())
+            .and_then(|settings| settings.billing)
+            .map(|billing| billing.0)
     }
 
     /// Certificate files to trust besides the system's.
@@ -109,8 +119,14 @@ mod tests {
         let settings = Settings::parse(text, Path::new("/c.toml")).unwrap();
         assert!(!settings.inherits(&AgentId::normalise("work")));
         assert!(settings.inherits(&AgentId::normalise("other")));
-        assert!(!settings.inherits(&AgentId::main()), "main has nobody to inherit from");
-        assert_eq!(settings.billing(&ProfileId::parse("anthropic:work").unwrap()), Some(BillingClass::Metered));
+        assert!(
+            !settings.inherits(&AgentId::main()),
+            "main has nobody to inherit from"
+        );
+        assert_eq!(
+            settings.billing(&ProfileId::parse("anthropic:work").unwrap()),
+            Some(BillingClass::Metered)
+        );
         assert_eq!(settings.extra_ca(), ["/ca.pem"]);
     }
 

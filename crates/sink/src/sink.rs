@@ -13,7 +13,9 @@ use tokensink_store::{
     AgentStore, Config, ConfigStore, FileStore, Journal, OwnedProfile, Paths, RecordKey, StoreError, View,
     Warning,
 };
-use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, OAuth, ProfileId, ProviderId, UnixMillis};
+use tokensink_types::{
+    AgentId, BillingClass, Credential, CredentialKind, OAuth, ProfileId, ProviderId, UnixMillis,
+};
 
 use crate::audit;
 use crate::error::{ErrorKind, Result, SinkError};
@@ -75,8 +77,14 @@ pub(crate) struct AgentSnapshot {
 impl AgentSnapshot {
     /// The key of a profile's refresh record, without looking at the disk.
     pub(crate) fn record_key(&self, target: &Target) -> Option<RecordKey> {
-        let position = self.sources.iter().position(|source| source.agent == target.owner)?;
-        Some(RecordKey { store: self.owner_paths[position].clone(), profile: target.profile.clone() })
+        let position = self
+            .sources
+            .iter()
+            .position(|source| source.agent == target.owner)?;
+        Some(RecordKey {
+            store: self.owner_paths[position].clone(),
+            profile: target.profile.clone(),
+        })
     }
 
     pub(crate) fn profile(&self, id: &ProfileId) -> Option<&OwnedProfile> {
@@ -97,8 +105,13 @@ impl Sink {
         if settings.extra_ca().is_empty() {
             return Self::open_with(host, flights);
         }
-        let files = settings.extra_ca().iter().map(|file| paths.expand("extra_ca", file)).collect::<std::result::Result<_, _>>();
-        let files = files.map_err(|error| SinkError::new(ErrorKind::Failed, "bad_extra_ca", error.to_string()))?;
+        let files = settings
+            .extra_ca()
+            .iter()
+            .map(|file| paths.expand("extra_ca", file))
+            .collect::<std::result::Result<_, _>>();
+        let files =
+            files.map_err(|error| SinkError::new(ErrorKind::Failed, "bad_extra_ca", error.to_string()))?;
         Self::open_with(Host::real_with_ca(files), flights)
     }
 
@@ -119,12 +132,19 @@ impl Sink {
         let paths = resolve_paths(&host)?;
         let settings = Settings::load(&*host.files, &paths.settings_file())?;
         let (registry, warnings) = load_registry(&host, &paths);
-        let readonly = host.env.var(READONLY_VAR).is_some_and(|value| value != "0" && value != "false");
+        let readonly = host
+            .env
+            .var(READONLY_VAR)
+            .is_some_and(|value| value != "0" && value != "false");
         let config_store = ConfigStore::new(host.clone(), paths.clone(), readonly);
         let loaded = load_config(&host, &config_store, &registry)?;
         let agents = loaded.config.agents();
         let paths = paths
-            .with_agent_dirs(agents.iter().filter_map(|agent| Some((&agent.id, agent.agent_dir.as_deref()?))))
+            .with_agent_dirs(
+                agents
+                    .iter()
+                    .filter_map(|agent| Some((&agent.id, agent.agent_dir.as_deref()?))),
+            )
             .map_err(|error| SinkError::new(ErrorKind::Failed, "bad_agent_dir", error.to_string()))?;
         let store = FileStore::new(host.clone(), paths.clone(), readonly);
         let journal = Journal::new(host.clone(), &paths);
@@ -193,7 +213,9 @@ impl Sink {
     /// # Errors
     /// A usage error when neither the config nor the disk knows it.
     pub fn agent(&self, id: Option<&str>) -> Result<AgentId> {
-        let Some(text) = id else { return self.default_agent() };
+        let Some(text) = id else {
+            return self.default_agent();
+        };
         let agent = AgentId::normalise(text);
         let known = agent.is_main()
             || self.config()?.agents().iter().any(|entry| entry.id == agent)
@@ -201,8 +223,12 @@ impl Sink {
         if known {
             return Ok(agent);
         }
-        Err(SinkError::new(ErrorKind::Usage, "unknown_agent", format!("there is no agent {agent:?}", agent = agent.as_str()))
-            .with_fix(format!("tokensink agents add {agent}")))
+        Err(SinkError::new(
+            ErrorKind::Usage,
+            "unknown_agent",
+            format!("there is no agent {agent:?}", agent = agent.as_str()),
+        )
+        .with_fix(format!("tokensink agents add {agent}")))
     }
 
     pub(crate) fn paths(&self) -> &Paths {
@@ -215,10 +241,6 @@ impl Sink {
 
     pub(crate) fn journal(&self) -> &Journal {
         &self.0.journal
-    }
-
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.0.settings
     }
 
     pub(crate) fn flights(&self) -> &Flights {
@@ -272,7 +294,9 @@ impl Sink {
         }
         let notes = match tokensink_store::legacy::import(self.store(), agent) {
             Ok(report) => import_notes(&report),
-            Err(error) => vec![format!("the legacy files of agent {agent} were not imported: {error}")],
+            Err(error) => vec![format!(
+                "the legacy files of agent {agent} were not imported: {error}"
+            )],
         };
         imported.insert(agent.clone(), notes.clone());
         notes
@@ -296,7 +320,10 @@ impl Sink {
         let config = self.policy_config()?;
         let sources: Vec<_> = std::iter::once(own).chain(main).collect();
         let mut snapshots = self.0.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = snapshots.get(agent).filter(|known| known.is_from(&sources, &config)) {
+        if let Some(known) = snapshots
+            .get(agent)
+            .filter(|known| known.is_from(&sources, &config))
+        {
             return Ok(Arc::clone(known));
         }
         let inherit = main_error.is_none() && self.inherits(agent);
@@ -316,19 +343,46 @@ impl Sink {
     ) -> Result<AgentSnapshot> {
         let canonical = |id: &ProviderId| self.registry().canonical(id);
         let view = self.store().view(agent, inherit, &canonical)?;
-        let candidates = view.profiles.iter().map(|profile| self.candidate(profile, &view)).collect();
-        let state = policy::State { agent: agent.clone(), order: view.order.clone(), candidates };
+        let candidates = view
+            .profiles
+            .iter()
+            .map(|profile| self.candidate(profile, &view))
+            .collect();
+        let state = policy::State {
+            agent: agent.clone(),
+            order: view.order.clone(),
+            candidates,
+        };
         warnings.extend(view.warnings.iter().map(warning_text));
-        warnings.extend(main_error.iter().map(|error| format!("nothing is inherited from main: {error}")));
-        let owner_paths =
-            sources.iter().map(|source| self.store().owner_path(&source.agent)).collect::<std::result::Result<_, _>>()?;
-        Ok(AgentSnapshot { view, config, state, warnings, main_error, sources, owner_paths })
+        warnings.extend(
+            main_error
+                .iter()
+                .map(|error| format!("nothing is inherited from main: {error}")),
+        );
+        let owner_paths = sources
+            .iter()
+            .map(|source| self.store().owner_path(&source.agent))
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(AgentSnapshot {
+            view,
+            config,
+            state,
+            warnings,
+            main_error,
+            sources,
+            owner_paths,
+        })
     }
 
     fn candidate(&self, profile: &OwnedProfile, view: &View) -> policy::Candidate {
         let entry = &profile.entry;
         let billing = self.billing_of(&entry.id, &entry.credential);
-        let mut candidate = policy::Candidate::new(entry.id.clone(), profile.owner.clone(), &entry.credential, billing);
+        let mut candidate = policy::Candidate::new(
+            entry.id.clone(),
+            profile.owner.clone(),
+            &entry.credential,
+            billing,
+        );
         candidate.inherited = profile.inherited;
         if let Some(usage) = view.usage.get(&entry.id) {
             candidate.usage = policy::Usage {
@@ -361,9 +415,17 @@ impl Sink {
         let by_definition = || {
             let definition = self.registry().get(credential.provider())?;
             let client_id = credential.as_oauth().and_then(|oauth| oauth.client_id.as_deref());
-            Some(definition.method_for(credential.kind(), client_id).map_or(definition.billing, |method| method.billing))
+            Some(
+                definition
+                    .method_for(credential.kind(), client_id)
+                    .map_or(definition.billing, |method| method.billing),
+            )
         };
-        self.0.settings.billing(id).or_else(by_definition).unwrap_or(BillingClass::Metered)
+        self.0
+            .settings
+            .billing(id)
+            .or_else(by_definition)
+            .unwrap_or(BillingClass::Metered)
     }
 
     /// The definition, method and client with which an OAuth profile is refreshed.
@@ -379,14 +441,20 @@ impl Sink {
     }
 
     pub(crate) fn record_key(&self, target: &Target) -> std::result::Result<RecordKey, StoreError> {
-        Ok(RecordKey { store: self.store().owner_path(&target.owner)?, profile: target.profile.clone() })
+        Ok(RecordKey {
+            store: self.store().owner_path(&target.owner)?,
+            profile: target.profile.clone(),
+        })
     }
 
     pub(crate) fn refresh_lock_path(&self, provider: &ProviderId, profile: &ProfileId) -> PathBuf {
         self.paths().refresh_lock(provider, profile)
     }
 
-    pub(crate) fn try_lock(&self, path: &Path) -> std::result::Result<KernelLock, tokensink_host::lock::LockError> {
+    pub(crate) fn try_lock(
+        &self,
+        path: &Path,
+    ) -> std::result::Result<KernelLock, tokensink_host::lock::LockError> {
         KernelLock::try_acquire(self.host(), path)
     }
 
@@ -408,13 +476,18 @@ impl Sink {
 impl AgentSnapshot {
     fn is_from(&self, sources: &[Arc<AgentStore>], config: &Arc<policy::Config>) -> bool {
         self.sources.len() == sources.len()
-            && self.sources.iter().zip(sources).all(|(known, now)| Arc::ptr_eq(known, now))
+            && self
+                .sources
+                .iter()
+                .zip(sources)
+                .all(|(known, now)| Arc::ptr_eq(known, now))
             && Arc::ptr_eq(&self.config, config)
     }
 }
 
 fn resolve_paths(host: &Host) -> Result<Paths> {
-    Paths::resolve(&*host.env).map_err(|error| SinkError::new(ErrorKind::Failed, "no_state_dir", error.to_string()))
+    Paths::resolve(&*host.env)
+        .map_err(|error| SinkError::new(ErrorKind::Failed, "no_state_dir", error.to_string()))
 }
 
 fn load_registry(host: &Host, paths: &Paths) -> (Registry, Vec<String>) {
@@ -422,7 +495,10 @@ fn load_registry(host: &Host, paths: &Paths) -> (Registry, Vec<String>) {
     let names = match host.files.list(&dir) {
         Ok(names) => names,
         Err(error) => {
-            let warning = format!("the provider files in {} cannot be listed: {error}", dir.display());
+            let warning = format!(
+                "the provider files in {} cannot be listed: {error}",
+                dir.display()
+            );
             return (Registry::builtin(), vec![warning]);
         }
     };
@@ -434,7 +510,10 @@ fn load_registry(host: &Host, paths: &Paths) -> (Registry, Vec<String>) {
             continue;
         }
         match host.files.read(&path) {
-            Ok(bytes) => files.push(UserFile { path, text: String::from_utf8_lossy(&bytes).into_owned() }),
+            Ok(bytes) => files.push(UserFile {
+                path,
+                text: String::from_utf8_lossy(&bytes).into_owned(),
+            }),
             Err(error) => warnings.push(format!("{} cannot be read: {error}", path.display())),
         }
     }
@@ -462,35 +541,59 @@ fn load_config(host: &Host, store: &ConfigStore, registry: &Registry) -> Result<
         order: config.auth_order().into_iter().collect(),
     };
     let checked_at = host.clock.monotonic();
-    Ok(LoadedConfig { config, policy: Arc::new(policy), checked_at })
+    Ok(LoadedConfig {
+        config,
+        policy: Arc::new(policy),
+        checked_at,
+    })
 }
 
 /// Every further name of a provider and the id that it stands for.
 fn aliases(registry: &Registry) -> policy::ProviderAliases {
-    let pairs = registry.aliases().filter_map(|(alias, id)| Some((ProviderId::parse(alias).ok()?, id.clone())));
+    let pairs = registry
+        .aliases()
+        .filter_map(|(alias, id)| Some((ProviderId::parse(alias).ok()?, id.clone())));
     policy::ProviderAliases::new(pairs)
 }
 
 fn import_notes(report: &ImportReport) -> Vec<String> {
-    let imported = report.imported.iter().map(|(id, from)| format!("{id} was imported from {}", from.display()));
-    let shadowed = report
-        .shadowed
+    let imported = report
+        .imported
         .iter()
-        .map(|(id, from)| format!("{} holds another secret for {id}; the store's was kept", from.display()));
-    let ignored = report
-        .ignored
-        .iter()
-        .map(|(from, key, reason)| format!("{}: entry {key:?} is no credential ({})", from.display(), reason.as_str()));
+        .map(|(id, from)| format!("{id} was imported from {}", from.display()));
+    let shadowed = report.shadowed.iter().map(|(id, from)| {
+        format!(
+            "{} holds another secret for {id}; the store's was kept",
+            from.display()
+        )
+    });
+    let ignored = report.ignored.iter().map(|(from, key, reason)| {
+        format!(
+            "{}: entry {key:?} is no credential ({})",
+            from.display(),
+            reason.as_str()
+        )
+    });
     let unreadable = report.unreadable.iter().map(ToString::to_string);
-    imported.chain(shadowed).chain(ignored).chain(unreadable).collect()
+    imported
+        .chain(shadowed)
+        .chain(ignored)
+        .chain(unreadable)
+        .collect()
 }
 
 fn warning_text(warning: &Warning) -> String {
     match warning {
         Warning::Ignored { path, entries } => {
-            let names: Vec<String> =
-                entries.iter().map(|entry| format!("{:?} ({})", entry.key, entry.reason.as_str())).collect();
-            format!("{} holds entries that are no credentials; they are kept and not used: {}", path.display(), names.join(", "))
+            let names: Vec<String> = entries
+                .iter()
+                .map(|entry| format!("{:?} ({})", entry.key, entry.reason.as_str()))
+                .collect();
+            format!(
+                "{} holds entries that are no credentials; they are kept and not used: {}",
+                path.display(),
+                names.join(", ")
+            )
         }
         Warning::StateUnreadable(unreadable) => unreadable.to_string(),
         Warning::SetAside { path, kept } => {
@@ -502,7 +605,11 @@ fn warning_text(warning: &Warning) -> String {
             )
         }
         Warning::LooseMode { path, mode } => {
-            format!("others can read {} (mode {mode:04o}); fix it: chmod 600 {}", path.display(), path.display())
+            format!(
+                "others can read {} (mode {mode:04o}); fix it: chmod 600 {}",
+                path.display(),
+                path.display()
+            )
         }
         other => format!("{other:?}"),
     }

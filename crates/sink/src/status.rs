@@ -9,7 +9,9 @@ use tokensink_providers::Origin;
 use tokensink_refresh::{Demand, Standing, alive};
 use tokensink_store::OwnedProfile;
 use tokensink_types::record::RecordState;
-use tokensink_types::{AgentId, Credential, CredentialKind, ProviderId, Secret, SecretSource, SecretText, UnixMillis};
+use tokensink_types::{
+    AgentId, Credential, CredentialKind, ProviderId, Secret, SecretSource, SecretText, UnixMillis,
+};
 
 use crate::acquire::Grant;
 use crate::block::{Block, login_command, paste_command};
@@ -36,23 +38,37 @@ impl Sink {
         let snapshot = self.snapshot(agent)?;
         let now = self.now();
         let models = self.models_view(agent)?;
-        let looked: Vec<Looked<'_>> =
-            snapshot.view.profiles.iter().map(|profile| self.look(&snapshot, profile)).collect::<Result<_>>()?;
+        let looked: Vec<Looked<'_>> = snapshot
+            .view
+            .profiles
+            .iter()
+            .map(|profile| self.look(&snapshot, profile))
+            .collect::<Result<_>>()?;
         let state = effective_state(&snapshot, &looked);
         let health = policy::health::health(&snapshot.config, &state, now);
         let in_use = self.providers_in_use(&models);
         let missing = policy::missing_in_use(&snapshot.config, &health, &in_use);
         let missing_in_use = missing.into_iter().cloned().collect();
-        let used = |id: &ProviderId| in_use.iter().any(|one| snapshot.config.aliases.same(&one.provider, id));
+        let used = |id: &ProviderId| {
+            in_use
+                .iter()
+                .any(|one| snapshot.config.aliases.same(&one.provider, id))
+        };
         let mut profiles = Vec::new();
         for looked in &looked {
-            let found = health.iter().flat_map(|one| &one.profiles).find(|one| one.profile == looked.profile.entry.id);
+            let found = health
+                .iter()
+                .flat_map(|one| &one.profiles)
+                .find(|one| one.profile == looked.profile.entry.id);
             if let Some(found) = found {
                 profiles.push(self.profile_status(&snapshot, looked, found, used(&found.provider)));
             }
         }
         profiles.sort_by(|a, b| (&a.provider, &a.id).cmp(&(&b.provider, &b.id)));
-        let providers = health.iter().map(|one| self.provider_status(one, &profiles, used(&one.provider))).collect();
+        let providers = health
+            .iter()
+            .map(|one| self.provider_status(one, &profiles, used(&one.provider)))
+            .collect();
         Ok(StatusReport {
             config_path: self.config_path().to_owned(),
             agent: agent.clone(),
@@ -76,8 +92,12 @@ impl Sink {
     /// As for [`Sink::status`].
     pub fn check_exit_code(&self, report: &StatusReport, scope: StatusScope) -> Result<u8> {
         let snapshot = self.snapshot(&report.agent)?;
-        let looked: Vec<Looked<'_>> =
-            snapshot.view.profiles.iter().map(|profile| self.look(&snapshot, profile)).collect::<Result<_>>()?;
+        let looked: Vec<Looked<'_>> = snapshot
+            .view
+            .profiles
+            .iter()
+            .map(|profile| self.look(&snapshot, profile))
+            .collect::<Result<_>>()?;
         let state = effective_state(&snapshot, &looked);
         let health = policy::health::health(&snapshot.config, &state, report.now);
         let in_use = self.providers_in_use(&report.models);
@@ -99,12 +119,19 @@ impl Sink {
     }
 
     /// What a caller who asks for this profile now would get.
-    pub(crate) fn profile_state(&self, snapshot: &AgentSnapshot, profile: &OwnedProfile) -> Result<ProfileState> {
+    pub(crate) fn profile_state(
+        &self,
+        snapshot: &AgentSnapshot,
+        profile: &OwnedProfile,
+    ) -> Result<ProfileState> {
         Ok(self.look(snapshot, profile)?.state)
     }
 
     fn look<'a>(&self, snapshot: &AgentSnapshot, profile: &'a OwnedProfile) -> Result<Looked<'a>> {
-        let target = Target { owner: profile.owner.clone(), profile: profile.entry.id.clone() };
+        let target = Target {
+            owner: profile.owner.clone(),
+            profile: profile.entry.id.clone(),
+        };
         let is_oauth = profile.entry.credential.kind() == CredentialKind::OAuth;
         let grant = if is_oauth { self.grant(&target)? } else { None };
         let state = match self.eligibility_of(snapshot, profile) {
@@ -114,14 +141,24 @@ impl Sink {
                 None => self.static_state(profile),
             },
         };
-        Ok(Looked { profile, grant, state })
+        Ok(Looked {
+            profile,
+            grant,
+            state,
+        })
     }
 
     fn eligibility_of(&self, snapshot: &AgentSnapshot, profile: &OwnedProfile) -> Eligibility {
-        let ask = policy::Ask { config: &snapshot.config, provider: None, purpose: Purpose::Resolve, now: self.now() };
+        let ask = policy::Ask {
+            config: &snapshot.config,
+            provider: None,
+            purpose: Purpose::Resolve,
+            now: self.now(),
+        };
         let id = &profile.entry.id;
-        policy::eligibility(id, snapshot.state.candidate(id), &ask).unwrap_or_else(|error| {
-            Eligibility { code: EligibilityCode::IneligibleProfile, detail: error.to_string() }
+        policy::eligibility(id, snapshot.state.candidate(id), &ask).unwrap_or_else(|error| Eligibility {
+            code: EligibilityCode::IneligibleProfile,
+            detail: error.to_string(),
         })
     }
 
@@ -145,10 +182,16 @@ impl Sink {
         let living = alive(&grant.generation, &demand, now);
         let standing = grant.standing(&demand, now);
         if let Some(flying) = self.under_way(grant) {
-            return if standing == Standing::Fresh { ProfileState::Usable } else { flying };
+            return if standing == Standing::Fresh {
+                ProfileState::Usable
+            } else {
+                flying
+            };
         }
         match standing {
-            Standing::Fresh if grant.generation.spend_key().is_none() && grant.generation.tokens.expires.is_some() => {
+            Standing::Fresh
+                if grant.generation.spend_key().is_none() && grant.generation.tokens.expires.is_some() =>
+            {
                 ProfileState::Expiring
             }
             Standing::Fresh => self.fresh_state(grant),
@@ -161,7 +204,10 @@ impl Sink {
             other => {
                 let block = Block::of(other, &target.profile, now);
                 debug_assert_eq!(block.kind, ErrorKind::TryAgain);
-                ProfileState::Waiting { reason: block.reason, until: block.until }
+                ProfileState::Waiting {
+                    reason: block.reason,
+                    until: block.until,
+                }
             }
         }
     }
@@ -173,19 +219,30 @@ impl Sink {
             RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } => Some(*spent) == key,
             _ => false,
         });
-        if dead { ProfileState::Expiring } else { ProfileState::Usable }
+        if dead {
+            ProfileState::Expiring
+        } else {
+            ProfileState::Usable
+        }
     }
 
     /// A request of this grant that a living process has sent.
     fn under_way(&self, grant: &Grant) -> Option<ProfileState> {
         let record = grant.record.as_deref()?;
-        let RecordState::Sent(sent) = &record.state else { return None };
-        let running = matches!(self.host().processes.liveness(&sent.holder), Liveness::Running | Liveness::Stopped);
+        let RecordState::Sent(sent) = &record.state else {
+            return None;
+        };
+        let running = matches!(
+            self.host().processes.liveness(&sent.holder),
+            Liveness::Running | Liveness::Stopped
+        );
         let current = grant.generation.spend_key() == Some(sent.spend);
         // A holder that wrote down a failure has ended its flight, though its process may go on.
         let ended = record.backoff.is_some();
-        (running && current && !ended)
-            .then(|| ProfileState::Refreshing { holder: sent.holder.to_string(), since: sent.last_at })
+        (running && current && !ended).then(|| ProfileState::Refreshing {
+            holder: sent.holder.to_string(),
+            since: sent.last_at,
+        })
     }
 
     fn profile_status(
@@ -217,7 +274,10 @@ impl Sink {
             health: health.status,
             reason_code: health.reason.map(|code| code.as_str().to_owned()),
             expires: health.expires_at,
-            remaining: health.expires_at.map(|at| now.until(at)).filter(|left| !left.is_zero()),
+            remaining: health
+                .expires_at
+                .map(|at| now.until(at))
+                .filter(|left| !left.is_zero()),
             bench,
             billing: self.billing_of(&entry.id, &entry.credential),
             position: health.position,
@@ -228,19 +288,33 @@ impl Sink {
     /// The label for people (spec.md 3.3): the id with a display name, else an e-mail address.
     pub(crate) fn label_of(&self, id: &tokensink_types::ProfileId, credential: &Credential) -> String {
         let labels = credential.labels();
-        let word = labels.display_name.as_deref().or(labels.email.as_deref()).filter(|word| !word.trim().is_empty());
+        let word = labels
+            .display_name
+            .as_deref()
+            .or(labels.email.as_deref())
+            .filter(|word| !word.trim().is_empty());
         word.map_or_else(|| id.to_string(), |word| format!("{id} ({word})"))
     }
 
-    fn provider_status(&self, health: &ProviderHealth, profiles: &[ProfileStatus], in_use: bool) -> ProviderStatus {
+    fn provider_status(
+        &self,
+        health: &ProviderHealth,
+        profiles: &[ProfileStatus],
+        in_use: bool,
+    ) -> ProviderStatus {
         let definition = self.registry().get(&health.provider);
-        let ours: Vec<&ProfileStatus> =
-            profiles.iter().filter(|one| health.profiles.iter().any(|found| found.profile == one.id)).collect();
+        let ours: Vec<&ProfileStatus> = profiles
+            .iter()
+            .filter(|one| health.profiles.iter().any(|found| found.profile == one.id))
+            .collect();
         let of_kind = |kind| ours.iter().filter(|one| one.kind == kind).count();
         let owner = ours.first().map_or_else(AgentId::main, |one| one.owner.clone());
         ProviderStatus {
             provider: health.provider.clone(),
-            name: definition.map_or_else(|| health.provider.to_string(), |definition| definition.name.clone()),
+            name: definition.map_or_else(
+                || health.provider.to_string(),
+                |definition| definition.name.clone(),
+            ),
             effective_kind: if ours.is_empty() { "missing" } else { "profiles" },
             effective_detail: self.paths().profiles_file(&owner).display().to_string(),
             counts: Counts {
@@ -275,19 +349,23 @@ impl Sink {
 
     fn providers_in_use(&self, models: &ModelsView) -> Vec<ProviderInUse> {
         let named = std::iter::once(&models.resolved_default)
-            .filter(|_| models.default.is_some())
             .chain(&models.fallbacks)
             .chain(&models.image)
             .chain(&models.image_fallbacks);
         let mut providers: Vec<ProviderId> = Vec::new();
         for key in named {
-            let id = key.split_once('/').and_then(|(provider, _)| ProviderId::parse(provider).ok());
+            let id = key
+                .split_once('/')
+                .and_then(|(provider, _)| ProviderId::parse(provider).ok());
             let id = id.map(|id| self.registry().canonical(&id));
             providers.extend(id.filter(|id| !providers.contains(id)));
         }
         providers
             .into_iter()
-            .map(|provider| ProviderInUse { other_auth: self.has_config_key(&provider), provider })
+            .map(|provider| ProviderInUse {
+                other_auth: self.has_config_key(&provider),
+                provider,
+            })
             .collect()
     }
 
@@ -295,7 +373,9 @@ impl Sink {
     fn has_config_key(&self, provider: &ProviderId) -> bool {
         let Ok(config) = self.config() else { return false };
         let providers = config.providers();
-        providers.iter().any(|one| self.registry().canonical(&one.id) == *provider && !one.api_key.is_missing())
+        providers
+            .iter()
+            .any(|one| self.registry().canonical(&one.id) == *provider && !one.api_key.is_missing())
     }
 
     fn env_keys(&self) -> Vec<EnvKey> {
@@ -303,7 +383,11 @@ impl Sink {
         names
             .filter_map(|env| {
                 let value = self.host().env.var(&env.variable.name)?;
-                Some(EnvKey { masked: Secret::new(value).masked(), name: env.variable.name, provider: env.provider })
+                Some(EnvKey {
+                    masked: Secret::new(value).masked(),
+                    name: env.variable.name,
+                    provider: env.provider,
+                })
             })
             .collect()
     }
@@ -313,8 +397,19 @@ impl Sink {
 fn effective_state(snapshot: &AgentSnapshot, looked: &[Looked<'_>]) -> policy::State {
     let mut state = snapshot.state.clone();
     for candidate in &mut state.candidates {
-        let grant = looked.iter().find(|one| one.profile.entry.id == candidate.id).and_then(|one| one.grant.as_ref());
-        if let (Some(grant), CredentialForm::OAuth { access, refresh, expires }) = (grant, &mut candidate.facts.form) {
+        let grant = looked
+            .iter()
+            .find(|one| one.profile.entry.id == candidate.id)
+            .and_then(|one| one.grant.as_ref());
+        if let (
+            Some(grant),
+            CredentialForm::OAuth {
+                access,
+                refresh,
+                expires,
+            },
+        ) = (grant, &mut candidate.facts.form)
+        {
             *access = !grant.generation.tokens.access.is_blank();
             *refresh = grant.generation.spend_key().is_some();
             *expires = grant.generation.tokens.expires;
@@ -336,9 +431,10 @@ fn ineligible_state(profile: &OwnedProfile, why: &Eligibility) -> ProfileState {
     let credential = &profile.entry.credential;
     let (id, provider) = (&profile.entry.id, credential.provider());
     match why.code {
-        EligibilityCode::UnresolvedRef => {
-            ProfileState::UnresolvedRef { what: why.detail.clone(), fix: "set the variable, or store the key itself".to_owned() }
-        }
+        EligibilityCode::UnresolvedRef => ProfileState::UnresolvedRef {
+            what: why.detail.clone(),
+            fix: "set the variable, or store the key itself".to_owned(),
+        },
         _ => ProfileState::LoginNeeded {
             reason: why.detail.clone(),
             command: match credential.kind() {
@@ -351,8 +447,15 @@ fn ineligible_state(profile: &OwnedProfile, why: &Eligibility) -> ProfileState {
 
 /// The window that keeps a profile from being tried.
 pub(crate) fn bench_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: UnixMillis) -> Option<Bench> {
-    let window = snapshot.state.candidate(&profile.entry.id)?.bench(&snapshot.config.aliases, None, now)?;
-    Some(Bench { kind: window.kind.as_str(), reason: Some(window.reason), until: window.until })
+    let window = snapshot
+        .state
+        .candidate(&profile.entry.id)?
+        .bench(&snapshot.config.aliases, None, now)?;
+    Some(Bench {
+        kind: window.kind.as_str(),
+        reason: Some(window.reason),
+        until: window.until,
+    })
 }
 
 /// The label with the masked secret (spec.md 12.2).
@@ -360,7 +463,12 @@ fn secret_label(id: &str, credential: &Credential, bench: Option<&Bench>, now: U
     let base = match credential {
         Credential::ApiKey(key) => format!("{id}={}", masked(&key.key)),
         Credential::Token(token) => format!("{id}=token:{}", masked(&token.token)),
-        Credential::OAuth(oauth) => match oauth.labels.display_name.as_deref().or(oauth.labels.email.as_deref()) {
+        Credential::OAuth(oauth) => match oauth
+            .labels
+            .display_name
+            .as_deref()
+            .or(oauth.labels.email.as_deref())
+        {
             Some(label) => format!("{id}=OAuth ({label})"),
             None => format!("{id}=OAuth"),
         },

@@ -57,10 +57,19 @@ pub(crate) struct World {
 impl World {
     /// A machine with the provider `rig` and no logins.
     pub(crate) fn new() -> Self {
-        let world = Self { test: TestHost::new() };
+        let world = Self {
+            test: TestHost::new(),
+        };
         world.put("tokensink/providers/rig.toml", RIG);
-        let mute = RIG.replace("\"rig\"", "\"mute\"").replace("\"r1g\", \"rig-old\"", "").replace("tiny", "little");
-        let mute = mute.lines().filter(|line| !line.starts_with("revocation")).collect::<Vec<_>>().join("\n");
+        let mute = RIG
+            .replace("\"rig\"", "\"mute\"")
+            .replace("\"r1g\", \"rig-old\"", "")
+            .replace("tiny", "little");
+        let mute = mute
+            .lines()
+            .filter(|line| !line.starts_with("revocation"))
+            .collect::<Vec<_>>()
+            .join("\n");
         world.put("tokensink/providers/mute.toml", &mute);
         world
     }
@@ -169,7 +178,13 @@ pub(crate) fn spend(name: &str) -> SpendKey {
 
 impl World {
     /// Writes a refresh record: `generation` is the newest that is known, `edit` says the rest.
-    pub(crate) fn record(&self, owner: &str, profile: &str, newest: Generation, edit: impl FnOnce(&mut Record)) {
+    pub(crate) fn record(
+        &self,
+        owner: &str,
+        profile: &str,
+        newest: Generation,
+        edit: impl FnOnce(&mut Record),
+    ) {
         let sink = self.sink();
         let key = sink.record_key(&target(owner, profile)).unwrap();
         let provider = ProviderId::parse(id(profile).provider_part().unwrap()).unwrap();
@@ -182,13 +197,18 @@ impl World {
     pub(crate) fn recorded(&self, owner: &str, profile: &str) -> Option<Record> {
         let sink = self.sink();
         let key = sink.record_key(&target(owner, profile)).unwrap();
-        sink.journal().read(&key).unwrap().map(|record| Record::clone(&record))
+        sink.journal()
+            .read(&key)
+            .unwrap()
+            .map(|record| Record::clone(&record))
     }
 
     /// Takes the refresh lock of a profile for process 4711.
     pub(crate) fn refreshing_elsewhere(&self, provider: &str, profile: &str) -> KernelLock {
         let other = self.test.other_process(4711);
-        self.test.processes.set_liveness(FakeProcesses::id(4711), Liveness::Running);
+        self.test
+            .processes
+            .set_liveness(FakeProcesses::id(4711), Liveness::Running);
         let provider = ProviderId::parse(provider).unwrap();
         let path = self.sink().refresh_lock_path(&provider, &id(profile));
         KernelLock::try_acquire(&other.host(), &path).unwrap()
@@ -197,11 +217,20 @@ impl World {
     /// Every file that holds `text`.
     pub(crate) fn files_with(&self, text: &str) -> Vec<PathBuf> {
         let holds = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-        self.test.files.snapshot().into_iter().filter(|(_, bytes)| holds(bytes)).map(|(path, _)| path).collect()
+        self.test
+            .files
+            .snapshot()
+            .into_iter()
+            .filter(|(_, bytes)| holds(bytes))
+            .map(|(path, _)| path)
+            .collect()
     }
 }
 
 /// A profile in its owner's store.
 pub(crate) fn target(owner: &str, profile: &str) -> Target {
-    Target { owner: agent(owner), profile: id(profile) }
+    Target {
+        owner: agent(owner),
+        profile: id(profile),
+    }
 }

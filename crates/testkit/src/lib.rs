@@ -1,7 +1,8 @@
 //! Ports that tests control, faults for every call, and a hermetic environment for real processes.
 //!
 //! [`TestHost`] is a whole machine in memory; [`Faults`] makes the n-th call into it fail or crash;
-//! [`HermeticEnv`] runs the real binary in a home directory of its own. For tests only: everything here may panic.
+//! [`HermeticEnv`] runs the real binary in a home directory of its own, [`Oidc`] a real authorization server beside it,
+//! and [`loopback`] talks to servers on this host. For tests only: everything here may panic.
 
 #![expect(clippy::expect_used, reason = "a test kit says what is wrong by panicking")]
 
@@ -10,7 +11,9 @@ mod environment;
 mod faults;
 mod files_check;
 mod hermetic;
+pub mod loopback;
 mod mem_files;
+mod oidc;
 mod processes;
 mod random;
 mod test_host;
@@ -22,6 +25,7 @@ pub use faults::{ExchangeFault, Faults};
 pub use files_check::check_files;
 pub use hermetic::{HermeticEnv, RunOutput, RunningProgram};
 pub use mem_files::MemFiles;
+pub use oidc::Oidc;
 pub use processes::{FakeProcesses, Program, Start, Started};
 pub use random::SeededRandom;
 pub use rustix::io::Errno;

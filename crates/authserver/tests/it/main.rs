@@ -5,12 +5,7 @@
     clippy::disallowed_methods,
     reason = "these tests talk to real sockets and a real process, and read the real clock of that process"
 )]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "the helpers of a test fail as the test does"
-)]
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
-mod client;
 mod oidc;
 mod sockets;

@@ -1,62 +1,25 @@
-//! The npm package `oidc-provider` as a counterpart: the rig in `tests/oidc`, started and ended with the test.
+//! The npm package `oidc-provider` as a counterpart: what it says about strictness, so that the server of this crate
+//! can be held against it.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-use serde_json::Value;
+use tokensink_testkit::Oidc;
+use tokensink_testkit::loopback::{Answer, browse, form, get, post, query, send};
 use url::Url;
-
-use crate::client::{Answer, browse, form, get, post, query};
 
 const REDIRECT: &str = "http://127.0.0.1:1455/auth/callback";
 /// The example of RFC 7636 appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// The rig. It ends with this value: its standard input closes.
-#[derive(Debug)]
-pub(crate) struct Oidc {
-    child: Child,
-    issuer: String,
+/// What a client asks of the rig.
+trait Client {
+    fn authorize(&self, account: &str, challenge: &str) -> Url;
+    fn exchange(&self, code: &str, verifier: &str) -> Answer;
+    fn login(&self, account: &str) -> Answer;
+    fn refresh(&self, token: &str) -> Answer;
+    fn userinfo(&self, access: &str) -> Result<String, u16>;
 }
 
-impl Oidc {
-    /// Starts the rig with automatic sign-in.
-    pub(crate) fn start(args: &[&str]) -> Self {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/oidc");
-        assert!(
-            dir.join("node_modules/oidc-provider").is_dir(),
-            "the npm package oidc-provider is not installed; run: npm ci --prefix tests/oidc"
-        );
-        let mut child = Command::new("node")
-            .arg(dir.join("server.mjs"))
-            .args(args)
-            .env("AUTO", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("node starts; install Node 20.19 or newer");
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let ready: Value =
-            serde_json::from_str(&line).expect("the rig prints one line of JSON when it is ready");
-        let issuer = ready["issuer"].as_str().unwrap().to_owned();
-        Self { child, issuer }
-    }
-
-    /// The URL of `path` at the rig.
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.issuer)
-    }
-
-    /// The books.
-    pub(crate) fn ledger(&self) -> Value {
-        get(&self.url("/__ledger")).json()
-    }
-
+impl Client for Oidc {
     /// Signs `account` in and comes back with the redirect to the client.
     fn authorize(&self, account: &str, challenge: &str) -> Url {
         let params = form(&[
@@ -104,19 +67,12 @@ impl Oidc {
     /// Who the rig says this access token is for, or its status.
     fn userinfo(&self, access: &str) -> Result<String, u16> {
         let bearer = format!("Bearer {access}");
-        let answer = crate::client::send("GET", &self.url("/me"), &[("authorization", &bearer)], "");
+        let answer = send("GET", &self.url("/me"), &[("authorization", &bearer)], "");
         if answer.status == 200 {
             Ok(answer.text("email"))
         } else {
             Err(answer.status)
         }
-    }
-}
-
-impl Drop for Oidc {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
     }
 }
 

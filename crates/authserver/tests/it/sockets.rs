@@ -12,10 +12,9 @@ use tokensink_authserver::{
 };
 use tokensink_host::{Clock, Random};
 use tokensink_providers::{Registry, check};
+use tokensink_testkit::loopback::{Answer, get, post, post_json, query, send};
 use tokensink_types::UnixMillis;
 use url::Url;
-
-use crate::client::{Answer, get, post, post_json, query, send};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The example of RFC 7636 appendix B.
@@ -267,7 +266,7 @@ fn another_process_can_read_and_steer() {
     assert_eq!(next.status, 200);
     assert_eq!(refresh(&server, &next.text("refresh_token")).status, 500);
     let hold = json!([{"endpoint": "token", "action": {"kind": "hold"}}, {"action": {"kind": "garbage"}}]);
-    post_json(&server.url("/__faults"), &hold);
+    let _ = post_json(&server.url("/__faults"), &hold);
     std::thread::scope(|scope| {
         let held = scope.spawn(|| refresh(&server, &next.text("refresh_token")));
         assert!(server.faults().wait_until_held(1, PATIENCE));

@@ -36,6 +36,10 @@ pub(crate) struct LeaseArgs {
     /// How long the token must still live, e.g. 10m; a bare number counts seconds
     #[arg(long, value_name = "DURATION", value_parser = values::seconds)]
     pub(crate) min_ttl: Option<Duration>,
+
+    /// How long to wait for a refresh (default: 90s); the refresh goes on without us
+    #[arg(long, value_name = "DURATION", value_parser = values::seconds)]
+    pub(crate) wait: Option<Duration>,
 }
 
 /// `token`.

@@ -9,7 +9,7 @@ pub(crate) fn days(text: &str) -> Result<Duration, String> {
     duration(text, DurationUnit::Days)
 }
 
-/// `--min-ttl`: a bare number counts seconds.
+/// `--min-ttl`, `--wait`: a bare number counts seconds.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     duration(text, DurationUnit::Seconds)
 }

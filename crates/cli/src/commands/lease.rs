@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 
-use tokensink_host::{Host, ProcessRequest, StdioSource, detach_self};
+use tokensink_host::{ProcessRequest, StdioSource, detach_self};
 use tokensink_sink::{
     AcquireRequest, ChildEnvironment, ErrorKind, FlightArgs, Flights, Lease, RenewResult, Sink, SinkError,
     Want,
@@ -47,6 +47,7 @@ fn acquire(app: &mut App<'_>, args: LeaseArgs) -> Result<Lease, SinkError> {
     };
     let mut request = AcquireRequest::new(agent, want);
     request.min_ttl = args.min_ttl;
+    request.wait = args.wait.unwrap_or(request.wait);
     let lease = app.sink.acquire(&request)?;
     if let Some(note) = &lease.note {
         remark(app.printer, note);
@@ -126,11 +127,11 @@ fn worst<'a>(results: impl Iterator<Item = &'a RenewResult>) -> u8 {
 
 /// The body of the detached helper that carries one refresh to its end. Whoever started it may be gone by then, so
 /// a broken pipe is no failure.
-pub(super) fn flight(host: Host, args: &[String], printer: &mut Printer) -> Outcome {
+pub(super) fn flight(args: &[String], printer: &mut Printer) -> Outcome {
     let args = FlightArgs::parse(args)?;
     // Where it is refused, no key of the terminal reaches us anyway.
     let _already_alone = detach_self();
-    let sink = Sink::open_with(host, Flights::inline())?;
+    let sink = Sink::open_here(Flights::inline())?;
     let verdict = sink.run_flight(&args)?;
     printer.line(&verdict)?;
     Ok(OK)

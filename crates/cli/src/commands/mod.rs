@@ -52,20 +52,20 @@ impl App<'_> {
 }
 
 /// Runs a command. Those that need no store run without opening one.
-pub(crate) fn run(command: Command, host: Host, printer: &mut Printer) -> Outcome {
+pub(crate) fn run(command: Command, host: &Host, printer: &mut Printer) -> Outcome {
     match command {
         Command::Completions(args) => tools::completions(&args, printer),
-        Command::Man(args) => tools::man(&args, &host, printer),
-        Command::Demo(args) => demo::run(&args, &host, printer),
-        Command::Browser { url } => demo::visit(&host, &url),
-        Command::Flight { args } => lease::flight(host, &args, printer),
-        command => with_sink(command, host, printer),
+        Command::Man(args) => tools::man(&args, host, printer),
+        Command::Demo(args) => demo::run(&args, host, printer),
+        Command::Browser { url } => demo::visit(host, &url),
+        Command::Flight { args } => lease::flight(&args, printer),
+        command => with_sink(command, printer),
     }
 }
 
-fn with_sink(command: Command, host: Host, printer: &mut Printer) -> Outcome {
+fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
     // A refresh that this command starts outlives it: killing us does not kill a request on its way.
-    let sink = Sink::open_with(host, Flights::helper(FLIGHT_COMMAND))?;
+    let sink = Sink::open_here(Flights::helper(FLIGHT_COMMAND))?;
     for warning in sink.warnings() {
         warn(printer, warning);
     }

@@ -14,7 +14,7 @@ mod tell;
 mod world;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokensink_host::Host;
 use tokensink_sink::{ErrorKind, SinkError};
@@ -41,7 +41,7 @@ impl Trouble {
 /// `demo`: exit code 0 when everything held, 1 when anything did not.
 pub(crate) fn run(args: &DemoArgs, host: &Host, printer: &mut Printer) -> Outcome {
     let begun = host.clock.monotonic();
-    let mut story = Story::new(World::open(host).map_err(not_begun)?);
+    let mut story = Story::new(World::open(host).map_err(|trouble| not_begun(&trouble))?);
     let told = play(&mut story, args, printer);
     let tally = story.world.tally();
     let mut world = story.world;
@@ -54,13 +54,18 @@ pub(crate) fn run(args: &DemoArgs, host: &Host, printer: &mut Printer) -> Outcom
             return Err(error.into());
         }
     };
-    let trouble = trouble.into_iter().map(|trouble| trouble.0);
-    let problems: Vec<String> = trouble.chain(tally.problems()).collect();
+    let counted = tally.problems(trouble.is_none());
+    let problems: Vec<String> = trouble
+        .map(|trouble| trouble.0)
+        .into_iter()
+        .chain(counted)
+        .collect();
     let ending = Ending {
         time: host.clock.monotonic().saturating_sub(begun),
         tally,
         chapters,
         kept: leave(&world, args.keep || !problems.is_empty(), printer),
+        on_path: is_on_path(host, printer.look.name.as_str()),
         problems,
     };
     if args.json {
@@ -73,6 +78,14 @@ pub(crate) fn run(args: &DemoArgs, host: &Host, printer: &mut Printer) -> Outcom
         printer.data(&text)?;
     }
     Ok(if ending.problems.is_empty() { OK } else { FAILED })
+}
+
+/// Whether a shell finds a program of this name.
+fn is_on_path(host: &Host, name: &str) -> bool {
+    let path = host.env.var("PATH").unwrap_or_default();
+    path.split(':')
+        .filter(|dir| dir.starts_with('/'))
+        .any(|dir| matches!(host.files.stat(&Path::new(dir).join(name)), Ok(Some(_))))
 }
 
 /// Removes the directory unless it is to be kept, and returns where it is if it is still there.
@@ -127,7 +140,7 @@ fn play(
     Ok((chapters, None))
 }
 
-fn not_begun(trouble: Trouble) -> SinkError {
+fn not_begun(trouble: &Trouble) -> SinkError {
     SinkError::new(
         ErrorKind::Failed,
         "demo",

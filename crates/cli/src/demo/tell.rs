@@ -36,6 +36,8 @@ pub(super) struct Ending {
     pub(super) problems: Vec<String>,
     /// Where the state directory is, if it was kept.
     pub(super) kept: Option<PathBuf>,
+    /// The program is found by its name.
+    pub(super) on_path: bool,
 }
 
 /// What is about to happen.
@@ -105,7 +107,7 @@ pub(super) fn ending(ending: &Ending, look: &Look) -> String {
         text.push_str(&kept(dir, look));
     }
     if ending.problems.is_empty() {
-        text.push_str(&next(look));
+        text.push_str(&next(ending.on_path, look));
     }
     text
 }
@@ -130,7 +132,7 @@ fn counts(tally: &Tally) -> [(&'static str, u64, &'static str); 7] {
         (
             "reuses",
             tally.reuses,
-            "spent refresh tokens that came again, by its books",
+            "refresh tokens that came twice, by its books",
         ),
     ]
 }
@@ -160,19 +162,28 @@ fn quoted(word: &str) -> String {
 }
 
 /// What to do next.
-fn next(look: &Look) -> String {
-    let steps = [
-        ("providers list", "who you can log in to"),
-        ("models auth login --provider openai-codex", "log in"),
-        ("token --provider openai-codex", "a token for a script"),
-        ("models status", "how your logins are"),
-    ];
-    let mut text = format!("\n{}\n", look.paint(colour::HEADING, "What to do next"));
+fn next(on_path: bool, look: &Look) -> String {
     let name = look.name.as_str();
+    let own = |command: &str| format!("{name} {command}");
+    let mut steps = vec![
+        (own("models auth login --provider openai-codex"), "log in"),
+        (own("models status"), "how your logins are"),
+        (own("token --provider openai-codex"), "a token for a script"),
+        (own("providers list"), "whom it knows"),
+    ];
+    if !on_path {
+        steps.insert(
+            0,
+            (
+                "cargo install --path crates/cli".to_owned(),
+                "have it on your PATH",
+            ),
+        );
+    }
+    let mut text = format!("\n{}\n", look.paint(colour::HEADING, "What to do next"));
     let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     for (command, purpose) in steps {
-        let command =
-            look.paint(colour::COMMAND, &format!("{name} {command}")) + &" ".repeat(width - command.len());
+        let command = look.paint(colour::COMMAND, &format!("{command:<width$}"));
         text.push_str(&format!(
             "{INDENT}{command}   {}\n",
             look.paint(colour::FAINT, purpose)
@@ -229,6 +240,7 @@ mod tests {
             }],
             problems: Vec::new(),
             kept: None,
+            on_path: true,
         }
     }
 
@@ -245,16 +257,16 @@ What was counted
    tokens printed        117   the API took each when it was printed
    expiries                5   the API refused a token that it had taken before
    refreshes               5   by the login server's books
-   reuses                  0   spent refresh tokens that came again, by its books
+   reuses                  0   refresh tokens that came twice, by its books
 
 Everything held, in 6.2 seconds.
 One refresh for each expiry, and no refresh token was sent twice.
 
 What to do next
-   tokensink providers list                              who you can log in to
    tokensink models auth login --provider openai-codex   log in
-   tokensink token --provider openai-codex               a token for a script
    tokensink models status                               how your logins are
+   tokensink token --provider openai-codex               a token for a script
+   tokensink providers list                              whom it knows
 "
         );
     }
@@ -266,7 +278,7 @@ What to do next
                 reuses: 1,
                 ..sample().tally
             },
-            problems: vec!["1 refresh tokens were sent again after they were spent".to_owned()],
+            problems: vec!["refresh tokens that were sent again after they were spent: 1".to_owned()],
             kept: Some("/tmp/a b".into()),
             ..sample()
         };
@@ -281,10 +293,10 @@ What was counted
    tokens printed        117   the API took each when it was printed
    expiries                5   the API refused a token that it had taken before
    refreshes               5   by the login server's books
-   reuses                  1   spent refresh tokens that came again, by its books
+   reuses                  1   refresh tokens that came twice, by its books
 
 Not everything held:
-   1 refresh tokens were sent again after they were spent
+   refresh tokens that were sent again after they were spent: 1
 
 The state directory was kept; to look around, and to remove it:
    OPENCLAW_STATE_DIR='/tmp/a b' tokensink models status
@@ -295,6 +307,7 @@ The state directory was kept; to look around, and to remove it:
         assert_eq!(value["ok"], false);
         assert_eq!(value["stateDir"], "/tmp/a b");
         assert_eq!(value["counts"]["reuses"], 1);
+        assert!(next(false, &Look::plain(Name::OWN)).contains("cargo install"));
         assert_eq!(value["steps"][0]["outcome"][0], "It went well.");
     }
 

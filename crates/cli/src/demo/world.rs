@@ -236,12 +236,17 @@ pub(super) fn finished(what: &str, ended: &Ended) -> Result<String, Trouble> {
     if ended.code == 0 {
         return Ok(String::from_utf8_lossy(&ended.output).into_owned());
     }
-    let complaint = String::from_utf8_lossy(&ended.complaint);
-    let complaint = complaint.split_whitespace().collect::<Vec<_>>().join(" ");
-    let code = ended.code;
     Err(Trouble::new(format!(
-        "`{what}` ended with exit code {code}: {complaint}"
+        "`{what}` ended with exit code {}: {}",
+        ended.code,
+        complaint(ended)
     )))
+}
+
+/// What a process had to say, in one line.
+pub(super) fn complaint(ended: &Ended) -> String {
+    let text = String::from_utf8_lossy(&ended.complaint);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The strictest server there is: it rotates at every refresh, has no grace, and ends a login whose spent refresh

@@ -48,7 +48,11 @@ fn what_a_newcomer_reads() {
     ];
     let said = world.run_with("tokensink demo", None, &foreign).code(0);
     assert_eq!(said.err, "");
-    assert!(said.out.lines().all(|line| line.len() <= 80 || line.contains(&tmp)));
+    assert!(
+        said.out
+            .lines()
+            .all(|line| line.len() <= 80 || line.contains(&tmp))
+    );
     insta::with_settings!({filters => vec![
         (r"/\S+/tokensink-demo-[0-9a-f]{16}", "<dir>"),
         (r"in \d+\.\d seconds", "in <n> seconds"),
@@ -66,7 +70,10 @@ fn a_kept_directory_is_a_state_directory() {
     assert_eq!(left_in(&tmp), 1);
     let dir = said.json()["stateDir"].as_str().unwrap().to_owned();
     let kept = [("OPENCLAW_STATE_DIR", dir.as_str())];
-    for (agent, profile) in [("main", "demo:alice@example.com"), ("work", "demo:bob@example.com")] {
+    for (agent, profile) in [
+        ("main", "demo:alice@example.com"),
+        ("work", "demo:bob@example.com"),
+    ] {
         let line = format!("tokensink models auth list --agent {agent} --json");
         let list = world.run_with(&line, None, &kept).code(0).json();
         assert_eq!(list["profiles"][0]["id"], profile, "{list:#}");
@@ -81,6 +88,12 @@ fn a_demo_that_cannot_begin_says_why() {
         .run_with("tokensink demo", None, &[("TMPDIR", &nowhere)])
         .code(1);
     assert_eq!(said.out, "");
-    assert!(said.err.starts_with("error: the demo could not begin"), "{said:#?}");
-    assert!(said.err.contains(&nowhere) && said.err.contains("set TMPDIR"), "{said:#?}");
+    assert!(
+        said.err.starts_with("error: the demo could not begin"),
+        "{said:#?}"
+    );
+    assert!(
+        said.err.contains(&nowhere) && said.err.contains("set TMPDIR"),
+        "{said:#?}"
+    );
 }

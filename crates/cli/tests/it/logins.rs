@@ -110,7 +110,7 @@ fn a_prompt_asks_again_and_gives_up() {
     assert_ne!(said.code, 0, "{said:#?}");
     assert!(said.out.contains("Run `claude setup-token`"), "{said:#?}");
     assert!(said.out.contains("sk-ant-oat01-"), "{said:#?}");
-    assert!(said.out.contains("error: "), "{said:#?}");
+    assert!(said.out.contains("error:"), "{said:#?}");
 }
 
 #[test]

@@ -68,8 +68,8 @@ impl Scenario {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Request {
     at: UnixMillis,
-    /// The same by the clock of its process.
-    wall: UnixMillis,
+    /// The same by the clock of its process, as it was when its flight began, and when it left.
+    walls: [UnixMillis; 2],
     /// How often the clock had jumped before its flight.
     jumps: u32,
 }
@@ -92,6 +92,8 @@ pub(crate) struct World {
     tombstones: BTreeSet<String>,
     /// The newest refresh token that was durable when a process last read.
     newest_read: Option<u32>,
+    /// The clock's error when the present flight began.
+    before: i64,
     /// The newest access token that ever was durable.
     kept_once: Option<u32>,
     /// Tokens were issued and their answer never became durable.
@@ -136,6 +138,7 @@ impl World {
             requests: BTreeMap::new(),
             tombstones: BTreeSet::new(),
             newest_read: None,
+            before: 0,
             kept_once: None,
             lost: false,
             destroyed: false,
@@ -157,6 +160,7 @@ impl World {
     /// What the next flight is given.
     pub(crate) fn setup(&mut self) -> Setup {
         self.jumps_before = self.jumps;
+        self.before = self.skew;
         Setup {
             provider: provider(),
             profile: profile(),
@@ -205,6 +209,7 @@ impl World {
     /// Judges the decision to send `generation`, by what could be known then.
     pub(crate) fn on_send(&mut self, generation: &Generation) {
         let Some(key) = generation.spend_key() else { return };
+
         let announced = matches!(
             self.record.as_ref().map(|record| &record.state),
             Some(RecordState::Sent(sent)) if sent.spend == key
@@ -224,8 +229,9 @@ impl World {
         };
         // A clock that was put back by as much as has passed deceives every process.
         let (first, wall) = (&earlier[0], self.wall());
-        let deceived = first.wall <= wall && first.wall.until(wall) < self.policy.replay_grace;
-        let in_grace = deceived || first.at.until(self.time) < self.policy.replay_grace;
+        let within = |from: UnixMillis, now| from <= now && from.until(now) < self.policy.replay_grace;
+        let deceived = first.walls.iter().any(|first| within(*first, wall));
+        let in_grace = deceived || within(first.at, self.time);
         let rejected = self.demand.rejected.as_ref() == Some(&generation.tokens.access);
         let dead = rejected || generation.tokens.expires.is_some_and(|end| end <= wall);
         if !in_grace && !dead {
@@ -243,7 +249,7 @@ impl World {
     pub(crate) fn on_sent(&mut self, generation: &Generation) {
         let request = Request {
             at: self.time,
-            wall: self.wall(),
+            walls: [self.before, self.skew].map(|skew| UnixMillis(self.time.0 + skew)),
             jumps: self.jumps_before,
         };
         self.requests

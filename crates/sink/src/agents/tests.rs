@@ -26,7 +26,12 @@ const CONFIG: &str = r#"{
 "#;
 
 fn add(name: &str) -> AgentAdd {
-    AgentAdd { name: name.to_owned(), workspace: None, agent_dir: None, model: None }
+    AgentAdd {
+        name: name.to_owned(),
+        workspace: None,
+        agent_dir: None,
+        model: None,
+    }
 }
 
 fn ids(agents: &[AgentInfo]) -> Vec<&str> {
@@ -44,11 +49,23 @@ fn agents_of_the_config_come_first_then_those_on_disk() {
     let agents = world.sink().agents().unwrap();
     assert_eq!(ids(&agents), ["main", "work", "disk"]);
     let (main, work, disk) = (&agents[0], &agents[1], &agents[2]);
-    assert_eq!((main.is_default, &main.workspace), (true, &PathBuf::from("/home/user/ws")));
-    assert_eq!((work.is_default, work.name.as_deref(), work.bindings), (false, Some("Work!"), 2));
-    assert_eq!((&work.workspace, work.model.as_deref()), (&PathBuf::from("/home/user/work"), Some("rig/tiny")));
+    assert_eq!(
+        (main.is_default, &main.workspace),
+        (true, &PathBuf::from("/home/user/ws"))
+    );
+    assert_eq!(
+        (work.is_default, work.name.as_deref(), work.bindings),
+        (false, Some("Work!"), 2)
+    );
+    assert_eq!(
+        (&work.workspace, work.model.as_deref()),
+        (&PathBuf::from("/home/user/work"), Some("rig/tiny"))
+    );
     assert_eq!((&work.agent_dir, work.inherits), (&at("agents/work/agent"), true));
-    assert_eq!((&disk.workspace, disk.inherits, disk.bindings), (&at("agents/disk/workspace"), false, 0));
+    assert_eq!(
+        (&disk.workspace, disk.inherits, disk.bindings),
+        (&at("agents/disk/workspace"), false, 0)
+    );
 }
 
 #[test]
@@ -63,17 +80,41 @@ fn an_added_agent_has_an_entry_and_directories() {
         ..add(" My Agent ")
     };
     let added = sink.agent_add(&request).unwrap();
-    assert_eq!((added.id.as_str(), added.name.as_deref()), ("my-agent", Some("My Agent")));
-    assert_eq!((&added.workspace, &added.agent_dir), (&PathBuf::from("/home/user/elsewhere"), &PathBuf::from("/work/logins")));
+    assert_eq!(
+        (added.id.as_str(), added.name.as_deref()),
+        ("my-agent", Some("My Agent"))
+    );
+    assert_eq!(
+        (&added.workspace, &added.agent_dir),
+        (
+            &PathBuf::from("/home/user/elsewhere"),
+            &PathBuf::from("/work/logins")
+        )
+    );
     assert_eq!(added.model.as_deref(), Some("rig/rig-small"));
     let plain = sink.agent_add(&add("plain")).unwrap();
-    assert_eq!((&plain.workspace, &plain.agent_dir), (&at("agents/plain/workspace"), &at("agents/plain/agent")));
-    for dir in [&added.workspace, &added.agent_dir, &plain.workspace, &plain.agent_dir, &at("agents/plain")] {
+    assert_eq!(
+        (&plain.workspace, &plain.agent_dir),
+        (&at("agents/plain/workspace"), &at("agents/plain/agent"))
+    );
+    for dir in [
+        &added.workspace,
+        &added.agent_dir,
+        &plain.workspace,
+        &plain.agent_dir,
+        &at("agents/plain"),
+    ] {
         assert_eq!(world.test.files.mode(dir), Some(0o700), "{}", dir.display());
     }
-    assert_eq!(ids(&world.sink().agents().unwrap()), ["main", "work", "my-agent", "plain"]);
+    assert_eq!(
+        ids(&world.sink().agents().unwrap()),
+        ["main", "work", "my-agent", "plain"]
+    );
     let text = world.text("openclaw.json");
-    for line in CONFIG.lines().filter(|line| line.contains("//") || line.contains("defaults")) {
+    for line in CONFIG
+        .lines()
+        .filter(|line| line.contains("//") || line.contains("defaults"))
+    {
         assert!(text.contains(line), "{line} in {text}");
     }
 }
@@ -93,8 +134,14 @@ fn names_and_directories_that_are_taken_are_refused() {
     world.put("openclaw.json", CONFIG);
     let sink = world.sink();
     let before = world.test.files.snapshot();
-    let shared = AgentAdd { agent_dir: Some(at("agents/main/agent")), ..add("new") };
-    let unknown = AgentAdd { model: Some("nope/x".to_owned()), ..add("new") };
+    let shared = AgentAdd {
+        agent_dir: Some(at("agents/main/agent")),
+        ..add("new")
+    };
+    let unknown = AgentAdd {
+        model: Some("nope/x".to_owned()),
+        ..add("new")
+    };
     let cases = [
         (add("Main "), "reserved_agent"),
         (add("  "), "bad_agent_name"),
@@ -117,23 +164,48 @@ fn a_deleted_agents_files_are_in_the_trash() {
     world.put("openclaw.json", CONFIG);
     world.store("work", &json!({"rig:a": key("rig")}));
     world.put("agents/work/workspace/notes.md", "mine");
-    world.test.files.put("/home/user/work/project.rs", "mine too", 0o644);
+    world
+        .test
+        .files
+        .put("/home/user/work/project.rs", "mine too", 0o644);
     let logins = world.text("agents/work/agent/auth-profiles.json");
     let sink = world.sink();
     let deleted = sink.agent_delete("Work", false).unwrap();
-    assert_eq!((deleted.id.as_str(), deleted.moved_to), ("work", vec![at("trash/work-20260101T000000Z")]));
-    assert_eq!(world.text("trash/work-20260101T000000Z/agent/auth-profiles.json"), logins);
-    assert_eq!(world.text("trash/work-20260101T000000Z/workspace/notes.md"), "mine");
-    assert_eq!(world.test.files.text("/home/user/work/project.rs"), "mine too", "a project is nobody's to move");
+    assert_eq!(
+        (deleted.id.as_str(), deleted.moved_to),
+        ("work", vec![at("trash/work-20260101T000000Z")])
+    );
+    assert_eq!(
+        world.text("trash/work-20260101T000000Z/agent/auth-profiles.json"),
+        logins
+    );
+    assert_eq!(
+        world.text("trash/work-20260101T000000Z/workspace/notes.md"),
+        "mine"
+    );
+    assert_eq!(
+        world.test.files.text("/home/user/work/project.rs"),
+        "mine too",
+        "a project is nobody's to move"
+    );
     assert_eq!(world.test.files.mode(at("trash")), Some(0o700));
     assert_eq!(ids(&sink.agents().unwrap()), ["main"]);
     assert_eq!(sink.agent(Some("work")).unwrap_err().code(), "unknown_agent");
     let text = world.text("openclaw.json");
-    assert!(text.contains("// who is there") && text.contains("{ id: 'main' }, // me"), "{text}");
-    assert!(text.contains("{ agentId: 'other', match: { channel: 'b' } }, // second"), "{text}");
+    assert!(
+        text.contains("// who is there") && text.contains("{ id: 'main' }, // me"),
+        "{text}"
+    );
+    assert!(
+        text.contains("{ agentId: 'other', match: { channel: 'b' } }, // second"),
+        "{text}"
+    );
     assert!(!text.to_lowercase().contains("'work'"), "{text}");
     // The same name again, in the same second and later.
-    for (seconds, want) in [(0, "trash/work-20260101T000000Z-2"), (5, "trash/work-20260101T000005Z")] {
+    for (seconds, want) in [
+        (0, "trash/work-20260101T000000Z-2"),
+        (5, "trash/work-20260101T000005Z"),
+    ] {
         world.test.clock.advance(Duration::from_secs(seconds));
         sink.agent_add(&add("work")).unwrap();
         assert_eq!(sink.agent_delete("work", false).unwrap().moved_to, [at(want)]);
@@ -142,15 +214,38 @@ fn a_deleted_agents_files_are_in_the_trash() {
 
 #[test]
 fn a_directory_elsewhere_moves_only_if_it_is_ours_alone() {
-    let cases = [("logins", vec!["trash/work-20260101T000000Z"]), ("../outside", vec![]), ("agents/main/agent", vec![])];
+    let cases = [
+        ("logins", vec!["trash/work-20260101T000000Z"]),
+        ("../outside", vec![]),
+        ("agents/main/agent", vec![]),
+    ];
     for (dir, want) in cases {
         let world = World::new();
         let text = at(dir).to_string_lossy().into_owned();
-        world.put("openclaw.json", &json!({"agents": {"list": [{"id": "main"}, {"id": "work", "agentDir": text}]}}).to_string());
-        world.test.files.put(at(dir).join("auth-profiles.json"), "{}", 0o600);
+        world.put(
+            "openclaw.json",
+            &json!({"agents": {"list": [{"id": "main"}, {"id": "work", "agentDir": text}]}}).to_string(),
+        );
+        world
+            .test
+            .files
+            .put(at(dir).join("auth-profiles.json"), "{}", 0o600);
         let want: Vec<PathBuf> = want.into_iter().map(at).collect();
-        assert_eq!(world.sink().agent_delete("work", false).unwrap().moved_to, want, "{dir}");
-        assert_eq!(world.test.files.snapshot().keys().filter(|path| path.ends_with("auth-profiles.json")).count(), 1);
+        assert_eq!(
+            world.sink().agent_delete("work", false).unwrap().moved_to,
+            want,
+            "{dir}"
+        );
+        assert_eq!(
+            world
+                .test
+                .files
+                .snapshot()
+                .keys()
+                .filter(|path| path.ends_with("auth-profiles.json"))
+                .count(),
+            1
+        );
     }
 }
 
@@ -162,7 +257,11 @@ fn files_can_be_kept() {
     let sink = world.sink();
     assert!(sink.agent_delete("work", true).unwrap().moved_to.is_empty());
     assert_eq!(world.stored("work"), json!({"rig:a": key("rig")}));
-    assert_eq!(ids(&sink.agents().unwrap()), ["main", "work"], "it is still on disk");
+    assert_eq!(
+        ids(&sink.agents().unwrap()),
+        ["main", "work"],
+        "it is still on disk"
+    );
     // Adding it again takes up what was kept.
     sink.agent_add(&add("work")).unwrap();
     assert_eq!(world.stored("work"), json!({"rig:a": key("rig")}));
@@ -174,7 +273,11 @@ fn main_and_unknown_agents_are_not_deleted() {
     world.put("openclaw.json", CONFIG);
     let before = world.test.files.snapshot();
     let sink = world.sink();
-    for (name, code) in [("main", "reserved_agent"), ("nope", "unknown_agent"), (" ", "unknown_agent")] {
+    for (name, code) in [
+        ("main", "reserved_agent"),
+        ("nope", "unknown_agent"),
+        (" ", "unknown_agent"),
+    ] {
         let error = sink.agent_delete(name, false).unwrap_err();
         assert_eq!((error.kind(), error.code()), (ErrorKind::Usage, code), "{name:?}");
     }
@@ -189,7 +292,11 @@ fn a_deletion_that_was_cut_off_can_be_repeated() {
     world.test.files.set_fault(at("agents/work"), Some(Errno::XDEV));
     let sink = world.sink();
     let error = sink.agent_delete("work", false).unwrap_err();
-    assert_eq!(error.fix(), Some("tokensink agents delete work --force"), "{error}");
+    assert_eq!(
+        error.fix(),
+        Some("tokensink agents delete work --force"),
+        "{error}"
+    );
     world.test.files.set_fault(at("agents/work"), None);
     assert_eq!(world.stored("work"), json!({"rig:a": key("rig")}));
     assert_eq!(sink.agent_delete("work", false).unwrap().moved_to.len(), 1);

@@ -21,9 +21,14 @@ pub(super) struct Holders {
 impl Sink {
     /// The other places whose store or record has a refresh token of this grant: the stored one or the newest.
     pub(super) fn holders_of(&self, target: &Target, held: &Held) -> Holders {
-        let keys = keys_of(held.credential.as_ref().and_then(|stored| stored.as_oauth()), held.record.as_deref());
+        let keys = keys_of(
+            held.credential.as_ref().and_then(|stored| stored.as_oauth()),
+            held.record.as_deref(),
+        );
         let mut holders = Holders::default();
-        let Ok(ours) = self.record_key(target) else { return holders };
+        let Ok(ours) = self.record_key(target) else {
+            return holders;
+        };
         if keys.is_empty() {
             return holders;
         }
@@ -32,19 +37,30 @@ impl Sink {
             Ok(agents) => {
                 for agent in agents {
                     if let Err(error) = self.holders_in(&agent, &keys, &mut seen, &mut holders) {
-                        holders.not_looked_at.push(format!("agent {agent} was not looked at: {error}"));
+                        holders
+                            .not_looked_at
+                            .push(format!("agent {agent} was not looked at: {error}"));
                     }
                 }
             }
-            Err(error) => holders.not_looked_at.push(format!("other agents were not looked at: {error}")),
+            Err(error) => holders
+                .not_looked_at
+                .push(format!("other agents were not looked at: {error}")),
         }
         match self.journal().list() {
             Ok(scan) => {
-                let others = scan.records.iter().filter(|record| !seen.contains(&RecordKey::of(record)));
+                let others = scan
+                    .records
+                    .iter()
+                    .filter(|record| !seen.contains(&RecordKey::of(record)));
                 let same = others.filter(|record| meets(&keys, &keys_of(None, Some(record))));
-                holders.found.extend(same.map(|record| format!("profile {} of {}", record.profile, record.store)));
+                holders
+                    .found
+                    .extend(same.map(|record| format!("profile {} of {}", record.profile, record.store)));
             }
-            Err(error) => holders.not_looked_at.push(format!("the refresh records were not looked at: {error}")),
+            Err(error) => holders
+                .not_looked_at
+                .push(format!("the refresh records were not looked at: {error}")),
         }
         holders
     }
@@ -59,8 +75,13 @@ impl Sink {
     ) -> Result<(), StoreError> {
         let store = self.store().load(agent)?;
         for ProfileEntry { id, credential, .. } in store.profiles.entries() {
-            let Some(oauth) = credential.as_oauth() else { continue };
-            let key = self.record_key(&Target { owner: agent.clone(), profile: id.clone() })?;
+            let Some(oauth) = credential.as_oauth() else {
+                continue;
+            };
+            let key = self.record_key(&Target {
+                owner: agent.clone(),
+                profile: id.clone(),
+            })?;
             if seen.contains(&key) {
                 continue;
             }
@@ -78,17 +99,27 @@ impl Sink {
     pub(super) fn others_with_id(&self, target: &Target) -> Option<AgentId> {
         let ours = self.record_key(target).ok();
         let agents = self.store().agents().ok()?;
-        agents.into_iter().filter(|agent| *agent != target.owner).find(|agent| {
-            let theirs = Target { owner: agent.clone(), profile: target.profile.clone() };
-            let is_other_file = self.record_key(&theirs).ok() != ours;
-            is_other_file && !matches!(self.store().credential(agent, &target.profile), Ok(None))
-        })
+        agents
+            .into_iter()
+            .filter(|agent| *agent != target.owner)
+            .find(|agent| {
+                let theirs = Target {
+                    owner: agent.clone(),
+                    profile: target.profile.clone(),
+                };
+                let is_other_file = self.record_key(&theirs).ok() != ours;
+                is_other_file && !matches!(self.store().credential(agent, &target.profile), Ok(None))
+            })
     }
 }
 
 fn keys_of(stored: Option<&OAuth>, record: Option<&Record>) -> Vec<SpendKey> {
-    let stored = stored.and_then(|oauth| oauth.tokens.refresh_token()).map(SpendKey::of);
-    let newest = record.and_then(|record| record.generation.as_ref()).and_then(Generation::spend_key);
+    let stored = stored
+        .and_then(|oauth| oauth.tokens.refresh_token())
+        .map(SpendKey::of);
+    let newest = record
+        .and_then(|record| record.generation.as_ref())
+        .and_then(Generation::spend_key);
     stored.into_iter().chain(newest).collect()
 }
 

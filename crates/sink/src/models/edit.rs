@@ -107,13 +107,19 @@ impl Sink {
         let key = self.model_key(&config, model)?;
         let list = self.edit_config(|editor| {
             let mut list = scope.read(editor);
-            if !list.iter().any(|known| self.model_key_or_text(&config, known) == key) {
+            if !list
+                .iter()
+                .any(|known| self.model_key_or_text(&config, known) == key)
+            {
                 list.push(key.clone());
                 scope.write(editor, &list)?;
             }
             Ok(list)
         })?;
-        Ok(list.iter().map(|text| self.model_key_or_text(&config, text)).collect())
+        Ok(list
+            .iter()
+            .map(|text| self.model_key_or_text(&config, text))
+            .collect())
     }
 
     fn remove_fallback(&self, scope: Scope<'_>, model: &str) -> Result<Vec<String>> {
@@ -131,10 +137,15 @@ impl Sink {
             Ok(Some(left))
         })?;
         let Some(left) = left else {
-            return Err(SinkError::new(ErrorKind::Usage, "no_fallback", format!("{key} is no fallback"))
-                .with_fix("tokensink models fallbacks list"));
+            return Err(
+                SinkError::new(ErrorKind::Usage, "no_fallback", format!("{key} is no fallback"))
+                    .with_fix("tokensink models fallbacks list"),
+            );
         };
-        Ok(left.iter().map(|text| self.model_key_or_text(&config, text)).collect())
+        Ok(left
+            .iter()
+            .map(|text| self.model_key_or_text(&config, text))
+            .collect())
     }
 
     /// Gives a model a short name; a name that another model has moves over. Returns all aliases.
@@ -162,8 +173,12 @@ impl Sink {
     pub fn alias_remove(&self, alias: &str) -> Result<Vec<(String, String)>> {
         let alias = alias.trim();
         if !self.edit_config(|editor| Ok(editor.remove_alias(alias)))? {
-            return Err(SinkError::new(ErrorKind::Usage, "no_alias", format!("there is no alias {alias:?}"))
-                .with_fix("tokensink models aliases list"));
+            return Err(SinkError::new(
+                ErrorKind::Usage,
+                "no_alias",
+                format!("there is no alias {alias:?}"),
+            )
+            .with_fix("tokensink models aliases list"));
         }
         self.aliases()
     }
@@ -199,7 +214,13 @@ impl<'a> Scope<'a> {
 
     /// The list in force, as written.
     fn read(self, editor: &Editor) -> Vec<String> {
-        let shared = |key| editor.get(&["agents", "defaults", key]).as_ref().and_then(fallbacks_of).unwrap_or_default();
+        let shared = |key| {
+            editor
+                .get(&["agents", "defaults", key])
+                .as_ref()
+                .and_then(fallbacks_of)
+                .unwrap_or_default()
+        };
         match self {
             Self::Shared(ModelKind::Text) => shared("model"),
             Self::Shared(ModelKind::Image) => shared("imageModel"),
@@ -233,8 +254,13 @@ pub(super) fn fallbacks_of(model: &Value) -> Option<Vec<String>> {
 }
 
 fn own_model(editor: &Editor, agent: &AgentId) -> Option<Value> {
-    let Some(Value::Array(list)) = editor.get(&["agents", "list"]) else { return None };
-    list.iter().find(|entry| is_agent(entry, agent))?.get("model").cloned()
+    let Some(Value::Array(list)) = editor.get(&["agents", "list"]) else {
+        return None;
+    };
+    list.iter()
+        .find(|entry| is_agent(entry, agent))?
+        .get("model")
+        .cloned()
 }
 
 /// An agent that so far exists on disk only is entered.
@@ -249,7 +275,9 @@ fn set_own_model(editor: &Editor, agent: &AgentId, value: Value) -> std::result:
 fn allow(editor: &Editor, key: &str) -> std::result::Result<(), String> {
     let path = ["agents", "defaults", "models", key];
     match editor.get(&path[..3]) {
-        Some(Value::Object(models)) if !models.is_empty() && !models.contains_key(key) => editor.set(&path, &json!({})),
+        Some(Value::Object(models)) if !models.is_empty() && !models.contains_key(key) => {
+            editor.set(&path, &json!({}))
+        }
         _ => Ok(()),
     }
 }

@@ -15,10 +15,17 @@ impl Sink {
     pub(crate) fn model_key(&self, config: &Config, text: &str) -> Result<String> {
         let text = text.trim();
         if text.is_empty() {
-            return Err(usage("no_model", "a model is needed, as <provider>/<model> or an alias".to_owned()));
+            return Err(usage(
+                "no_model",
+                "a model is needed, as <provider>/<model> or an alias".to_owned(),
+            ));
         }
         if let Some(key) = alias_of(config, text) {
-            return if key.contains('/') { self.full_key(config, &key) } else { Ok(key) };
+            return if key.contains('/') {
+                self.full_key(config, &key)
+            } else {
+                Ok(key)
+            };
         }
         if text.contains('/') {
             return self.full_key(config, text);
@@ -31,43 +38,67 @@ impl Sink {
 
     /// The same for showing: what cannot be resolved stays as it is.
     pub(super) fn model_key_or_text(&self, config: &Config, text: &str) -> String {
-        self.model_key(config, text).unwrap_or_else(|_| text.trim().to_owned())
+        self.model_key(config, text)
+            .unwrap_or_else(|_| text.trim().to_owned())
     }
 
     fn full_key(&self, config: &Config, text: &str) -> Result<String> {
         let (provider, model) = text.split_once('/').unwrap_or((text, ""));
         let model = model.trim();
         if model.is_empty() || model.contains(char::is_whitespace) {
-            return Err(usage("no_model", format!("{text:?} names no model; write <provider>/<model>")));
+            return Err(usage(
+                "no_model",
+                format!("{text:?} names no model; write <provider>/<model>"),
+            ));
         }
         let id = self.model_provider(config, provider)?;
         let definition = self.registry().get(&id);
-        let long = definition.and_then(|definition| short_name(definition, model)).unwrap_or(model);
+        let long = definition
+            .and_then(|definition| short_name(definition, model))
+            .unwrap_or(model);
         Ok(format!("{id}/{long}"))
     }
 
     fn bare_model(&self, text: &str) -> Result<String> {
         let has_it = |definition: &&Definition| definition.api.models.iter().any(|model| model == text);
-        let found: Vec<String> =
-            self.registry().all().filter(has_it).map(|definition| format!("{}/{text}", definition.id)).collect();
+        let found: Vec<String> = self
+            .registry()
+            .all()
+            .filter(has_it)
+            .map(|definition| format!("{}/{text}", definition.id))
+            .collect();
         match found.as_slice() {
             [key] => Ok(key.clone()),
-            [] => Err(usage("unknown_model", format!("there is no model or alias {text:?}; write <provider>/<model>"))),
-            several => Err(usage("unknown_model", format!("{text:?} may be {}; write which", several.join(" or ")))),
+            [] => Err(usage(
+                "unknown_model",
+                format!("there is no model or alias {text:?}; write <provider>/<model>"),
+            )),
+            several => Err(usage(
+                "unknown_model",
+                format!("{text:?} may be {}; write which", several.join(" or ")),
+            )),
         }
     }
 }
 
 fn short_name<'a>(definition: &'a Definition, model: &str) -> Option<&'a str> {
     let aliases = &definition.api.aliases;
-    aliases.iter().find(|(name, _)| name.eq_ignore_ascii_case(model)).map(|(_, long)| long.as_str())
+    aliases
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(model))
+        .map(|(_, long)| long.as_str())
 }
 
 /// The key of the model that has this alias in the config, in any case.
 fn alias_of(config: &Config, text: &str) -> Option<String> {
     let models = config.models().into_iter();
     models
-        .filter(|entry| entry.alias.as_ref().is_some_and(|alias| alias.trim().eq_ignore_ascii_case(text)))
+        .filter(|entry| {
+            entry
+                .alias
+                .as_ref()
+                .is_some_and(|alias| alias.trim().eq_ignore_ascii_case(text))
+        })
         .map(|entry| entry.key)
         .next()
 }

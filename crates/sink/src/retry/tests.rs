@@ -18,11 +18,20 @@ fn world() -> World {
 }
 
 fn backoff() -> Option<Backoff> {
-    Some(Backoff { failures: 3, not_before: UnixMillis(NOW + 60_000), reason: "no connection".to_owned() })
+    Some(Backoff {
+        failures: 3,
+        not_before: UnixMillis(NOW + 60_000),
+        reason: "no connection".to_owned(),
+    })
 }
 
 fn state_of(world: &World) -> ProfileState {
-    world.sink().profiles(&agent("main"), None).unwrap().remove(0).state
+    world
+        .sink()
+        .profiles(&agent("main"), None)
+        .unwrap()
+        .remove(0)
+        .state
 }
 
 #[test]
@@ -50,12 +59,26 @@ fn a_refusal_ends_and_the_refresh_token_may_be_sent() {
         ]
     );
     let record = world.recorded("main", "rig:a").unwrap();
-    assert_eq!((record.state, record.backoff, record.rejected), (RecordState::Idle, None, None));
+    assert_eq!(
+        (record.state, record.backoff, record.rejected),
+        (RecordState::Idle, None, None)
+    );
     assert_eq!(record.generation, Some(generation("a", -1)));
     assert_eq!(state_of(&world), ProfileState::Refreshable);
     assert_eq!(world.json("tokensink/audit.jsonl")["event"], "retry");
-    assert!(world.sink().retry(&agent("main"), &id("rig:a")).unwrap().cleared.is_empty());
-    assert_eq!(world.test.transport.connections(), 0, "trying is the next caller's work");
+    assert!(
+        world
+            .sink()
+            .retry(&agent("main"), &id("rig:a"))
+            .unwrap()
+            .cleared
+            .is_empty()
+    );
+    assert_eq!(
+        world.test.transport.connections(),
+        0,
+        "trying is the next caller's work"
+    );
 }
 
 #[test]
@@ -73,8 +96,14 @@ fn a_doubt_stays_and_its_waiting_time_goes() {
         record.backoff = backoff();
     });
     let report = world.sink().retry(&agent("main"), &id("rig:a")).unwrap();
-    assert_eq!(report.cleared, ["a wait of 1m more after 3 failed refreshes (no connection)"]);
-    assert!(report.notes[0].contains("4711") && report.notes[0].contains("never answered"), "{report:?}");
+    assert_eq!(
+        report.cleared,
+        ["a wait of 1m more after 3 failed refreshes (no connection)"]
+    );
+    assert!(
+        report.notes[0].contains("4711") && report.notes[0].contains("never answered"),
+        "{report:?}"
+    );
     let record = world.recorded("main", "rig:a").unwrap();
     assert_eq!((record.state, record.backoff), (RecordState::Sent(sent), None));
 }
@@ -83,15 +112,27 @@ fn a_doubt_stays_and_its_waiting_time_goes() {
 fn another_accounts_tokens_stay_aside() {
     let world = world();
     world.record("main", "rig:a", generation("a", -1), |record| {
-        record.state =
-            RecordState::Parked { spent: spend("a"), answer: Box::new(generation("other", 60)), at: UnixMillis(NOW) };
+        record.state = RecordState::Parked {
+            spent: spend("a"),
+            answer: Box::new(generation("other", 60)),
+            at: UnixMillis(NOW),
+        };
         record.backoff = backoff();
     });
     let before = world.recorded("main", "rig:a").unwrap().state;
     let error = world.sink().retry(&agent("main"), &id("rig:a")).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::LoginNeeded, "other_account"));
-    assert_eq!(error.fix(), Some("tokensink models auth login --provider rig --profile-id rig:a"));
-    assert!(error.to_string().contains("cleared: a wait of 1m more"), "{error}");
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::LoginNeeded, "other_account")
+    );
+    assert_eq!(
+        error.fix(),
+        Some("tokensink models auth login --provider rig --profile-id rig:a")
+    );
+    assert!(
+        error.to_string().contains("cleared: a wait of 1m more"),
+        "{error}"
+    );
     let record = world.recorded("main", "rig:a").unwrap();
     assert_eq!((record.state, record.backoff), (before, None));
     // A newer login has made them irrelevant.
@@ -111,24 +152,38 @@ fn windows_and_counts_go_and_the_rest_of_the_statistics_stays() {
         },
         "rig:b": {"cooldownUntil": NOW + 60_000, "errorCount": 1},
     });
-    world.put("agents/main/agent/auth-state.json", &json!({"version": 1, "usageStats": usage}).to_string());
+    world.put(
+        "agents/main/agent/auth-state.json",
+        &json!({"version": 1, "usageStats": usage}).to_string(),
+    );
     let report = world.sink().retry(&agent("main"), &id("rig:a")).unwrap();
     assert_eq!(
         report.cleared,
-        ["a cooldown window of 1m more (rate_limit)", "a disabled window of 2h more (billing)"]
+        [
+            "a cooldown window of 1m more (rate_limit)",
+            "a disabled window of 2h more (billing)"
+        ]
     );
     let after = world.state("main")["usageStats"].clone();
     assert_eq!(after["rig:b"], usage["rig:b"]);
     let mut kept = after["rig:a"].clone();
     assert_eq!(kept.as_object_mut().unwrap().remove("errorCount"), Some(json!(0)));
-    assert_eq!(kept, json!({"lastUsed": 5, "lastFailureAt": 7, "future": {"x": 1}}));
-    assert_eq!(world.sink().profiles(&agent("main"), None).unwrap()[0].bench, None);
+    assert_eq!(
+        kept,
+        json!({"lastUsed": 5, "lastFailureAt": 7, "future": {"x": 1}})
+    );
+    assert_eq!(
+        world.sink().profiles(&agent("main"), None).unwrap()[0].bench,
+        None
+    );
 }
 
 #[test]
 fn an_inherited_profile_is_cleared_where_it_lives() {
     let world = world();
-    world.record("main", "rig:a", generation("a", -1), |record| record.backoff = backoff());
+    world.record("main", "rig:a", generation("a", -1), |record| {
+        record.backoff = backoff();
+    });
     let report = world.sink().retry(&agent("work"), &id("rig:a")).unwrap();
     assert_eq!(report.cleared.len(), 1);
     assert_eq!(world.recorded("main", "rig:a").unwrap().backoff, None);
@@ -139,19 +194,37 @@ fn an_inherited_profile_is_cleared_where_it_lives() {
 fn a_login_that_the_store_could_not_take_is_put_back() {
     for caller in ["main", "work"] {
         let world = World::new();
-        world.put("openclaw.json", "{\n  // orders\n  auth: { order: { rig: ['rig:z'] } },\n}\n");
+        world.put(
+            "openclaw.json",
+            "{\n  // orders\n  auth: { order: { rig: ['rig:z'] } },\n}\n",
+        );
         world.record("main", "rig:a", generation("a", 60), |_| {});
         assert!(world.sink().profiles(&agent("main"), None).unwrap().is_empty());
         let report = world.sink().retry(&agent(caller), &id("rig:a")).unwrap();
-        assert!(report.cleared[0].contains("put back from its refresh record"), "{report:?}");
+        assert!(
+            report.cleared[0].contains("put back from its refresh record"),
+            "{report:?}"
+        );
         assert_eq!(world.stored("main")["rig:a"], oauth("rig", "a"));
         assert_eq!(state_of(&world), ProfileState::Usable);
         let config = world.text("openclaw.json");
-        assert!(config.contains("// orders") && config.contains("'rig:z'") && config.contains("oauth"), "{config}");
+        assert!(
+            config.contains("// orders") && config.contains("'rig:z'") && config.contains("oauth"),
+            "{config}"
+        );
         let parsed = world.sink().config().unwrap();
-        let order: Vec<_> = parsed.auth_order().remove(0).1.iter().map(ToString::to_string).collect();
+        let order: Vec<_> = parsed
+            .auth_order()
+            .remove(0)
+            .1
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(order, ["rig:a", "rig:z"]);
-        assert_eq!(world.sink().retry(&agent("main"), &id("rig:a")).unwrap().cleared, [""; 0]);
+        assert_eq!(
+            world.sink().retry(&agent("main"), &id("rig:a")).unwrap().cleared,
+            [""; 0]
+        );
     }
 }
 
@@ -161,8 +234,14 @@ fn a_store_that_is_still_full_keeps_the_record() {
     world.record("main", "rig:a", generation("a", 60), |_| {});
     let sink = world.sink();
     world.test.files.set_free_space(Some(0));
-    assert_eq!(sink.retry(&agent("main"), &id("rig:a")).unwrap_err().kind(), ErrorKind::Failed);
-    assert_eq!(world.recorded("main", "rig:a").unwrap().generation, Some(generation("a", 60)));
+    assert_eq!(
+        sink.retry(&agent("main"), &id("rig:a")).unwrap_err().kind(),
+        ErrorKind::Failed
+    );
+    assert_eq!(
+        world.recorded("main", "rig:a").unwrap().generation,
+        Some(generation("a", 60))
+    );
     world.test.files.set_free_space(None);
     sink.retry(&agent("main"), &id("rig:a")).unwrap();
     assert_eq!(world.stored("main")["rig:a"], oauth("rig", "a"));
@@ -176,7 +255,10 @@ fn nothing_in_the_way_changes_nothing() {
     let report = world.sink().retry(&agent("main"), &id("rig:a")).unwrap();
     assert_eq!((report.cleared.len(), report.notes.len()), (0, 0));
     assert_eq!(world.text("agents/main/agent/auth-profiles.json"), before);
-    assert_eq!((world.state("main"), world.text("tokensink/audit.jsonl").as_str()), (Value::Null, ""));
+    assert_eq!(
+        (world.state("main"), world.text("tokensink/audit.jsonl").as_str()),
+        (Value::Null, "")
+    );
     let error = world.sink().retry(&agent("main"), &id("rig:nope")).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Usage, "no_profile"));
 }
@@ -185,7 +267,9 @@ fn nothing_in_the_way_changes_nothing() {
 fn an_unreadable_record_is_kept_under_another_name() {
     let world = world();
     let sink = world.sink();
-    let path = sink.journal().path(&sink.record_key(&target("main", "rig:a")).unwrap());
+    let path = sink
+        .journal()
+        .path(&sink.record_key(&target("main", "rig:a")).unwrap());
     world.test.files.put(&path, "garbage", 0o600);
     let report = sink.retry(&agent("main"), &id("rig:a")).unwrap();
     assert!(report.cleared[0].contains(".unreadable-"), "{report:?}");
@@ -196,7 +280,9 @@ fn an_unreadable_record_is_kept_under_another_name() {
 #[test]
 fn neither_a_refresh_under_way_nor_readonly_is_overruled() {
     let world = world();
-    world.record("main", "rig:a", generation("a", -1), |record| record.backoff = backoff());
+    world.record("main", "rig:a", generation("a", -1), |record| {
+        record.backoff = backoff();
+    });
     let lock = world.refreshing_elsewhere("rig", "rig:a");
     let error = world.sink().retry(&agent("main"), &id("rig:a")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TryAgain);
@@ -204,7 +290,14 @@ fn neither_a_refresh_under_way_nor_readonly_is_overruled() {
     drop(lock);
     world.test.env.set("OPENCLAW_AUTH_STORE_READONLY", "1");
     let before = world.test.files.snapshot();
-    assert_eq!(world.sink().retry(&agent("main"), &id("rig:a")).unwrap_err().code(), "readonly");
+    assert_eq!(
+        world
+            .sink()
+            .retry(&agent("main"), &id("rig:a"))
+            .unwrap_err()
+            .code(),
+        "readonly"
+    );
     assert_eq!(world.test.files.snapshot(), before);
     assert_eq!(world.recorded("main", "rig:a").unwrap().backoff, backoff());
 }

@@ -24,7 +24,11 @@ fn a_warm_call_takes_three_stats_and_nothing_else() {
     }
     let trace = faults.trace();
     assert_eq!(faults.calls() - before, 30, "{:#?}", &trace[before..]);
-    assert!(trace[before..].iter().all(|call| call.contains("stat")), "{:#?}", &trace[before..]);
+    assert!(
+        trace[before..].iter().all(|call| call.contains("stat")),
+        "{:#?}",
+        &trace[before..]
+    );
 }
 
 #[test]
@@ -40,7 +44,10 @@ fn an_expired_token_is_refreshed_once_and_everything_else_is_kept() {
     let stored = world.stored("main", PROFILE);
     assert_eq!(stored["access"], lease.secret.expose());
     assert_eq!(stored["note"], "kept", "unknown keys of a profile survive");
-    assert!(world.test.files.text(store_path("main")).contains("\"extra\""), "unknown keys of the file survive");
+    assert!(
+        world.test.files.text(store_path("main")).contains("\"extra\""),
+        "unknown keys of the file survive"
+    );
 }
 
 #[test]
@@ -59,16 +66,30 @@ fn a_token_near_its_end_is_refreshed_ahead_and_min_ttl_is_obeyed() {
     let world = World::logged_in(strict());
     world.test.clock.advance(HOUR - Duration::from_secs(301));
     world.sink().acquire(&request()).unwrap();
-    assert_eq!(world.ledger().refreshes, 0, "five minutes and a second are enough");
+    assert_eq!(
+        world.ledger().refreshes,
+        0,
+        "five minutes and a second are enough"
+    );
     world.test.clock.advance(Duration::from_secs(1));
     world.sink().acquire(&request()).unwrap();
-    assert_eq!(world.ledger().refreshes, 1, "five minutes are not (equal counts as expiring)");
+    assert_eq!(
+        world.ledger().refreshes,
+        1,
+        "five minutes are not (equal counts as expiring)"
+    );
     world.test.clock.advance(Duration::from_secs(600));
-    let long = AcquireRequest { min_ttl: Some(Duration::from_secs(3300)), ..request() };
+    let long = AcquireRequest {
+        min_ttl: Some(Duration::from_secs(3300)),
+        ..request()
+    };
     world.sink().acquire(&long).unwrap();
     assert_eq!(world.ledger().refreshes, 2);
     // A demand that no token of this server can meet does not refresh again and again.
-    let never = AcquireRequest { min_ttl: Some(Duration::from_secs(7200)), ..request() };
+    let never = AcquireRequest {
+        min_ttl: Some(Duration::from_secs(7200)),
+        ..request()
+    };
     world.sink().acquire(&never).unwrap();
     assert_eq!(world.ledger().refreshes, 2);
 }
@@ -79,34 +100,59 @@ fn a_rejected_token_forces_one_refresh() {
     let lease = world.sink().acquire(&request()).unwrap();
     world.test.clock.advance(Duration::from_secs(120));
     world.invalidate_access_tokens();
-    let rejected = AcquireRequest { rejected: Some(lease.secret.clone()), ..request() };
+    let rejected = AcquireRequest {
+        rejected: Some(lease.secret.clone()),
+        ..request()
+    };
     let next = world.sink().acquire(&rejected).unwrap();
     assert!(world.is_live(&next));
     assert_ne!(next.secret, lease.secret);
     let other_caller = world.sink().acquire(&rejected).unwrap();
-    assert_eq!(other_caller.secret, next.secret, "whoever reports the same token gets the new one");
+    assert_eq!(
+        other_caller.secret, next.secret,
+        "whoever reports the same token gets the new one"
+    );
     assert_eq!(world.ledger().refreshes, 1);
-    let at_once = AcquireRequest { rejected: Some(next.secret), wait: Duration::ZERO, ..request() };
+    let at_once = AcquireRequest {
+        rejected: Some(next.secret),
+        wait: Duration::ZERO,
+        ..request()
+    };
     let error = world.sink().acquire(&at_once).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
-    assert_eq!(world.ledger().refreshes, 1, "a token of the last minute is not replaced again");
+    assert_eq!(
+        world.ledger().refreshes,
+        1,
+        "a token of the last minute is not replaced again"
+    );
 }
 
 #[test]
 fn a_terminal_refusal_is_remembered_until_the_next_login() {
     let world = World::logged_in(strict());
-    world.push(Fault::on_refresh(FaultAction::Status { status: 400, body: r#"{"error":"invalid_grant","error_description":"revoked by the owner"}"#.into() }));
+    world.push(Fault::on_refresh(FaultAction::Status {
+        status: 400,
+        body: r#"{"error":"invalid_grant","error_description":"revoked by the owner"}"#.into(),
+    }));
     world.test.clock.advance(HOUR);
     for _ in 0..3 {
         let error = world.sink().acquire(&request()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LoginNeeded, "{error}");
         assert!(error.to_string().contains("revoked by the owner"), "{error}");
-        assert!(error.fix().unwrap().contains("models auth login --provider rig --profile-id rig:alice@example.com"));
+        assert!(
+            error
+                .fix()
+                .unwrap()
+                .contains("models auth login --provider rig --profile-id rig:alice@example.com")
+        );
     }
     assert_eq!(world.test.transport.requests().len(), 1, "it is asked once");
     assert_ne!(world.stored("main", PROFILE)["refresh"], "", "nothing is blanked");
     world.put_store("main", &json!({ PROFILE: world.grant_entry("alice") }));
-    assert!(world.is_live(&world.sink().acquire(&request()).unwrap()), "a newer login ends it");
+    assert!(
+        world.is_live(&world.sink().acquire(&request()).unwrap()),
+        "a newer login ends it"
+    );
 }
 
 #[test]
@@ -114,12 +160,27 @@ fn a_lost_answer_of_a_strict_server_ends_in_one_precise_sentence() {
     let world = World::logged_in(strict());
     world.push(Fault::on_refresh(FaultAction::CutBeforeAnswer));
     world.test.clock.advance(HOUR);
-    let error = world.sink().acquire(&AcquireRequest { wait: Duration::ZERO, ..request() }).unwrap_err();
+    let error = world
+        .sink()
+        .acquire(&AcquireRequest {
+            wait: Duration::ZERO,
+            ..request()
+        })
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
     world.test.clock.advance(HOUR);
     let error = world.sink().acquire(&request()).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::LoginNeeded, "refused_after_lost_answer"), "{error}");
-    assert!(error.to_string().contains("the answer to an earlier refresh was lost"), "{error}");
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::LoginNeeded, "refused_after_lost_answer"),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("the answer to an earlier refresh was lost"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -143,20 +204,38 @@ fn while_the_outcome_is_unknown_the_living_token_is_served() {
         assert!(world.is_live(&lease));
         assert!(lease.note.is_some());
     }
-    assert_eq!(world.test.transport.requests().len(), 1, "the doubt is not resolved by sending again");
+    assert_eq!(
+        world.test.transport.requests().len(),
+        1,
+        "the doubt is not resolved by sending again"
+    );
     let report = world.sink().status(&tokensink_sink::AgentId::main()).unwrap();
-    assert!(matches!(report.profiles[0].state, ProfileState::Waiting { .. }), "{:?}", report.profiles[0].state);
+    assert!(
+        matches!(report.profiles[0].state, ProfileState::Waiting { .. }),
+        "{:?}",
+        report.profiles[0].state
+    );
 }
 
 #[test]
 fn an_answer_for_another_account_is_never_handed_out() {
     let world = World::logged_in(strict());
-    world.push(Fault::on_refresh(FaultAction::WrongAccount { account: "bob".into() }));
+    world.push(Fault::on_refresh(FaultAction::WrongAccount {
+        account: "bob".into(),
+    }));
     world.test.clock.advance(HOUR);
     let error = world.sink().acquire(&request()).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::LoginNeeded, "other_account"), "{error}");
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::LoginNeeded, "other_account"),
+        "{error}"
+    );
     assert_eq!(world.stored("main", PROFILE)["accountId"], "acct-alice");
-    assert_eq!(world.sink().acquire(&request()).unwrap_err().code(), "other_account", "also the next time");
+    assert_eq!(
+        world.sink().acquire(&request()).unwrap_err().code(),
+        "other_account",
+        "also the next time"
+    );
 }
 
 #[test]
@@ -221,10 +300,23 @@ fn a_clock_that_was_set_back_loses_nothing() {
 fn errors_name_the_profile_and_the_command() {
     let world = World::new(strict());
     let cases = [
-        (request(), ErrorKind::LoginNeeded, "no_credential", "tokensink models auth login --provider rig"),
-        (request_profile("rig:none"), ErrorKind::Usage, "no_profile", "tokensink models auth list"),
         (
-            AcquireRequest::new(tokensink_sink::AgentId::main(), tokensink_sink::Want::Provider("nothing".into())),
+            request(),
+            ErrorKind::LoginNeeded,
+            "no_credential",
+            "tokensink models auth login --provider rig",
+        ),
+        (
+            request_profile("rig:none"),
+            ErrorKind::Usage,
+            "no_profile",
+            "tokensink models auth list",
+        ),
+        (
+            AcquireRequest::new(
+                tokensink_sink::AgentId::main(),
+                tokensink_sink::Want::Provider("nothing".into()),
+            ),
             ErrorKind::Usage,
             "unknown_provider",
             "tokensink providers list",
@@ -235,5 +327,13 @@ fn errors_name_the_profile_and_the_command() {
         assert_eq!((error.kind(), error.code()), (kind, code), "{error}");
         assert!(error.fix().unwrap().contains(fix), "{error}: {:?}", error.fix());
     }
-    assert!(!world.test.files.snapshot().keys().any(|path| path.starts_with(format!("{STATE}/agents"))), "reading creates nothing");
+    assert!(
+        !world
+            .test
+            .files
+            .snapshot()
+            .keys()
+            .any(|path| path.starts_with(format!("{STATE}/agents"))),
+        "reading creates nothing"
+    );
 }

@@ -8,7 +8,13 @@ use crate::world::{HOUR, PROFILE, STATE, World, request, request_of, store_path,
 
 fn files_of(world: &World, agent: &str) -> usize {
     let dir = format!("{STATE}/agents/{agent}");
-    world.test.files.snapshot().keys().filter(|path| path.starts_with(&dir)).count()
+    world
+        .test
+        .files
+        .snapshot()
+        .keys()
+        .filter(|path| path.starts_with(&dir))
+        .count()
 }
 
 #[test]
@@ -26,14 +32,20 @@ fn an_agent_without_profiles_uses_mains_and_refreshes_it_there() {
 #[test]
 fn an_agent_with_its_own_login_never_uses_mains() {
     let world = World::logged_in(strict());
-    world.put_store("work", &json!({ "rig:bob@example.com": world.grant_entry("bob") }));
+    world.put_store(
+        "work",
+        &json!({ "rig:bob@example.com": world.grant_entry("bob") }),
+    );
     let main_before = world.test.files.text(store_path("main"));
     world.test.clock.advance(HOUR);
     let lease = world.sink().acquire(&request_of("work")).unwrap();
     assert_eq!(lease.profile.as_str(), "rig:bob@example.com");
     assert!(!lease.inherited);
     world.test.clock.advance(HOUR);
-    world.push(Fault::on_refresh(FaultAction::Status { status: 400, body: r#"{"error":"invalid_grant"}"#.into() }));
+    world.push(Fault::on_refresh(FaultAction::Status {
+        status: 400,
+        body: r#"{"error":"invalid_grant"}"#.into(),
+    }));
     let error = world.sink().acquire(&request_of("work")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LoginNeeded, "{error}");
     assert_eq!(error.profile().unwrap().as_str(), "rig:bob@example.com");
@@ -43,23 +55,43 @@ fn an_agent_with_its_own_login_never_uses_mains() {
 #[test]
 fn inheritance_can_be_turned_off() {
     let world = World::logged_in(strict());
-    world.test.files.put(format!("{STATE}/tokensink/config.toml"), "[agents.work]\ninherit = false\n", 0o600);
+    world.test.files.put(
+        format!("{STATE}/tokensink/config.toml"),
+        "[agents.work]\ninherit = false\n",
+        0o600,
+    );
     let error = world.sink().acquire(&request_of("work")).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::LoginNeeded, "no_credential"));
-    assert!(error.fix().unwrap().ends_with("--agent work"), "{:?}", error.fix());
+    assert_eq!(
+        (error.kind(), error.code()),
+        (ErrorKind::LoginNeeded, "no_credential")
+    );
+    assert!(
+        error.fix().unwrap().ends_with("--agent work"),
+        "{:?}",
+        error.fix()
+    );
 }
 
 #[test]
 fn a_broken_store_of_main_does_not_stop_an_agent_with_its_own() {
     let world = World::logged_in(strict());
-    world.put_store("work", &json!({ "rig:bob@example.com": world.grant_entry("bob") }));
-    world.test.files.put(store_path("main"), "{\"version\": 1, \"profiles\": {", 0o600);
+    world.put_store(
+        "work",
+        &json!({ "rig:bob@example.com": world.grant_entry("bob") }),
+    );
+    world
+        .test
+        .files
+        .put(store_path("main"), "{\"version\": 1, \"profiles\": {", 0o600);
     assert!(world.is_live(&world.sink().acquire(&request_of("work")).unwrap()));
     let error = world.sink().acquire(&request()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Failed);
     assert!(error.to_string().contains("auth-profiles.json"), "{error}");
     let inheriting = world.sink().acquire(&request_of("other")).unwrap_err();
-    assert!(inheriting.to_string().contains("auth-profiles.json"), "not mistaken for 'no login': {inheriting}");
+    assert!(
+        inheriting.to_string().contains("auth-profiles.json"),
+        "not mistaken for 'no login': {inheriting}"
+    );
 }
 
 #[test]

@@ -14,16 +14,39 @@ fn run(config: &ServerConfig, faults: &Faults) -> (bool, bool) {
     world.test.clock.advance(HOUR);
     let first = world.faulty(faults).and_then(|sink| sink.acquire(&request()));
     if let Ok(lease) = &first {
-        assert!(world.is_live(lease), "a dead token was handed out after {}", faults.last());
-        let known = world.test.files.snapshot().values().any(|bytes| contains(bytes, lease.secret.expose()));
-        assert!(known, "a token was handed out before it was durable, {}", faults.last());
+        assert!(
+            world.is_live(lease),
+            "a dead token was handed out after {}",
+            faults.last()
+        );
+        let known = world
+            .test
+            .files
+            .snapshot()
+            .values()
+            .any(|bytes| contains(bytes, lease.secret.expose()));
+        assert!(
+            known,
+            "a token was handed out before it was durable, {}",
+            faults.last()
+        );
     }
     let stored = world.stored("main", PROFILE);
-    assert!(stored["refresh"].as_str().is_some_and(|token| !token.is_empty()), "blanked after {}", faults.last());
+    assert!(
+        stored["refresh"].as_str().is_some_and(|token| !token.is_empty()),
+        "blanked after {}",
+        faults.last()
+    );
     // The crashed process is gone, and with it its locks; time passes.
-    world.test.processes.set_liveness(world.test.host().processes.this(), tokensink_host::Liveness::Dead);
+    world
+        .test
+        .processes
+        .set_liveness(world.test.host().processes.this(), tokensink_host::Liveness::Dead);
     let next = world.test.other_process(5000);
-    let later = World { test: next, ..world.clone() };
+    let later = World {
+        test: next,
+        ..world.clone()
+    };
     later.test.clock.advance(HOUR);
     let lost = match later.sink().acquire(&request()) {
         Ok(lease) => {
@@ -31,8 +54,18 @@ fn run(config: &ServerConfig, faults: &Faults) -> (bool, bool) {
             false
         }
         Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::LoginNeeded, "{error} after {}", faults.last());
-            assert_eq!(error.code(), "refused_after_lost_answer", "{error} after {}", faults.last());
+            assert_eq!(
+                error.kind(),
+                ErrorKind::LoginNeeded,
+                "{error} after {}",
+                faults.last()
+            );
+            assert_eq!(
+                error.code(),
+                "refused_after_lost_answer",
+                "{error} after {}",
+                faults.last()
+            );
             true
         }
     };
@@ -83,8 +116,19 @@ fn with_a_strict_server_a_crash_loses_a_login_only_while_the_answer_is_not_durab
 
 #[test]
 fn no_failing_call_loses_a_login() {
-    for errno in [Errno::IO, Errno::NOSPC, Errno::ACCESS, Errno::ROFS, Errno::INTR, Errno::BUSY] {
-        let (points, lost) = every_point(&strict(), |n| Faults::fail_at(n, errno).torn().exchange(ExchangeFault::default()));
+    for errno in [
+        Errno::IO,
+        Errno::NOSPC,
+        Errno::ACCESS,
+        Errno::ROFS,
+        Errno::INTR,
+        Errno::BUSY,
+    ] {
+        let (points, lost) = every_point(&strict(), |n| {
+            Faults::fail_at(n, errno)
+                .torn()
+                .exchange(ExchangeFault::default())
+        });
         assert!(points > 40);
         assert_eq!(lost, 0, "{errno:?}");
     }
@@ -112,11 +156,23 @@ fn a_full_disk_after_the_refresh_serves_from_the_record_and_heals_later() {
     world.test.files.set_free_space(Some(0));
     let lease = world.sink().acquire(&request()).unwrap();
     assert!(world.is_live(&lease));
-    assert_ne!(world.stored("main", PROFILE)["access"], lease.secret.expose(), "there was no room in the store");
-    assert_eq!(world.sink().acquire(&request()).unwrap().secret, lease.secret, "served from the record");
+    assert_ne!(
+        world.stored("main", PROFILE)["access"],
+        lease.secret.expose(),
+        "there was no room in the store"
+    );
+    assert_eq!(
+        world.sink().acquire(&request()).unwrap().secret,
+        lease.secret,
+        "served from the record"
+    );
     world.test.files.set_free_space(None);
     assert_eq!(world.sink().acquire(&request()).unwrap().secret, lease.secret);
-    assert_eq!(world.stored("main", PROFILE)["access"], lease.secret.expose(), "moved by the first call with room");
+    assert_eq!(
+        world.stored("main", PROFILE)["access"],
+        lease.secret.expose(),
+        "moved by the first call with room"
+    );
     assert_eq!((world.ledger().refreshes, world.ledger().reuses), (2, 0));
 }
 

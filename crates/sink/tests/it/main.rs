@@ -1,6 +1,8 @@
 //! The sink as a library: a machine in memory, an authorization server in the same process, and every fault that
 //! can be had there. Time is advanced, never slept.
 
+#![expect(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
 mod acquire;
 mod agents;
 mod faults;

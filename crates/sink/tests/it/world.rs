@@ -28,7 +28,10 @@ pub(crate) fn strict() -> ServerConfig {
 }
 
 pub(crate) fn with_grace(seconds: u64) -> ServerConfig {
-    ServerConfig { replay_grace_seconds: seconds, ..ServerConfig::default() }
+    ServerConfig {
+        replay_grace_seconds: seconds,
+        ..ServerConfig::default()
+    }
 }
 
 impl World {
@@ -37,19 +40,30 @@ impl World {
         let server = AuthorizationServer::new(config, ISSUER).unwrap();
         let definition = server.provider_toml("rig");
         let test = TestHost::new();
-        test.files.put(format!("{STATE}/tokensink/providers/rig.toml"), definition, 0o600);
-        let world = Self { test, server: Arc::new(Mutex::new(server)), random: SeededRandom::new(7) };
+        test.files
+            .put(format!("{STATE}/tokensink/providers/rig.toml"), definition, 0o600);
+        let world = Self {
+            test,
+            server: Arc::new(Mutex::new(server)),
+            random: SeededRandom::new(7),
+        };
         world.network_up();
         world
     }
 
     pub(crate) fn network_up(&self) {
         let world = self.clone();
-        self.test.transport.on_request(move |request| world.answer(&request));
+        self.test
+            .transport
+            .on_request(move |request| world.answer(&request));
     }
 
     fn answer(&self, request: &Request<Body>) -> std::result::Result<Response<Body>, ExchangeError> {
-        let answer = self.server.lock().unwrap().handle(request, self.now(), &self.random);
+        let answer = self
+            .server
+            .lock()
+            .unwrap()
+            .handle(request, self.now(), &self.random);
         match answer.delivery {
             Delivery::Whole => Ok(answer.response),
             Delivery::Nothing | Delivery::CutAfter(_) | Delivery::Held => {
@@ -85,7 +99,13 @@ impl World {
             .server
             .lock()
             .unwrap()
-            .issue(account, "rig", &["openid", "email", "offline_access"], self.now(), &self.random)
+            .issue(
+                account,
+                "rig",
+                &["openid", "email", "offline_access"],
+                self.now(),
+                &self.random,
+            )
             .unwrap();
         json!({
             "type": "oauth",
@@ -101,7 +121,9 @@ impl World {
 
     /// Writes an agent's store.
     pub(crate) fn put_store(&self, agent: &str, profiles: &Value) {
-        let text = serde_json::to_string_pretty(&json!({"version": 1, "profiles": profiles, "extra": {"kept": true}}));
+        let text = serde_json::to_string_pretty(
+            &json!({"version": 1, "profiles": profiles, "extra": {"kept": true}}),
+        );
         self.test.files.put(store_path(agent), text.unwrap(), 0o600);
     }
 
@@ -135,7 +157,8 @@ impl World {
             .header("authorization", format!("Bearer {}", lease.secret.expose()))
             .body(Body::default())
             .unwrap();
-        self.answer(&request).is_ok_and(|response| response.status() == 200)
+        self.answer(&request)
+            .is_ok_and(|response| response.status() == 200)
     }
 }
 

@@ -1,4 +1,11 @@
-//! A client for loopback: one request per connection, the answer's bytes as they came.
+//! A client for servers on this host: one request per connection, the answer's bytes as they came. Panics say what
+//! was wrong with a request or its answer; it knows no TLS, no proxies and no chunked answers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "it speaks to servers of tests, and a test says what is wrong by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -14,25 +21,33 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer, or what came of one.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Everything that came over the connection.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Status; 0 where no whole head came.
-    pub(crate) status: u16,
+    pub status: u16,
     /// Header fields by lower-case name; only `set-cookie` may come several times and is joined by line feeds.
-    pub(crate) headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, String>,
     /// The body as text.
-    pub(crate) body: String,
+    pub body: String,
 }
 
 impl Answer {
     /// The body as JSON.
-    pub(crate) fn json(&self) -> Value {
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
     /// A text member of the body.
-    pub(crate) fn text(&self, name: &str) -> String {
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[must_use]
+    pub fn text(&self, name: &str) -> String {
         self.json()[name]
             .as_str()
             .unwrap_or_else(|| panic!("no {name}: {self:?}"))
@@ -41,7 +56,11 @@ impl Answer {
 }
 
 /// Sends one request and reads until the server closes.
-pub(crate) fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+///
+/// # Panics
+/// When the server cannot be reached or does not answer in time.
+#[must_use]
+pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let url = Url::parse(url).unwrap();
     let host = url.host_str().unwrap();
     let port = url.port_or_known_default().unwrap();
@@ -64,18 +83,30 @@ pub(crate) fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str
 }
 
 /// GET.
-pub(crate) fn get(url: &str) -> Answer {
+///
+/// # Panics
+/// As for [`send`].
+#[must_use]
+pub fn get(url: &str) -> Answer {
     send("GET", url, &[], "")
 }
 
 /// POST of a form.
-pub(crate) fn post(url: &str, pairs: &[(&str, &str)]) -> Answer {
+///
+/// # Panics
+/// As for [`send`].
+#[must_use]
+pub fn post(url: &str, pairs: &[(&str, &str)]) -> Answer {
     let headers = [("content-type", "application/x-www-form-urlencoded")];
     send("POST", url, &headers, &form(pairs))
 }
 
 /// POST of JSON.
-pub(crate) fn post_json(url: &str, body: &Value) -> Answer {
+///
+/// # Panics
+/// As for [`send`].
+#[must_use]
+pub fn post_json(url: &str, body: &Value) -> Answer {
     send(
         "POST",
         url,
@@ -85,7 +116,8 @@ pub(crate) fn post_json(url: &str, body: &Value) -> Answer {
 }
 
 /// Form-encoded pairs.
-pub(crate) fn form(pairs: &[(&str, &str)]) -> String {
+#[must_use]
+pub fn form(pairs: &[(&str, &str)]) -> String {
     Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
@@ -121,7 +153,11 @@ fn parse(bytes: Vec<u8>) -> Answer {
 }
 
 /// Follows redirects within one origin, with cookies, as a browser would; returns the URL that leads elsewhere.
-pub(crate) fn browse(start: &str) -> Url {
+///
+/// # Panics
+/// When an answer is no redirect.
+#[must_use]
+pub fn browse(start: &str) -> Url {
     let mut cookies = BTreeMap::<String, String>::new();
     let mut url = Url::parse(start).unwrap();
     let origin = url.origin();
@@ -158,7 +194,8 @@ pub(crate) fn browse(start: &str) -> Url {
 }
 
 /// A parameter of a URL's query.
-pub(crate) fn query(url: &Url, name: &str) -> Option<String> {
+#[must_use]
+pub fn query(url: &Url, name: &str) -> Option<String> {
     url.query_pairs()
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
