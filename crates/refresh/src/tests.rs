@@ -1,6 +1,7 @@
 //! What the tests share: one grant, its records, and a moment.
 
 mod flight;
+mod keeping;
 mod pilot;
 mod rivals;
 mod stand;

@@ -8,10 +8,10 @@ use tokensink_policy::{Eligibility, EligibilityCode};
 use tokensink_refresh::{Death, Standing, Verdict};
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
-use crate::acquire::Grant;
 use crate::error::{ErrorKind, SinkError};
 use crate::flight::Target;
-use crate::sink::AgentSnapshot;
+use crate::grant::Grant;
+use crate::snapshot::AgentSnapshot;
 
 /// What stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]

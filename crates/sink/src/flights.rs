@@ -103,7 +103,9 @@ impl FlightArgs {
                 "these are not the arguments of a flight",
             )
         };
-        let [owner, profile, horizon, rest @ ..] = args else { return Err(usage()) };
+        let [owner, profile, horizon, rest @ ..] = args else {
+            return Err(usage());
+        };
         let rejected = match rest {
             [] => false,
             [word] if word == "rejected" => true,

@@ -1,7 +1,15 @@
 //! Between the store's view of an OAuth profile and the refresh protocol's: credential and generation.
 
-use tokensink_types::record::Generation;
-use tokensink_types::{Account, OAuth};
+use std::sync::Arc;
+
+use tokensink_refresh::{Demand, Standing, View, overlay, stand};
+use tokensink_store::{RecordKey, StoreError};
+use tokensink_types::record::{Generation, Record};
+use tokensink_types::{Account, Credential, OAuth, UnixMillis};
+
+use crate::error::Result;
+use crate::flight::{Target, policy_of};
+use crate::sink::Sink;
 
 /// The generation that a stored OAuth profile holds.
 pub(crate) fn generation_of(oauth: &OAuth) -> Generation {
@@ -22,4 +30,72 @@ pub(crate) fn with_generation(oauth: &OAuth, generation: &Generation) -> OAuth {
     next.account = account;
     next.fields.extend(generation.fields.clone());
     next
+}
+
+/// A stored grant overlaid by its record.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) oauth: OAuth,
+    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) generation: Generation,
+    pub(crate) heal: bool,
+    pub(crate) policy: tokensink_refresh::Policy,
+}
+
+impl Grant {
+    pub(crate) fn standing(&self, demand: &Demand, now: UnixMillis) -> Standing {
+        stand(
+            &self.generation,
+            self.record.as_deref(),
+            &self.policy,
+            demand,
+            now,
+        )
+    }
+}
+
+impl Sink {
+    /// The OAuth profile as its owner's store has it now.
+    pub(crate) fn stored_oauth(&self, target: &Target) -> Result<Option<OAuth>> {
+        let store = self.store().load(&target.owner)?;
+        Ok(store
+            .profiles
+            .get(&target.profile)
+            .and_then(Credential::as_oauth)
+            .cloned())
+    }
+
+    /// A grant as it stands: the store overlaid by its record. `None` when the store has no such OAuth profile.
+    pub(crate) fn grant(&self, target: &Target) -> Result<Option<Grant>> {
+        let Some(oauth) = self.stored_oauth(target)? else {
+            return Ok(None);
+        };
+        self.overlaid(&oauth, &self.record_key(target)?).map(Some)
+    }
+
+    pub(crate) fn overlaid(&self, oauth: &OAuth, key: &RecordKey) -> Result<Grant> {
+        let record = match self.journal().read(key) {
+            Ok(record) => record,
+            // The next flight moves it aside; until then the store counts as it stands.
+            Err(StoreError::Unreadable(unreadable)) => {
+                tracing::warn!(%unreadable, "a refresh record cannot be read");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let stored = generation_of(oauth);
+        let View { current, heal } = overlay(&stored, record.as_deref());
+        let generation = current.clone();
+        let policy = self
+            .refresher_of(oauth)
+            .map(|(_, _, client)| policy_of(client))
+            .unwrap_or_default();
+        Ok(Grant {
+            oauth: oauth.clone(),
+            record,
+            generation,
+            heal,
+            policy,
+        })
+    }
 }

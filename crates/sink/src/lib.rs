@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod block;
 mod child;
+mod dress;
 mod error;
 mod flight;
 mod flights;
@@ -24,8 +25,10 @@ mod renew;
 mod report;
 mod retry;
 mod secrets;
+mod serve;
 mod settings;
 mod sink;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod world;

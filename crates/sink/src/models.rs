@@ -16,7 +16,8 @@ use tokensink_types::{AgentId, ProviderId};
 use crate::acquire::unknown_provider;
 use crate::error::Result;
 use crate::report::{ModelInfo, ModelsView, ProfileState};
-use crate::sink::{AgentSnapshot, Sink};
+use crate::sink::Sink;
+use crate::snapshot::AgentSnapshot;
 
 /// What counts as the default model where none is configured: the short name `opus` of the built-in provider
 /// `anthropic`, or this where that has been taken away.

@@ -7,7 +7,8 @@ use tokensink_types::{AgentId, ProfileId, ProviderId};
 use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::report::OrderView;
-use crate::sink::{AgentSnapshot, Sink};
+use crate::sink::Sink;
+use crate::snapshot::AgentSnapshot;
 
 impl Sink {
     /// The order that is stored for `agent`, and the one in which profiles would be tried now. What the agent merely

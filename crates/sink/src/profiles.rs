@@ -6,7 +6,8 @@ use tokensink_types::{AgentId, Credential, Expiry, UnixMillis};
 use crate::error::Result;
 use crate::flight::Target;
 use crate::report::{ProfileInfo, ProfileState};
-use crate::sink::{AgentSnapshot, Sink};
+use crate::sink::Sink;
+use crate::snapshot::AgentSnapshot;
 use crate::status::bench_of;
 
 impl Sink {

@@ -3,10 +3,10 @@
 use tokensink_refresh::{Demand, Standing, renewal_due_at};
 use tokensink_types::{AgentId, Credential};
 
-use crate::acquire::Grant;
 use crate::block::{Block, login_command};
 use crate::error::{ErrorKind, Result};
 use crate::flight::Target;
+use crate::grant::Grant;
 use crate::lease::WAIT;
 use crate::report::{RenewOutcome, RenewReport, RenewResult};
 use crate::sink::Sink;

@@ -13,14 +13,15 @@ use tokensink_types::{
     AgentId, Credential, CredentialKind, ProviderId, Secret, SecretSource, SecretText, UnixMillis,
 };
 
-use crate::acquire::Grant;
 use crate::block::{Block, login_command, paste_command};
 use crate::error::{ErrorKind, Result};
 use crate::flight::Target;
+use crate::grant::Grant;
 use crate::report::{
     Bench, Counts, EnvKey, ModelsView, ProfileState, ProfileStatus, ProviderStatus, StatusReport, StatusScope,
 };
-use crate::sink::{AgentSnapshot, Sink};
+use crate::sink::Sink;
+use crate::snapshot::AgentSnapshot;
 
 /// A profile with everything that was found out about it.
 struct Looked<'a> {

@@ -138,5 +138,5 @@ fn cpu(usage: &Usage) -> Duration {
 
 fn duration(time: TimeVal) -> Duration {
     let part = |number: i64| u64::try_from(number).unwrap_or(0);
-    Duration::from_secs(part(time.tv_sec())) + Duration::from_micros(part(i64::from(time.tv_usec())))
+    Duration::from_secs(part(time.tv_sec())) + Duration::from_micros(part(time.tv_usec()))
 }

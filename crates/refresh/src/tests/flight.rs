@@ -1,247 +1,12 @@
-use std::time::Duration;
 
-use tokensink_types::record::{Generation, Record, RecordState, Rotation};
-use tokensink_types::{Account, UnixMillis};
+use tokensink_types::record::{Record, RecordState, Rotation};
 
-use super::pilot::{Pilot, failure, setup};
+use super::pilot::{Pilot, access, ambiguous, dead, failure, grace, granted, in_state, no, not_written, setup, unavailable};
 use super::{NOW, account, answered, at, backoff, committed, generation, key, parked, record, refused, sent};
-use crate::{Action, Answer, Death, Demand, Event, Flight, Policy, Standing, Verdict, overlay, stand};
+use crate::{Action, Answer, Death, Demand, Event, Flight, Verdict, overlay};
 
-fn granted(name: &str) -> Answer {
-    let mut generation = generation(name, 3600);
-    generation.issued_at = Some(NOW);
-    Answer::Granted(Box::new(generation))
-}
-
-fn ambiguous() -> Answer {
-    Answer::Ambiguous(failure("cut"))
-}
-
-fn not_written() -> Answer {
-    Answer::NotWritten(failure("closed"))
-}
-
-fn unavailable(retry_after: u64) -> Answer {
-    Answer::Unspent {
-        failure: failure("503"),
-        retry_after: Some(Duration::from_secs(retry_after)),
-    }
-}
-
-fn no() -> Answer {
-    Answer::Refused {
-        code: "invalid_grant".to_owned(),
-        description: "gone".to_owned(),
-    }
-}
-
-fn grace() -> Policy {
-    Policy {
-        rotation: Rotation::Always,
-        replay_grace: Duration::from_secs(30),
-        idle_limit: None,
-    }
-}
-
-/// A grant whose access token ended a minute ago.
-fn dead() -> Generation {
-    generation("1", -60)
-}
-
-/// ... with a record in `state`.
-fn in_state(state: RecordState) -> Pilot {
-    Pilot::new(dead(), Some(record(dead(), state)))
-}
-
-fn access(generation: Option<&Generation>) -> &str {
-    generation.map_or("", |generation| generation.tokens.access.expose())
-}
-
-#[test]
-fn each_path() {
-    let cases = [
-        (
-            "happy",
-            in_state(committed()).answering([granted("2")]),
-            "read connect admit send answered commit committed served",
-        ),
-        (
-            "without a record",
-            Pilot::new(dead(), None).answering([granted("2")]),
-            "read connect admit send answered commit committed served",
-        ),
-        (
-            "fresh already",
-            Pilot::new(generation("1", 3600), None),
-            "read served",
-        ),
-        (
-            "cannot read",
-            in_state(committed()).failing(&["read"]),
-            "read again",
-        ),
-        (
-            "cannot connect",
-            in_state(committed()).failing(&["connect"]),
-            "read connect again",
-        ),
-        (
-            "cannot record the send",
-            in_state(committed()).failing(&["admit"]),
-            "read connect admit again",
-        ),
-        (
-            "cannot connect, in doubt",
-            in_state(sent("1", -60, 1)).failing(&["connect"]),
-            "read connect unknown",
-        ),
-        (
-            "not written",
-            in_state(committed()).answering([not_written()]),
-            "read connect admit send committed again",
-        ),
-        (
-            "not written, in doubt",
-            in_state(sent("1", -60, 1)).answering([not_written()]),
-            "read connect admit send sent unknown",
-        ),
-        (
-            "unspent",
-            in_state(committed()).answering([unavailable(20)]),
-            "read connect admit send idle again",
-        ),
-        (
-            "unspent, in doubt",
-            in_state(sent("1", -60, 1)).answering([unavailable(20)]),
-            "read connect admit send sent unknown",
-        ),
-        (
-            "ambiguous",
-            in_state(committed()).answering([ambiguous()]),
-            "read connect admit send sent unknown",
-        ),
-        (
-            "the caller cannot say how the request ended",
-            in_state(committed()).failing(&["send"]),
-            "read connect admit send sent unknown",
-        ),
-        (
-            "refused",
-            in_state(committed()).answering([no()]),
-            "read connect admit send read refused login",
-        ),
-        (
-            "another account",
-            in_state(committed()).answering([{
-                let mut other = generation("2", 3600);
-                other.account = account("two");
-                Answer::Granted(Box::new(other))
-            }]),
-            "read connect admit send parked login",
-        ),
-        (
-            "store broken",
-            in_state(committed())
-                .answering([granted("2")])
-                .failing(&["!commit"]),
-            "read connect admit send answered commit behind",
-        ),
-        (
-            "record broken",
-            in_state(committed())
-                .answering([granted("2")])
-                .failing(&["answered", "committed"]),
-            "read connect admit send answered commit committed served",
-        ),
-        (
-            "both broken for a moment",
-            in_state(committed())
-                .answering([granted("2")])
-                .failing(&["answered", "answered", "commit", "commit"]),
-            "read connect admit send answered commit wait answered commit wait answered commit committed served",
-        ),
-        (
-            "rolled back",
-            {
-                let mut newest = record(generation("2", 3600), committed());
-                newest.ancestors = vec![key("1")];
-                Pilot::new(dead(), Some(newest))
-            },
-            "read commit served",
-        ),
-        (
-            "rolled back, store broken",
-            {
-                let mut newest = record(generation("2", 3600), committed());
-                newest.ancestors = vec![key("1")];
-                Pilot::new(dead(), Some(newest)).failing(&["commit"])
-            },
-            "read commit behind",
-        ),
-        (
-            "rolled back, and due",
-            {
-                let mut newest = record(generation("2", -1), committed());
-                newest.ancestors = vec![key("1")];
-                Pilot::new(generation("1", -3600), Some(newest)).answering([granted("3")])
-            },
-            "read commit connect admit send answered commit committed served",
-        ),
-        (
-            "rolled back, due, store broken",
-            {
-                let mut newest = record(generation("2", -1), committed());
-                newest.ancestors = vec![key("1")];
-                Pilot::new(generation("1", -3600), Some(newest))
-                    .answering([granted("3")])
-                    .failing(&["!commit"])
-            },
-            "read commit connect admit send answered commit behind",
-        ),
-        (
-            "killed before the commit",
-            Pilot::new(dead(), Some(record(generation("2", 3600), answered("1")))),
-            "read commit committed served",
-        ),
-        (
-            "killed after the send, access token alive",
-            Pilot::new(
-                generation("1", 180),
-                Some(record(generation("1", 180), sent("1", -60, 1))),
-            ),
-            "read unknown",
-        ),
-        (
-            "killed after the send, access token dead",
-            in_state(sent("1", -60, 1)).answering([granted("2")]),
-            "read connect admit send answered commit committed served",
-        ),
-        ("refused before", in_state(refused("1")), "read login"),
-        ("parked before", in_state(parked("1")), "read login"),
-        (
-            "logged in since the refusal",
-            Pilot::new(generation("9", 3600), Some(record(dead(), refused("1")))),
-            "read served",
-        ),
-        (
-            "waiting",
-            {
-                let mut waiting = record(dead(), RecordState::Idle);
-                waiting.backoff = backoff(5);
-                Pilot::new(dead(), Some(waiting))
-            },
-            "read again",
-        ),
-        (
-            "gone",
-            {
-                let mut gone = in_state(committed());
-                gone.stored = None;
-                gone
-            },
-            "read gone",
-        ),
-    ];
+/// Flies each pilot and compares what it did.
+fn check(cases: Vec<(&str, Pilot, &str)>) {
     for (name, mut pilot, want) in cases {
         let before = pilot.stored.clone();
         let (words, _) = pilot.fly();
@@ -251,6 +16,90 @@ fn each_path() {
         let stored = pilot.stored.as_ref().map(|now| now.spend_key().is_some());
         assert_eq!(stored, before.map(|_| true), "{name}");
     }
+}
+
+const HAPPY: &str = "read connect admit send answered commit committed served";
+
+#[test]
+fn each_way_in() {
+    let calm = || in_state(committed());
+    let doubt = || in_state(sent("1", -60, 1));
+    let alive = generation("1", 180);
+    let mut waiting = record(dead(), RecordState::Idle);
+    waiting.backoff = backoff(5);
+    let mut gone = calm();
+    gone.stored = None;
+    let login = Pilot::new(generation("9", 3600), Some(record(dead(), refused("1"))));
+    let killed = Pilot::new(alive.clone(), Some(record(alive, sent("1", -60, 1))));
+    check(vec![
+        ("happy", calm().answering([granted("2")]), HAPPY),
+        ("without a record", Pilot::new(dead(), None).answering([granted("2")]), HAPPY),
+        ("fresh already", Pilot::new(generation("1", 3600), None), "read served"),
+        ("gone", gone, "read gone"),
+        ("killed after the send, access token alive", killed, "read unknown"),
+        ("killed after the send, access token dead", doubt().answering([granted("2")]), HAPPY),
+        ("refused before", in_state(refused("1")), "read login"),
+        ("parked before", in_state(parked("1")), "read login"),
+        ("logged in since the refusal", login, "read served"),
+        ("waiting", Pilot::new(dead(), Some(waiting)), "read again"),
+        ("cannot read", calm().failing(&["read"]), "read again"),
+        ("cannot connect", calm().failing(&["connect"]), "read connect again"),
+        ("cannot connect, in doubt", doubt().failing(&["connect"]), "read connect unknown"),
+        ("cannot record the send", calm().failing(&["admit"]), "read connect admit again"),
+    ]);
+}
+
+#[test]
+fn each_answer() {
+    let calm = || in_state(committed());
+    let doubt = || in_state(sent("1", -60, 1));
+    let mut other = generation("2", 3600);
+    other.account = account("two");
+    let other = Answer::Granted(Box::new(other));
+    check(vec![
+        ("not written", calm().answering([not_written()]), "read connect admit send committed again"),
+        ("not written, in doubt", doubt().answering([not_written()]), "read connect admit send sent unknown"),
+        ("unspent", calm().answering([unavailable(20)]), "read connect admit send idle again"),
+        ("unspent, in doubt", doubt().answering([unavailable(20)]), "read connect admit send sent unknown"),
+        ("ambiguous", calm().answering([ambiguous()]), "read connect admit send sent unknown"),
+        ("nobody can say", calm().failing(&["send"]), "read connect admit send sent unknown"),
+        ("refused", calm().answering([no()]), "read connect admit send read refused login"),
+        ("another account", calm().answering([other]), "read connect admit send parked login"),
+    ]);
+}
+
+#[test]
+fn each_broken_disk_and_stale_store() {
+    let granted = |fails| in_state(committed()).answering([granted("2")]).failing(fails);
+    let rolled_back = |seconds| {
+        let mut newest = record(generation("2", seconds), committed());
+        newest.ancestors = vec![key("1")];
+        Pilot::new(dead(), Some(newest))
+    };
+    let killed = Pilot::new(dead(), Some(record(generation("2", 3600), answered("1"))));
+    let third = || super::pilot::granted("3");
+    check(vec![
+        ("store broken", granted(&["!commit"]), "read connect admit send answered commit behind"),
+        ("record broken", granted(&["answered", "committed"]), HAPPY),
+        (
+            "both broken for a moment",
+            granted(&["answered", "answered", "commit", "commit"]),
+            "read connect admit send answered commit wait answered commit wait answered commit committed served",
+        ),
+        ("killed before the commit", killed, "read commit committed served"),
+        ("rolled back", rolled_back(3600), "read commit served"),
+        ("rolled back, store broken", rolled_back(3600).failing(&["commit"]), "read commit behind"),
+        (
+            "rolled back, and due",
+            rolled_back(-1).answering([third()]),
+            "read commit connect admit send answered commit committed served",
+        ),
+        (
+            "rolled back, due, store broken",
+            rolled_back(-1).answering([third()]).failing(&["!commit"]),
+            "read commit connect admit send answered commit behind",
+        ),
+    ]);
 }
 
 #[test]
@@ -516,221 +365,4 @@ fn another_account_s_answer_is_parked() {
     pilot.answers.push_back(granted("10"));
     assert!(matches!(pilot.fly().1, Verdict::Served { .. }));
     assert!(pilot.record.unwrap().is_ancestor(key("1")));
-}
-
-#[test]
-fn what_an_answer_lacks_keeps_its_value() {
-    let mut old = dead();
-    old.account.email = Some("a@b.c".to_owned());
-    old.tokens.id_token = Some("id".into());
-    old.fields.insert("projectId".to_owned(), "p".to_owned());
-    let mut poor = generation("2", 3600);
-    poor.tokens.refresh = Some("".into());
-    poor.account = Account::default();
-    let mut pilot = Pilot::new(old.clone(), None).answering([Answer::Granted(Box::new(poor.clone()))]);
-    assert!(matches!(pilot.fly().1, Verdict::Served { .. }));
-    let stored = pilot.stored.unwrap();
-    assert_eq!(access(Some(&stored)), "a2");
-    assert_eq!(stored.tokens.refresh, old.tokens.refresh);
-    assert_eq!(stored.tokens.id_token, old.tokens.id_token);
-    assert_eq!(
-        (stored.account, stored.fields),
-        (old.account.clone(), old.fields.clone())
-    );
-    assert_eq!(pilot.record.unwrap().rotation, Rotation::Never);
-    // Without an access token the new refresh token is kept, and nothing is handed out.
-    let mut empty = generation("2", 3600);
-    empty.tokens.access = "".into();
-    let mut pilot = Pilot::new(old.clone(), None).answering([Answer::Granted(Box::new(empty))]);
-    assert!(pilot.fly().0.ends_with("commit committed again"));
-    let stored = pilot.stored.unwrap();
-    assert_eq!(
-        (access(Some(&stored)), stored.spend_key()),
-        ("a1", Some(key("2")))
-    );
-}
-
-#[test]
-fn an_answer_that_can_be_stored_nowhere_is_held_for_minutes() {
-    let mut pilot = in_state(committed())
-        .answering([granted("2")])
-        .failing(&["!answered", "!commit"]);
-    let (words, verdict) = pilot.fly();
-    assert!(words.ends_with("wait answered commit unknown"), "{words}");
-    assert!(
-        NOW.until(pilot.now) > Duration::from_secs(300),
-        "{:?}",
-        NOW.until(pilot.now)
-    );
-    assert!(matches!(verdict, Verdict::TryAgain { .. }), "{verdict:?}");
-    // It was never durable, so the old access token is all there is, and that is dead.
-    assert!(!pilot.flight.unwrap().old_token_lives(NOW));
-}
-
-#[test]
-fn an_unrecorded_answer_survives_a_store_that_moves() {
-    let cases = [
-        // The store is put back to an older copy, to our own answer, to a newer login.
-        ("older", generation("0", -7200), "a2"),
-        ("our answer", generation("2", 3600), "a2"),
-        ("newer login", generation("9", 7200), "a9"),
-    ];
-    for (name, found, want) in cases {
-        let mut before = record(dead(), committed());
-        before.ancestors = vec![key("0")];
-        let mut pilot = Pilot::new(dead(), Some(before))
-            .answering([granted("2")])
-            .failing(&["answered"]);
-        pilot.disturb = vec![(5, Some(found))];
-        let (words, verdict) = pilot.fly();
-        assert!(
-            matches!(verdict, Verdict::Served { store_behind: None }),
-            "{name}: {words}"
-        );
-        assert_eq!(access(pilot.stored.as_ref()), want, "{name}: {words}");
-    }
-}
-
-#[test]
-fn a_store_that_moves_under_the_commit_is_read_again() {
-    for (found, want) in [(generation("0", -7200), "a2"), (generation("9", 7200), "a9")] {
-        let mut before = record(dead(), committed());
-        before.ancestors = vec![key("0")];
-        let mut pilot = Pilot::new(dead(), Some(before)).answering([granted("2")]);
-        pilot.disturb = vec![(5, Some(found))];
-        let (words, _) = pilot.fly();
-        assert!(words.ends_with("served"), "{words}");
-        assert_eq!(access(pilot.stored.as_ref()), want, "{words}");
-    }
-    let mut pilot = in_state(committed()).answering([granted("2")]);
-    pilot.disturb = vec![(5, None)];
-    assert!(pilot.fly().0.ends_with("read gone"));
-}
-
-#[test]
-fn a_rejected_access_token_is_refreshed_once() {
-    let current = generation("1", 1800);
-    let demand = Demand {
-        rejected: Some(current.tokens.access.clone()),
-        ..Demand::default()
-    };
-    let stubborn = || {
-        let mut same = current.clone();
-        same.tokens.expires = Some(at(3600));
-        same.tokens.refresh = Some("r2".into());
-        Answer::Granted(Box::new(same))
-    };
-    // A try that brought no answer does not count.
-    for failed in [not_written(), unavailable(0)] {
-        let mut pilot = Pilot::new(current.clone(), None).answering([failed, granted("2")]);
-        pilot.demand = demand.clone();
-        assert!(matches!(pilot.fly().1, Verdict::TryAgain { .. }));
-        pilot.now = at(10);
-        assert!(matches!(pilot.fly().1, Verdict::Served { .. }));
-    }
-    // The same access token again is kept, but not served, and not asked for again.
-    let mut pilot = Pilot::new(current.clone(), None).answering([stubborn()]);
-    pilot.demand = demand.clone();
-    let (words, verdict) = pilot.fly();
-    assert_eq!(words, "read connect admit send answered commit committed again");
-    assert!(
-        matches!(verdict, Verdict::TryAgain { until: Some(until), .. } if until == at(3600)),
-        "{verdict:?}"
-    );
-    assert_eq!(pilot.fly().0, "read again");
-    let stored = pilot.stored.clone().unwrap();
-    assert_eq!(stored.spend_key(), Some(key("2")));
-    // Whoever does not know of the rejection is served.
-    assert_eq!(
-        stand(
-            &stored,
-            pilot.record.as_ref(),
-            &Policy::default(),
-            &Demand::default(),
-            NOW
-        ),
-        Standing::Fresh
-    );
-}
-
-#[test]
-fn keys_of_an_earlier_login_stay_spent() {
-    for state in [sent("1", -60, 1), refused("1"), parked("1")] {
-        let mut pilot =
-            Pilot::new(generation("9", -1), Some(record(dead(), state.clone()))).answering([granted("10")]);
-        pilot.fly();
-        pilot.stored = Some(dead());
-        let record = pilot.record.as_ref().unwrap();
-        let view = overlay(pilot.stored.as_ref().unwrap(), Some(record));
-        assert_eq!(
-            (access(Some(view.current)), view.heal),
-            ("a10", true),
-            "{state:?}"
-        );
-    }
-}
-
-#[test]
-fn a_key_that_comes_back_is_no_longer_spent() {
-    let mut before = record(dead(), committed());
-    before.ancestors = vec![key("2"), key("0")];
-    let mut pilot = Pilot::new(dead(), Some(before)).answering([granted("2")]);
-    pilot.fly();
-    assert_eq!(pilot.record.unwrap().ancestors, [key("1"), key("0")]);
-}
-
-#[test]
-fn the_store_that_heals_for_long_is_judged_when_it_is_healed() {
-    let mut newest = record(generation("2", 301), committed());
-    newest.ancestors = vec![key("1")];
-    let (mut flight, _) = Flight::start(setup(&Policy::default(), &Demand::default()));
-    let snapshot = crate::Snapshot {
-        stored: Some(dead()),
-        record: Some(newest),
-        holders: Vec::new(),
-        rivals: Vec::new(),
-    };
-    assert!(matches!(
-        flight.on(Event::Read(Box::new(snapshot)), NOW),
-        Action::Commit { .. }
-    ));
-    assert_eq!(flight.on(Event::Committed, at(10)), Action::Connect);
-}
-
-#[test]
-fn a_server_that_does_not_rotate_may_be_asked_again() {
-    let mut pilot = in_state(sent("1", -10, 1)).answering([granted("1")]);
-    pilot.policy.rotation = Rotation::Never;
-    assert!(matches!(pilot.fly().1, Verdict::Served { .. }));
-    let record = pilot.record.unwrap();
-    assert_eq!((record.rotation, record.ancestors.len()), (Rotation::Never, 0));
-}
-
-#[test]
-fn an_event_out_of_turn_ends_the_flight() {
-    let (mut flight, _) = Flight::start(setup(&Policy::default(), &Demand::default()));
-    let action = flight.on(Event::Committed, NOW);
-    let Action::Finish(Verdict::TryAgain { failure, .. }) = action else {
-        panic!("{action:?}")
-    };
-    assert_eq!(failure.reason, "internal error: event committed in phase reading");
-    assert!(matches!(flight.on(Event::Connected, NOW), Action::Finish(_)));
-}
-
-#[test]
-fn the_old_token_serves_while_it_lives() {
-    let alive = generation("1", 180);
-    let mut pilot = Pilot::new(alive.clone(), Some(record(alive, sent("1", -60, 1))));
-    pilot.fly();
-    let flight = pilot.flight.unwrap();
-    let lives = |now: UnixMillis| flight.old_token_lives(now);
-    assert_eq!((lives(NOW), lives(at(179)), lives(at(180))), (true, true, false));
-}
-
-#[test]
-fn no_secret_shows() {
-    let mut pilot = in_state(committed()).answering([no()]);
-    pilot.fly();
-    let shown = format!("{:?} {:?}", pilot.written, pilot.flight);
-    assert!(!shown.contains("\"a1\"") && !shown.contains("\"r1\""), "{shown}");
 }

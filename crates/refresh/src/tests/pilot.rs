@@ -1,11 +1,12 @@
 //! Flies a flight through a scripted world and writes down what it does, one word per action.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use tokensink_types::record::{Generation, Record, RecordState};
+use tokensink_types::record::{Generation, Record, RecordState, Rotation};
 use tokensink_types::{ProfileId, UnixMillis};
 
-use super::{NOW, process, provider};
+use super::{NOW, generation, process, provider, record};
 use crate::{
     Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Verdict,
 };
@@ -194,4 +195,54 @@ fn word(action: &Action) -> &'static str {
             Verdict::Gone => "gone",
         },
     }
+}
+
+pub(super) fn granted(name: &str) -> Answer {
+    let mut generation = generation(name, 3600);
+    generation.issued_at = Some(NOW);
+    Answer::Granted(Box::new(generation))
+}
+
+pub(super) fn ambiguous() -> Answer {
+    Answer::Ambiguous(failure("cut"))
+}
+
+pub(super) fn not_written() -> Answer {
+    Answer::NotWritten(failure("closed"))
+}
+
+pub(super) fn unavailable(retry_after: u64) -> Answer {
+    Answer::Unspent {
+        failure: failure("503"),
+        retry_after: Some(Duration::from_secs(retry_after)),
+    }
+}
+
+pub(super) fn no() -> Answer {
+    Answer::Refused {
+        code: "invalid_grant".to_owned(),
+        description: "gone".to_owned(),
+    }
+}
+
+pub(super) fn grace() -> Policy {
+    Policy {
+        rotation: Rotation::Always,
+        replay_grace: Duration::from_secs(30),
+        idle_limit: None,
+    }
+}
+
+/// A grant whose access token ended a minute ago.
+pub(super) fn dead() -> Generation {
+    generation("1", -60)
+}
+
+/// ... with a record in `state`.
+pub(super) fn in_state(state: RecordState) -> Pilot {
+    Pilot::new(dead(), Some(record(dead(), state)))
+}
+
+pub(super) fn access(generation: Option<&Generation>) -> &str {
+    generation.map_or("", |generation| generation.tokens.access.expose())
 }

@@ -1,7 +1,7 @@
 use tokensink_types::record::{Generation, Record, RecordState};
 use tokensink_types::{Account, SpendKey};
 
-use super::pilot::{Pilot, failure};
+use super::pilot::{Pilot, dead, failure, granted};
 use super::{NOW, account, answered, committed, generation, key, parked, record, record_of, refused, sent};
 use crate::{Answer, Death, Demand, Holder, Rival, Verdict, after_login};
 
@@ -16,16 +16,6 @@ fn with_rival(stored: Generation, record: Record, may_be_alive: bool) -> Pilot {
     let mut pilot = Pilot::new(stored, None);
     pilot.rivals.push(Rival { record, may_be_alive });
     pilot
-}
-
-fn granted(name: &str) -> Answer {
-    let mut generation = generation(name, 3600);
-    generation.issued_at = Some(NOW);
-    Answer::Granted(Box::new(generation))
-}
-
-fn dead() -> Generation {
-    generation("1", -60)
 }
 
 fn alive() -> Generation {

@@ -1,0 +1,242 @@
+//! What an agent sees at one moment, with everything that decisions need, kept while no file changes.
+
+use std::sync::{Arc, PoisonError};
+
+use tokensink_policy as policy;
+use tokensink_store::legacy::ImportReport;
+use tokensink_store::{AgentStore, OwnedProfile, RecordKey, StoreError, View, Warning};
+use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
+
+use crate::error::Result;
+use crate::flight::Target;
+use crate::secrets;
+use crate::sink::Sink;
+
+/// What an agent sees at one moment, with everything that decisions need.
+#[derive(Debug)]
+pub(crate) struct AgentSnapshot {
+    pub(crate) view: View,
+    pub(crate) config: Arc<policy::Config>,
+    pub(crate) state: policy::State,
+    pub(crate) warnings: Vec<String>,
+    /// Main's store could not be read; what would be inherited is not known.
+    pub(crate) main_error: Option<Arc<StoreError>>,
+    sources: Vec<Arc<AgentStore>>,
+    /// The real paths of the stores in `sources`, which name their refresh records.
+    owner_paths: Vec<String>,
+}
+
+impl AgentSnapshot {
+    /// The key of a profile's refresh record, without looking at the disk.
+    pub(crate) fn record_key(&self, target: &Target) -> Option<RecordKey> {
+        let position = self
+            .sources
+            .iter()
+            .position(|source| source.agent == target.owner)?;
+        Some(RecordKey {
+            store: self.owner_paths[position].clone(),
+            profile: target.profile.clone(),
+        })
+    }
+
+    pub(crate) fn profile(&self, id: &ProfileId) -> Option<&OwnedProfile> {
+        self.view.get(id)
+    }
+}
+
+impl AgentSnapshot {
+    fn is_from(&self, sources: &[Arc<AgentStore>], config: &Arc<policy::Config>) -> bool {
+        self.sources.len() == sources.len()
+            && self
+                .sources
+                .iter()
+                .zip(sources)
+                .all(|(known, now)| Arc::ptr_eq(known, now))
+            && Arc::ptr_eq(&self.config, config)
+    }
+}
+
+impl Sink {
+    /// Looks at an agent's legacy files, once per process (design: what we implement).
+    fn import_legacy(&self, agent: &AgentId) -> Vec<String> {
+        let mut imported = self.imported().lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notes) = imported.get(agent) {
+            return notes.clone();
+        }
+        let notes = match tokensink_store::legacy::import(self.store(), agent) {
+            Ok(report) => import_notes(&report),
+            Err(error) => vec![format!(
+                "the legacy files of agent {agent} were not imported: {error}"
+            )],
+        };
+        imported.insert(agent.clone(), notes.clone());
+        notes
+    }
+
+    /// What `agent` sees now; served from memory while no file has changed.
+    pub(crate) fn snapshot(&self, agent: &AgentId) -> Result<Arc<AgentSnapshot>> {
+        let mut notes = self.import_legacy(agent);
+        if self.inherits(agent) {
+            notes.extend(self.import_legacy(&AgentId::main()));
+        }
+        let own = self.store().load(agent)?;
+        let (main, main_error) = if self.inherits(agent) {
+            match self.store().load(&AgentId::main()) {
+                Ok(main) => (Some(main), None),
+                Err(error) => (None, Some(Arc::new(error))),
+            }
+        } else {
+            (None, None)
+        };
+        let config = self.policy_config()?;
+        let sources: Vec<_> = std::iter::once(own).chain(main).collect();
+        let mut snapshots = self.snapshots().lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = snapshots
+            .get(agent)
+            .filter(|known| known.is_from(&sources, &config))
+        {
+            return Ok(Arc::clone(known));
+        }
+        let inherit = main_error.is_none() && self.inherits(agent);
+        let snapshot = Arc::new(self.build_snapshot(agent, inherit, config, sources, main_error, notes)?);
+        snapshots.insert(agent.clone(), Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    fn build_snapshot(
+        &self,
+        agent: &AgentId,
+        inherit: bool,
+        config: Arc<policy::Config>,
+        sources: Vec<Arc<AgentStore>>,
+        main_error: Option<Arc<StoreError>>,
+        mut warnings: Vec<String>,
+    ) -> Result<AgentSnapshot> {
+        let canonical = |id: &ProviderId| self.registry().canonical(id);
+        let view = self.store().view(agent, inherit, &canonical)?;
+        let candidates = view
+            .profiles
+            .iter()
+            .map(|profile| self.candidate(profile, &view))
+            .collect();
+        let state = policy::State {
+            agent: agent.clone(),
+            order: view.order.clone(),
+            candidates,
+        };
+        warnings.extend(view.warnings.iter().map(warning_text));
+        warnings.extend(
+            main_error
+                .iter()
+                .map(|error| format!("nothing is inherited from main: {error}")),
+        );
+        let owner_paths = sources
+            .iter()
+            .map(|source| self.store().owner_path(&source.agent))
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(AgentSnapshot {
+            view,
+            config,
+            state,
+            warnings,
+            main_error,
+            sources,
+            owner_paths,
+        })
+    }
+
+    fn candidate(&self, profile: &OwnedProfile, view: &View) -> policy::Candidate {
+        let entry = &profile.entry;
+        let billing = self.billing_of(&entry.id, &entry.credential);
+        let mut candidate = policy::Candidate::new(
+            entry.id.clone(),
+            profile.owner.clone(),
+            &entry.credential,
+            billing,
+        );
+        candidate.inherited = profile.inherited;
+        if let Some(usage) = view.usage.get(&entry.id) {
+            candidate.usage = policy::Usage {
+                last_used: usage.last_used,
+                cooldown_until: usage.cooldown_until,
+                cooldown_reason: usage.cooldown_reason.clone(),
+                cooldown_model: usage.cooldown_model.clone(),
+                disabled_until: usage.disabled_until,
+                disabled_reason: usage.disabled_reason.clone(),
+            };
+        }
+        candidate.references = self.references_of(&entry.credential);
+        candidate
+    }
+
+    fn references_of(&self, credential: &Credential) -> policy::References {
+        let source = match credential {
+            Credential::ApiKey(key) => &key.key,
+            Credential::Token(token) => &token.token,
+            Credential::OAuth(_) => return policy::References::Unchecked,
+        };
+        match secrets::resolve(source, &*self.host().env) {
+            Err(secrets::Unresolved::Reference { .. }) => policy::References::Failed,
+            Ok(_) | Err(secrets::Unresolved::Missing) => policy::References::Resolved,
+        }
+    }
+}
+
+fn import_notes(report: &ImportReport) -> Vec<String> {
+    let imported = report
+        .imported
+        .iter()
+        .map(|(id, from)| format!("{id} was imported from {}", from.display()));
+    let shadowed = report.shadowed.iter().map(|(id, from)| {
+        format!(
+            "{} holds another secret for {id}; the store's was kept",
+            from.display()
+        )
+    });
+    let ignored = report.ignored.iter().map(|(from, key, reason)| {
+        format!(
+            "{}: entry {key:?} is no credential ({})",
+            from.display(),
+            reason.as_str()
+        )
+    });
+    let unreadable = report.unreadable.iter().map(ToString::to_string);
+    imported
+        .chain(shadowed)
+        .chain(ignored)
+        .chain(unreadable)
+        .collect()
+}
+
+fn warning_text(warning: &Warning) -> String {
+    match warning {
+        Warning::Ignored { path, entries } => {
+            let names: Vec<String> = entries
+                .iter()
+                .map(|entry| format!("{:?} ({})", entry.key, entry.reason.as_str()))
+                .collect();
+            format!(
+                "{} holds entries that are no credentials; they are kept and not used: {}",
+                path.display(),
+                names.join(", ")
+            )
+        }
+        Warning::StateUnreadable(unreadable) => unreadable.to_string(),
+        Warning::SetAside { path, kept } => {
+            let names: Vec<String> = kept.iter().map(|path| path.display().to_string()).collect();
+            format!(
+                "an earlier {} could not be read and was set aside as {}; repair it and move it back, or remove it",
+                path.display(),
+                names.join(", ")
+            )
+        }
+        Warning::LooseMode { path, mode } => {
+            format!(
+                "others can read {} (mode {mode:04o}); fix it: chmod 600 {}",
+                path.display(),
+                path.display()
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
