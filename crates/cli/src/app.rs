@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 
 use clap_complete::CompleteEnv;
-use tokensink_host::Host;
+use tokensink_host::Environment;
 
 use crate::args;
 use crate::commands::{self, COMPLETE_VARIABLE};
@@ -14,23 +14,23 @@ use crate::name::Name;
 use crate::printer::Printer;
 use crate::render::colour;
 
-/// Runs the command line `args`, program name included, and returns the exit code.
-pub(crate) fn run(args: Vec<OsString>, host: &Host) -> u8 {
+/// Runs the command line `args`, program name included, in the environment `env`, and returns the exit code.
+pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
     let name = Name::of(args.first().map(OsString::as_os_str));
-    if host.env.var(COMPLETE_VARIABLE).is_some() {
-        return complete(name, args, host);
+    if env.var(COMPLETE_VARIABLE).is_some() {
+        return complete(name, args, env);
     }
-    let cli = match args::parse(name, args) {
+    let cli = match args::parse(name, &args) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error),
     };
-    let mut printer = Printer::standard(name, &*host.env);
-    if let Some(wrong) = logging::start(cli.verbose, &*host.env) {
+    let mut printer = Printer::standard(name, env);
+    if let Some(wrong) = logging::start(cli.verbose, env) {
         let label = printer.note_look.paint(colour::WARN, "warning:");
         printer.note(&format!("{label} {wrong}"));
     }
     let json = commands::wants_json(&cli.command);
-    let outcome = commands::run(cli.command, host, &mut printer);
+    let outcome = commands::run(cli.command, &mut printer);
     exit::conclude(outcome, json, &mut printer)
 }
 
@@ -44,8 +44,8 @@ fn not_parsed(error: &clap::Error) -> u8 {
 }
 
 /// Answers a completion script. Errors are silent, because they would land in the user's command line.
-fn complete(name: Name, args: Vec<OsString>, host: &Host) -> u8 {
-    let current_dir = host.env.current_dir();
+fn complete(name: Name, args: Vec<OsString>, env: &dyn Environment) -> u8 {
+    let current_dir = env.current_dir();
     let _ignored = CompleteEnv::with_factory(|| args::grammar(name))
         .var(COMPLETE_VARIABLE)
         .try_complete(args, current_dir.as_deref());

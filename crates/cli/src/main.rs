@@ -19,8 +19,8 @@ mod ui;
 
 use std::process::ExitCode;
 
-use tokensink_host::Host;
+use tokensink_host::ProcessEnvironment;
 
 fn main() -> ExitCode {
-    app::run(std::env::args_os().collect(), &Host::real()).into()
+    app::run(std::env::args_os().collect(), &ProcessEnvironment).into()
 }

@@ -181,11 +181,23 @@ pub fn detach_self() -> io::Result<()> {
         Err(Errno::PERM) => {
             // The leader of a group cannot open a session, and spawn_detached made us one. Back in the parent's
             // group for a moment we are none.
-            let group = getpgid(getppid())?;
+            let group = parents_group().ok_or(Errno::PERM)?;
             setpgid(None, Some(group))?;
             setsid().map(drop).map_err(io::Error::from)
         }
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The process group of our parent, if it has one that we can name. When it is gone already, our parent is init or a
+/// process of another pid namespace, whose group the kernel shows as 0; `getpgid` of rustix takes that for impossible,
+/// so `/proc` is asked where there is one.
+fn parents_group() -> Option<Pid> {
+    let parent = getppid().filter(|parent| *parent != Pid::INIT)?;
+    match fs::read_to_string(format!("/proc/{}/stat", parent.as_raw_pid())) {
+        Ok(stat) => Pid::from_raw(parse_stat(&stat)?.group),
+        Err(_) if cfg!(target_os = "linux") => None,
+        Err(_) => getpgid(Some(parent)).ok(),
     }
 }
 
@@ -360,6 +372,8 @@ impl HelperReport for Report {
 struct Stat {
     /// Field 3.
     state: char,
+    /// Field 5, 0 for a group of another pid namespace.
+    group: i32,
     /// Field 22, in clock ticks since boot.
     start: u64,
 }
@@ -381,8 +395,9 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.chars().next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    Some(Stat { state, start })
+    let group = fields.nth(1)?.parse().ok()?;
+    let start = fields.nth(16)?.parse().ok()?;
+    Some(Stat { state, group, start })
 }
 
 /// Where `/proc` shows nothing, the kernel still says whether somebody has the pid.

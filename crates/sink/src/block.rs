@@ -135,6 +135,28 @@ impl Block {
         }
     }
 
+    /// No usable provider definition can refresh.
+    pub(crate) fn no_definition(provider: &ProviderId, fix: String) -> Self {
+        Self {
+            kind: ErrorKind::Failed,
+            code: "no_definition",
+            reason: format!("no definition of provider {provider} says how to refresh it"),
+            fix: Some(fix),
+            until: None,
+        }
+    }
+
+    /// A helper process ended before it could say how its flight went.
+    pub(crate) fn helper_died() -> Self {
+        Self {
+            kind: ErrorKind::TryAgain,
+            code: "helper_died",
+            reason: "the helper process of the refresh was killed or failed; what it had begun is recorded".to_owned(),
+            fix: None,
+            until: None,
+        }
+    }
+
     /// Another process has the grant's lock.
     pub(crate) fn held(profile: &ProfileId, holder: Option<&Holder>) -> Self {
         let (who, fix) = match holder {

@@ -119,14 +119,14 @@ impl SinkError {
 }
 
 impl From<StoreError> for SinkError {
-    /// The store's own sentence says what, where, why and how to fix it.
+    /// The store's own sentence says what, where and why; its command mends it.
     fn from(error: StoreError) -> Self {
         let kind = if error.is_transient() {
             ErrorKind::TryAgain
         } else {
             ErrorKind::Failed
         };
-        Self::new(kind, "store", error.to_string())
+        Self::new(kind, "store", error.to_string()).with_fix_if(error.command())
     }
 }
 

@@ -264,7 +264,14 @@ impl Hands<'_> {
                 self.connection = Some(connection);
                 Event::Connected
             }
-            Err(error) => Event::Failed(connect_failure(error)),
+            Err(error) => {
+                let mut failure = connect_failure(error);
+                // Where nothing better is known, at least where the endpoint comes from.
+                failure
+                    .fix
+                    .get_or_insert_with(|| format!("tokensink providers show {}", self.definition.id));
+                Event::Failed(failure)
+            }
         }
     }
 
@@ -465,7 +472,7 @@ fn failed(failure: Failure) -> Verdict {
 pub(crate) fn store_failure(error: &StoreError) -> Failure {
     Failure {
         reason: error.to_string(),
-        fix: None,
+        fix: error.command(),
     }
 }
 

@@ -37,6 +37,9 @@ pub(crate) enum Landing {
     Verdict(Verdict),
     /// It goes on beyond the caller's deadline.
     StillFlying,
+    /// The helper process died without a word, killed for example. What it did stands in the record, so the one who
+    /// started it looks there.
+    NoWord,
 }
 
 impl Flights {
@@ -208,7 +211,7 @@ impl Sink {
         };
         let mut report = processes.spawn_helper(request)?;
         Ok(report.wait(wait)?.map_or(Landing::StillFlying, |bytes| {
-            Landing::Verdict(read_verdict(&bytes))
+            read_verdict(&bytes).map_or(Landing::NoWord, Landing::Verdict)
         }))
     }
 
@@ -283,11 +286,13 @@ fn read_failure(value: &Value) -> Failure {
     }
 }
 
-/// Reads a helper's line. A helper that died says nothing; what it did stands in the record.
-fn read_verdict(bytes: &[u8]) -> Verdict {
-    let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
-        return try_again("the refresh helper ended without a result".to_owned());
-    };
+/// Reads a helper's line; `None` where there is none.
+fn read_verdict(bytes: &[u8]) -> Option<Verdict> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    Some(verdict_of(&value))
+}
+
+fn verdict_of(value: &Value) -> Verdict {
     let text = |key: &str| {
         value
             .get(key)
@@ -361,9 +366,11 @@ mod tests {
             Verdict::Gone,
         ];
         for verdict in cases {
-            assert_eq!(read_verdict(write_verdict(&verdict).as_bytes()), verdict);
+            assert_eq!(read_verdict(write_verdict(&verdict).as_bytes()), Some(verdict));
         }
-        assert!(matches!(read_verdict(b""), Verdict::TryAgain { .. }));
+        for nothing in ["", "{\"serv", "error: no room"] {
+            assert_eq!(read_verdict(nothing.as_bytes()), None, "{nothing}");
+        }
     }
 
     #[test]

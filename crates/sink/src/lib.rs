@@ -20,6 +20,7 @@ mod login;
 mod logout;
 mod models;
 mod order;
+mod paste;
 mod profiles;
 mod renew;
 mod report;

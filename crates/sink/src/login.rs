@@ -1,11 +1,27 @@
 //! Logging in: what the caller gives and is given. The flows are in the modules below.
 
+mod choose;
+mod device;
+mod discover;
+mod exchange;
+mod identity;
+pub(crate) mod keep;
+mod names;
+mod page;
+mod pkce;
+pub(crate) mod run;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokensink_types::{Account, AgentId, CredentialKind, MethodId, ProfileId, ProviderId, UnixMillis};
+
+/// The method id of tokens that `claude setup-token` makes (spec.md 11.7).
+pub(crate) const SETUP_TOKEN: &str = "setup-token";
 
 /// How a login talks to the person in front of it. The CLI has one for terminals, tests a scripted one.
 pub trait LoginUi: Sync {
@@ -71,7 +87,7 @@ pub enum LoginEvent<'a> {
         /// Why, and what to do.
         reason: &'a str,
     },
-    /// A pasted text did not do; the next may.
+    /// An answer, pasted or at the listener, did not do; the next may.
     PasteRefused {
         /// Why.
         reason: &'a str,

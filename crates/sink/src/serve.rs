@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_refresh::{Demand, Horizon, Standing, Verdict, alive};
 use tokensink_store::OwnedProfile;
-use tokensink_types::{AgentId, OAuth, ProfileId};
+use tokensink_types::{AgentId, OAuth, ProfileId, ProviderId};
 
-use crate::block::{Block, no_profile};
+use crate::block::{Block, no_profile, quoted};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::flight::Target;
 use crate::flights::Landing;
@@ -78,6 +78,14 @@ impl Sink {
                         let reason = format!("{} keeps changing while it is being read", target.profile);
                         Block::unstable(reason)
                     }
+                    Flown::HelperDied => {
+                        // Whatever it had begun, the next flight takes up from the record.
+                        rounds += 1;
+                        if rounds < ROUNDS_MAX {
+                            continue;
+                        }
+                        Block::helper_died()
+                    }
                     Flown::Blocked(block) => block,
                 },
             };
@@ -135,6 +143,9 @@ impl Sink {
         if self.store().is_readonly() {
             return Ok(Flown::Blocked(Block::readonly()));
         }
+        if self.refresher_of(&grant.oauth).is_none() {
+            return Ok(Flown::Blocked(self.no_definition(&grant.oauth.provider)));
+        }
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
         match self.try_lock(&path) {
             Ok(lock) => match self.launch(target, call.demand.clone(), lock, call.left(self)) {
@@ -143,6 +154,7 @@ impl Sink {
                     &target.profile,
                     call.request.wait,
                 ))),
+                Landing::NoWord => Ok(Flown::HelperDied),
             },
             Err(LockError::Busy { holder, .. }) => {
                 let block = Block::held(&target.profile, holder.as_deref());
@@ -167,6 +179,17 @@ impl Sink {
         }
     }
 
+    /// Nobody says how to refresh: the user's file for the provider is missing, or wrong and therefore left out.
+    fn no_definition(&self, provider: &ProviderId) -> Block {
+        let file = self.paths().providers_dir().join(format!("{provider}.toml"));
+        let fix = if self.host().files.read(&file).is_ok() {
+            format!("tokensink providers check {}", quoted(&file.to_string_lossy()))
+        } else {
+            "tokensink providers list".to_owned()
+        };
+        Block::no_definition(provider, fix)
+    }
+
     /// Flies for its own sake, waiting at most `wait` for somebody else's flight. `None` when it served.
     pub(crate) fn fly_for(
         &self,
@@ -189,6 +212,7 @@ impl Sink {
         Ok(match self.launch(target, demand.clone(), lock, wait) {
             Landing::StillFlying => Some(Block::still_flying(&target.profile, wait)),
             Landing::Verdict(verdict) => Block::of_verdict(verdict),
+            Landing::NoWord => Some(Block::helper_died()),
         })
     }
 
@@ -261,6 +285,7 @@ enum Next {
 enum Flown {
     Lease(Box<Lease>),
     LookAgain { flew: bool },
+    HelperDied,
     Blocked(Block),
 }
 

@@ -147,6 +147,28 @@ impl StoreError {
         }))
     }
 
+    /// The command that mends it, or that shows what stands in the way; `None` where only waiting helps.
+    #[must_use]
+    pub fn command(&self) -> Option<String> {
+        match self {
+            Self::Io { path, source, .. } => io_command(source.kind(), path),
+            Self::Unreadable(unreadable) => {
+                let place = match unreadable.failure.line {
+                    0 => String::new(),
+                    line => format!("+{line} "),
+                };
+                Some(format!("${{EDITOR:-vi}} {place}'{}'", unreadable.path.display()))
+            }
+            Self::Busy(busy) => busy.remedy.clone().or_else(|| match (busy.liveness, busy.pid) {
+                (Liveness::Stopped, Some(pid)) => Some(format!("kill -CONT {pid}")),
+                _ => None,
+            }),
+            Self::ReadOnly { .. } => Some("unset OPENCLAW_AUTH_STORE_READONLY".to_owned()),
+            Self::NoLocks { .. } => Some("export OPENCLAW_STATE_DIR=/path/on/a/local/disk".to_owned()),
+            Self::Kernel(_) | Self::Edit { .. } => None,
+        }
+    }
+
     /// True when trying again later may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -202,6 +224,20 @@ fn fix(error: &io::Error, path: &Path) -> String {
     }
 }
 
+/// The command of [`fix`], alone.
+fn io_command(kind: io::ErrorKind, path: &Path) -> Option<String> {
+    let dir = path.parent().unwrap_or(path).display();
+    let path = path.display();
+    Some(match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("df -h '{dir}'"),
+        io::ErrorKind::ReadOnlyFilesystem => "export OPENCLAW_STATE_DIR=/a/writable/directory".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("sudo chown -R \"$(id -un)\" '{dir}'"),
+        io::ErrorKind::NotFound => format!("mkdir -p -m 700 '{dir}'"),
+        io::ErrorKind::FileTooLarge => format!("mv '{path}' '{path}.bad'"),
+        _ => format!("ls -ld '{dir}' '{path}'"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +255,21 @@ mod tests {
             let text = StoreError::io("write", path)(kind.into()).to_string();
             assert!(text.contains("cannot write /s/agents/main"), "{text}");
             assert!(text.contains(fix), "{text}");
+            let command = StoreError::io("write", path)(kind.into()).command().unwrap();
+            assert!(command.contains(fix), "{command}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_file_is_opened_where_it_is_wrong() {
+        let failure = |line| ParseFailure {
+            line,
+            column: 2,
+            why: "no".to_owned(),
+        };
+        for (line, want) in [(3, "${EDITOR:-vi} +3 '/s/a b'"), (0, "${EDITOR:-vi} '/s/a b'")] {
+            let error = StoreError::unreadable(Path::new("/s/a b"), failure(line), "Fix it");
+            assert_eq!(error.command().as_deref(), Some(want));
         }
     }
 

@@ -52,12 +52,12 @@ impl App<'_> {
 }
 
 /// Runs a command. Those that need no store run without opening one.
-pub(crate) fn run(command: Command, host: &Host, printer: &mut Printer) -> Outcome {
+pub(crate) fn run(command: Command, printer: &mut Printer) -> Outcome {
     match command {
         Command::Completions(args) => tools::completions(&args, printer),
-        Command::Man(args) => tools::man(&args, host, printer),
-        Command::Demo(args) => demo::run(&args, host, printer),
-        Command::Browser { url } => demo::visit(host, &url),
+        Command::Man(args) => tools::man(&args, &Host::real(), printer),
+        Command::Demo(args) => demo::run(&args, &Host::real(), printer),
+        Command::Browser { url } => demo::visit(&Host::real(), &url),
         Command::Flight { args } => lease::flight(&args, printer),
         command => with_sink(command, printer),
     }

@@ -63,6 +63,13 @@ impl World {
             .processes
             .this_program()
             .map_err(|error| Trouble::new(format!("the path of this program is not known: {error}")))?;
+        // As `$BROWSER` splits its text (it holds several commands, and words in quotes).
+        if program.to_str().is_none_or(|path| path.contains([':', '"', '%'])) {
+            return Err(Trouble::new(format!(
+                "{} cannot stand in BROWSER; move the program to a path without a colon, quote or per cent sign",
+                program.display()
+            )));
+        }
         let clock = DemoClock::default();
         let server = Running::start(config(), Arc::new(clock.clone()), Arc::clone(&host.random))
             .map_err(|error| Trouble::new(error.to_string()))?;

@@ -8,9 +8,15 @@
 
 mod demo;
 mod flows;
+mod holders;
+mod homes;
 mod leases;
 mod logins;
 mod manners;
+mod messages;
 mod models_and_agents;
+mod real_logins;
 mod seeds;
+mod storms;
+mod support;
 mod world;

@@ -1,49 +1,87 @@
-//! Every command line of the seeds works as written.
+//! Every command line of the seeds works as written, under every name of the command.
 
-use crate::world::{SETUP_TOKEN, World};
+use std::collections::BTreeSet;
+
+use tokensink_authserver::ServerConfig;
+
+use crate::support::stage::Stage;
+use crate::world::{BROWSER, SETUP_TOKEN, World};
 
 const SEEDS: &str = include_str!("../data/seed-commands.txt");
+const NAMES: [&str; 4] = ["openclaw", "openclaw-cn", "clawdbot", "tokensink"];
+
+/// One line of the data file.
+struct Row {
+    name: &'static str,
+    arguments: &'static str,
+    code: i32,
+    says: Vec<&'static str>,
+}
+
+fn rows() -> Vec<Row> {
+    let lines = SEEDS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, command, code, says] = columns[..] else {
+                panic!("not four columns: {line}");
+            };
+            let (name, arguments) = command.split_once(' ').unwrap();
+            Row {
+                name,
+                arguments,
+                code: code.parse().unwrap(),
+                says: says.split("; ").collect(),
+            }
+        })
+        .collect()
+}
+
+/// Runs one row under a name in a home.
+fn run(stage: &Stage, name: &str, row: &Row) {
+    let line = format!("{name} {}", row.arguments.replace("<id>", "rig"));
+    let browser = [("BROWSER", BROWSER)];
+    let said = stage.world.run_with(&line, Some(SETUP_TOKEN), &browser).code(row.code);
+    for part in &row.says {
+        assert!(said.out.contains(part), "{line}: no {part:?} in {said:#?}");
+    }
+    assert!(!said.out.contains(SETUP_TOKEN) && !said.err.contains(SETUP_TOKEN), "{line}: {said:#?}");
+}
 
 #[test]
-fn every_command_line_of_the_seeds_runs() {
-    let world = World::new();
-    let mut ran = 0;
-    for line in SEEDS
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        let line = line
-            .split_once('|')
-            .unwrap()
-            .1
-            .trim()
-            .replace("<id>", "anthropic");
-        let agent_exists = line.contains("agents add") && line.starts_with("clawdbot");
-        let said = world.feed(&line, SETUP_TOKEN);
-        if line.contains("auth login") {
-            // Nobody is there to log in: the answer is a sentence and a command, not a hang.
-            assert_ne!(said.code, 0, "{line}: {said:#?}");
-            assert!(
-                said.err.contains("error: ") && said.err.contains("fix: "),
-                "{line}: {said:#?}"
-            );
-        } else if agent_exists {
-            // Added by a line above already, under another name of the same command.
-            assert_eq!(said.code, 2, "{line}: {said:#?}");
-        } else {
-            assert_eq!(said.code, 0, "{line}: {said:#?}");
+fn every_command_line_of_the_seeds_runs_as_written() {
+    assert_eq!(rows().len(), 13);
+    for written in ["openclaw", "openclaw-cn", "clawdbot"] {
+        let stage = Stage::new(ServerConfig::default());
+        for row in rows().iter().filter(|row| row.name == written) {
+            run(&stage, written, row);
         }
-        ran += 1;
     }
-    assert_eq!(ran, 13);
-    let status = world.run("openclaw models status --json").code(0).json();
-    assert_eq!(
-        status["auth"]["oauth"]["profiles"][0]["profileId"],
-        "anthropic:manual"
-    );
-    let channels = world.run("openclaw channels list --json").code(0).json();
-    assert_eq!(channels["auth"][0]["id"], "anthropic:manual");
-    assert_eq!(channels["auth"][0]["type"], "token");
+}
+
+#[test]
+fn every_command_line_of_the_seeds_runs_under_every_name() {
+    for name in NAMES {
+        let stage = Stage::new(ServerConfig::default());
+        let mut ran = BTreeSet::new();
+        for row in rows() {
+            if ran.insert(row.arguments) {
+                run(&stage, name, &row);
+            }
+        }
+        assert_eq!(ran.len(), 8);
+        let list = stage.world.run(&format!("{name} models auth list --json")).code(0).json();
+        let ids: Vec<&str> = list["profiles"].as_array().unwrap().iter().map(|profile| profile["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, ["anthropic:manual", "rig:alice@example.com"]);
+    }
+}
+
+#[test]
+fn suggestions_use_the_name_that_was_called() {
+    for name in NAMES {
+        let said = World::new().run(&format!("{name} token --provider anthropic")).code(3);
+        assert!(said.err.contains(&format!("fix: {name} models auth login ")), "{said:#?}");
+    }
 }
 
 #[test]

@@ -15,6 +15,9 @@ pub(crate) const SETUP_TOKEN: &str =
 /// An API key that nobody issued.
 pub(crate) const API_KEY: &str = "sk-or-v1-canary-0123456789abcdef0123456789abcdef";
 
+/// A browser without a window: goes where it is sent, with cookies, and shows nothing.
+pub(crate) const BROWSER: &str = "curl -sL -b no-such-file -o /dev/null";
+
 /// A home with an empty environment.
 pub(crate) struct World {
     dir: TempDir,
@@ -29,7 +32,8 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    fn of(output: Output) -> Self {
+    /// What a process left behind.
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),

@@ -1,10 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A line of `/proc/<pid>/stat` with this name, state and start.
+/// A line of `/proc/<pid>/stat` with this name, state and start, in process group 2.
 fn line(name: &str, state: char, start: u64) -> String {
-    let between = "1 ".repeat(18);
-    format!("4242 ({name}) {state} {between}{start} 22 23 24\n")
+    let between = "1 ".repeat(16);
+    format!("4242 ({name}) {state} 1 2 {between}{start} 22 23 24\n")
 }
 
 #[test]
@@ -15,6 +15,7 @@ fn names_with_brackets_and_blanks_do_not_shift_the_fields() {
             stat,
             Stat {
                 state: 'T',
+                group: 2,
                 start: 77
             },
             "{name:?}"
@@ -37,7 +38,11 @@ fn states() {
         ('T', 0, Liveness::Stopped),
     ];
     for (state, start, want) in cases {
-        let stat = Stat { state, start: 7 };
+        let stat = Stat {
+            state,
+            group: 2,
+            start: 7,
+        };
         assert_eq!(stat.liveness(start), want, "{state} {start}");
     }
 }
@@ -47,6 +52,7 @@ fn our_own_line_is_understood() {
     let stat = parse_stat(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
     assert_eq!(stat.start, OsProcesses::new().this.start);
     assert!(stat.start > 0);
+    assert_eq!(Pid::from_raw(stat.group), Some(getpgid(None).unwrap()));
 }
 
 proptest! {

@@ -158,7 +158,7 @@ fn merged(mut answer: Generation, old: &Generation) -> Generation {
     if answer.tokens.id_token.is_none() {
         answer.tokens.id_token.clone_from(&old.tokens.id_token);
     }
-    answer.account = old.account.updated_by(&answer.account);
+
     for (name, value) in &old.fields {
         answer.fields.entry(name.clone()).or_insert_with(|| value.clone());
     }

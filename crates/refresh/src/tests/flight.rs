@@ -1,7 +1,8 @@
-
 use tokensink_types::record::{Record, RecordState, Rotation};
 
-use super::pilot::{Pilot, access, ambiguous, dead, failure, grace, granted, in_state, no, not_written, setup, unavailable};
+use super::pilot::{
+    Pilot, access, ambiguous, dead, failure, grace, granted, in_state, no, not_written, setup, unavailable,
+};
 use super::{NOW, account, answered, at, backoff, committed, generation, key, parked, record, refused, sent};
 use crate::{Action, Answer, Death, Demand, Event, Flight, Verdict, overlay};
 
@@ -33,19 +34,47 @@ fn each_way_in() {
     let killed = Pilot::new(alive.clone(), Some(record(alive, sent("1", -60, 1))));
     check(vec![
         ("happy", calm().answering([granted("2")]), HAPPY),
-        ("without a record", Pilot::new(dead(), None).answering([granted("2")]), HAPPY),
-        ("fresh already", Pilot::new(generation("1", 3600), None), "read served"),
+        (
+            "without a record",
+            Pilot::new(dead(), None).answering([granted("2")]),
+            HAPPY,
+        ),
+        (
+            "fresh already",
+            Pilot::new(generation("1", 3600), None),
+            "read served",
+        ),
         ("gone", gone, "read gone"),
-        ("killed after the send, access token alive", killed, "read unknown"),
-        ("killed after the send, access token dead", doubt().answering([granted("2")]), HAPPY),
+        (
+            "killed after the send, access token alive",
+            killed,
+            "read unknown",
+        ),
+        (
+            "killed after the send, access token dead",
+            doubt().answering([granted("2")]),
+            HAPPY,
+        ),
         ("refused before", in_state(refused("1")), "read login"),
         ("parked before", in_state(parked("1")), "read login"),
         ("logged in since the refusal", login, "read served"),
         ("waiting", Pilot::new(dead(), Some(waiting)), "read again"),
         ("cannot read", calm().failing(&["read"]), "read again"),
-        ("cannot connect", calm().failing(&["connect"]), "read connect again"),
-        ("cannot connect, in doubt", doubt().failing(&["connect"]), "read connect unknown"),
-        ("cannot record the send", calm().failing(&["admit"]), "read connect admit again"),
+        (
+            "cannot connect",
+            calm().failing(&["connect"]),
+            "read connect again",
+        ),
+        (
+            "cannot connect, in doubt",
+            doubt().failing(&["connect"]),
+            "read connect unknown",
+        ),
+        (
+            "cannot record the send",
+            calm().failing(&["admit"]),
+            "read connect admit again",
+        ),
     ]);
 }
 
@@ -57,14 +86,46 @@ fn each_answer() {
     other.account = account("two");
     let other = Answer::Granted(Box::new(other));
     check(vec![
-        ("not written", calm().answering([not_written()]), "read connect admit send committed again"),
-        ("not written, in doubt", doubt().answering([not_written()]), "read connect admit send sent unknown"),
-        ("unspent", calm().answering([unavailable(20)]), "read connect admit send idle again"),
-        ("unspent, in doubt", doubt().answering([unavailable(20)]), "read connect admit send sent unknown"),
-        ("ambiguous", calm().answering([ambiguous()]), "read connect admit send sent unknown"),
-        ("nobody can say", calm().failing(&["send"]), "read connect admit send sent unknown"),
-        ("refused", calm().answering([no()]), "read connect admit send read refused login"),
-        ("another account", calm().answering([other]), "read connect admit send parked login"),
+        (
+            "not written",
+            calm().answering([not_written()]),
+            "read connect admit send committed again",
+        ),
+        (
+            "not written, in doubt",
+            doubt().answering([not_written()]),
+            "read connect admit send sent unknown",
+        ),
+        (
+            "unspent",
+            calm().answering([unavailable(20)]),
+            "read connect admit send idle again",
+        ),
+        (
+            "unspent, in doubt",
+            doubt().answering([unavailable(20)]),
+            "read connect admit send sent unknown",
+        ),
+        (
+            "ambiguous",
+            calm().answering([ambiguous()]),
+            "read connect admit send sent unknown",
+        ),
+        (
+            "nobody can say",
+            calm().failing(&["send"]),
+            "read connect admit send sent unknown",
+        ),
+        (
+            "refused",
+            calm().answering([no()]),
+            "read connect admit send read refused login",
+        ),
+        (
+            "another account",
+            calm().answering([other]),
+            "read connect admit send parked login",
+        ),
     ]);
 }
 
@@ -79,7 +140,11 @@ fn each_broken_disk_and_stale_store() {
     let killed = Pilot::new(dead(), Some(record(generation("2", 3600), answered("1"))));
     let third = || super::pilot::granted("3");
     check(vec![
-        ("store broken", granted(&["!commit"]), "read connect admit send answered commit behind"),
+        (
+            "store broken",
+            granted(&["!commit"]),
+            "read connect admit send answered commit behind",
+        ),
         ("record broken", granted(&["answered", "committed"]), HAPPY),
         (
             "both broken for a moment",
@@ -88,7 +153,11 @@ fn each_broken_disk_and_stale_store() {
         ),
         ("killed before the commit", killed, "read commit committed served"),
         ("rolled back", rolled_back(3600), "read commit served"),
-        ("rolled back, store broken", rolled_back(3600).failing(&["commit"]), "read commit behind"),
+        (
+            "rolled back, store broken",
+            rolled_back(3600).failing(&["commit"]),
+            "read commit behind",
+        ),
         (
             "rolled back, and due",
             rolled_back(-1).answering([third()]),

@@ -59,17 +59,24 @@ fn an_answer_that_can_be_stored_nowhere_is_held_for_minutes() {
 #[test]
 fn an_unrecorded_answer_survives_a_store_that_moves() {
     let cases = [
-        // The store is put back to an older copy, to our own answer, to a newer login.
-        ("older", generation("0", -7200), "a2"),
-        ("our answer", generation("2", 3600), "a2"),
-        ("newer login", generation("9", 7200), "a9"),
+        // The store is put back to an older copy, to our own answer, to a newer login; the record works again or not.
+        ("older", generation("0", -7200), "answered", "a2"),
+        ("older, record broken", generation("0", -7200), "!answered", "a2"),
+        ("our answer", generation("2", 3600), "answered", "a2"),
+        (
+            "our answer, record broken",
+            generation("2", 3600),
+            "!answered",
+            "a2",
+        ),
+        ("newer login", generation("9", 7200), "answered", "a9"),
     ];
-    for (name, found, want) in cases {
+    for (name, found, fails, want) in cases {
         let mut before = record(dead(), committed());
         before.ancestors = vec![key("0")];
         let mut pilot = Pilot::new(dead(), Some(before))
             .answering([granted("2")])
-            .failing(&["answered"]);
+            .failing(&[fails]);
         pilot.disturb = vec![(5, Some(found))];
         let (words, verdict) = pilot.fly();
         assert!(
@@ -129,6 +136,10 @@ fn a_rejected_access_token_is_refreshed_once() {
     assert_eq!(pilot.fly().0, "read again");
     let stored = pilot.stored.clone().unwrap();
     assert_eq!(stored.spend_key(), Some(key("2")));
+    // A server that gives the same access token again unasked is not held against it.
+    let mut calm = Pilot::new(dead(), None).answering([granted("1")]);
+    assert!(matches!(calm.fly().1, Verdict::Served { .. }));
+    assert_eq!(calm.record.unwrap().rejected, None);
     // Whoever does not know of the rejection is served.
     assert_eq!(
         stand(

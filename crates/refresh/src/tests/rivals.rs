@@ -2,7 +2,9 @@ use tokensink_types::record::{Generation, Record, RecordState};
 use tokensink_types::{Account, SpendKey};
 
 use super::pilot::{Pilot, dead, failure, granted};
-use super::{NOW, account, answered, committed, generation, key, parked, record, record_of, refused, sent};
+use super::{
+    NOW, account, answered, at, committed, generation, key, parked, record, record_of, refused, sent,
+};
 use crate::{Answer, Death, Demand, Holder, Rival, Verdict, after_login};
 
 /// The record of a copy of this login under another name.
@@ -146,6 +148,22 @@ fn a_copy_that_went_on_to_another_login_is_not_followed() {
         assert_eq!(pilot.fly().0, want, "{account:?}");
         assert_eq!(pilot.sends, 0, "the spent key is not sent");
     }
+    // The same where the login was made by another program and only noticed by a flight.
+    let earlier = record_of("rig:copy", generation("2", 0), committed());
+    let mut noticed = Pilot::new(other_person(Account::default()), Some(earlier)).answering([granted("10")]);
+    noticed.record.as_mut().unwrap().ancestors = vec![key("1")];
+    noticed.stored.as_mut().unwrap().tokens.expires = Some(at(-1));
+    noticed.fly();
+    let mut strangers = noticed.record.unwrap();
+    strangers.generation.as_mut().unwrap().account = Account::default();
+    let mut pilot = with_rival(dead(), strangers, true);
+    pilot.record = Some(record(generation("0", 0), committed()));
+    assert_eq!(pilot.fly().0, "read refused login");
+    assert_eq!(
+        pilot.record.unwrap().generation,
+        Some(dead()),
+        "the refusal is of what counts here"
+    );
     // The account of a copy that only refreshed need not be known.
     let mut unknown = other_person(Account::default());
     unknown.tokens.refresh = Some("r2".into());
@@ -176,6 +194,7 @@ fn a_rival_at_the_gate_is_looked_at_a_few_times() {
         let event = match action {
             Action::Read => {
                 reads += 1;
+                assert!(reads < 10, "endless");
                 Event::Read(Box::new(Snapshot {
                     stored: Some(dead()),
                     record: None,
@@ -223,7 +242,7 @@ fn other_holders() {
             None,
             "elsewhere",
         ),
-        ("older", generation("0", -120), None, "sends"),
+        ("older", generation("00", -120), None, "sends"),
         (
             "spent, whatever its expiry says",
             generation("0", 3600),

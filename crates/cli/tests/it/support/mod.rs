@@ -3,6 +3,7 @@
 pub(crate) mod crowd;
 pub(crate) mod processes;
 pub(crate) mod recorder;
+pub(crate) mod screen;
 pub(crate) mod snapshot;
 pub(crate) mod stage;
 

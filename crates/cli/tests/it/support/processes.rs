@@ -39,6 +39,14 @@ pub(crate) fn helper_of(world: &World) -> i32 {
     found[0]
 }
 
+/// Waits until no helper flies for this home any more.
+#[track_caller]
+pub(crate) fn wait_for_landing(world: &World) {
+    for helper in helpers_of(world) {
+        wait_for_state(helper, None);
+    }
+}
+
 /// Sends a signal.
 pub(crate) fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
@@ -55,7 +63,10 @@ pub(crate) fn wait_for_state(pid: i32, wanted: Option<char>) {
         if state == wanted {
             return;
         }
-        assert!(Instant::now() < until, "process {pid} is {state:?}, not {wanted:?}");
+        assert!(
+            Instant::now() < until,
+            "process {pid} is {state:?}, not {wanted:?}"
+        );
         std::thread::yield_now();
     }
 }

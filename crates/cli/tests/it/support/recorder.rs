@@ -36,7 +36,7 @@ impl Recorder {
             kept.lock().unwrap().push(Seen {
                 line: format!("{} {}", request.method(), request.uri()),
                 content_type: header("content-type"),
-                body: String::from_utf8_lossy(request.body().as_bytes()).into_owned(),
+                body: String::from_utf8_lossy(request.body().expose()).into_owned(),
             });
             let response = Response::builder()
                 .header("content-type", "application/json")

@@ -146,9 +146,5 @@ pub(crate) fn clock(seconds: i64) -> [(&'static str, String); 1] {
 /// Runs a command line whose clock is moved.
 pub(crate) fn run_at(world: &World, line: &str, seconds: i64) -> Said {
     let offset = seconds.to_string();
-    world.run_with(
-        line,
-        None,
-        &[("TOKENSINK_CLOCK_OFFSET_SECONDS", offset.as_str())],
-    )
+    world.run_with(line, None, &[("TOKENSINK_CLOCK_OFFSET_SECONDS", offset.as_str())])
 }
