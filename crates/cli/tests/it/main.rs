@@ -7,6 +7,8 @@
 )]
 
 mod demo;
+mod disk_full;
+mod files;
 mod flows;
 mod holders;
 mod homes;
@@ -15,7 +17,9 @@ mod logins;
 mod manners;
 mod messages;
 mod models_and_agents;
+mod readonly;
 mod real_logins;
+mod secrecy;
 mod seeds;
 mod storms;
 mod support;

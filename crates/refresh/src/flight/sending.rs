@@ -72,11 +72,13 @@ impl Flight {
                 self.go(Phase::Confirming { code, description }, Action::Read)
             }
             Answer::Granted(answer) => {
+                let grace = self.setup.policy.replay_grace;
+                let answer = counted_from_first_send(merged(*answer, &current), &admitted, grace);
                 self.record = Some(admitted);
                 if current.account.contradicts(&answer.account) {
-                    return self.park(&current, *answer, now);
+                    return self.park(&current, answer, now);
                 }
-                self.accept(merged(*answer, &current), false, now)
+                self.accept(answer, false, now)
             }
         }
     }
@@ -142,6 +144,20 @@ impl Flight {
         }
         self.settle(record, Verdict::LoginNeeded(Death::OtherAccount))
     }
+}
+
+/// Within its grace a server answers a repeated request with the very tokens of the first answer, and their
+/// `expires_in` counts from then. Ending a token too early costs one refresh; ending it too late hands out a dead one.
+fn counted_from_first_send(mut answer: Generation, admitted: &Record, grace: Duration) -> Generation {
+    let RecordState::Sent(sent) = &admitted.state else {
+        return answer;
+    };
+    let lag = sent.first_at.until(sent.last_at);
+    if sent.sends > 1 && lag < grace {
+        answer.tokens.expires = answer.tokens.expires.map(|end| end.minus(lag));
+        answer.issued_at = answer.issued_at.map(|at| at.minus(lag));
+    }
+    answer
 }
 
 /// RFC 6749 section 6: what an answer lacks keeps its value. The caller merges by the provider's rules; this makes

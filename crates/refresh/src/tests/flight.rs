@@ -278,6 +278,21 @@ fn within_the_grace_a_request_is_repeated_at_once() {
 }
 
 #[test]
+fn a_repeated_answer_counts_from_the_first_request() {
+    let doubtful = record(dead(), sent("1", -20, 1));
+    let mut pilot = Pilot::new(dead(), Some(doubtful)).answering([granted("2")]);
+    pilot.policy = grace();
+    assert!(matches!(pilot.fly().1, Verdict::Served { .. }));
+    let kept = pilot.record.unwrap().generation.unwrap();
+    assert_eq!(
+        kept.tokens.expires,
+        Some(at(3600 - 20)),
+        "the server may have answered 20 s ago already"
+    );
+    assert_eq!(kept.issued_at, Some(at(-20)));
+}
+
+#[test]
 fn the_grace_may_run_out_while_connecting_or_recording() {
     let alive = generation("1", 180);
     let doubtful = record(alive.clone(), sent("1", -10, 1));
