@@ -131,7 +131,7 @@ pub(crate) struct PasteKeyArgs {
     #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::providers))]
     pub(crate) provider: String,
 
-    /// Name of the profile (default: <provider>:default)
+    /// Name of the profile (default: <provider>:manual)
     #[arg(long, value_name = "ID")]
     pub(crate) profile_id: Option<ProfileId>,
 

@@ -49,7 +49,10 @@ fn a_refresh_lands_in_its_record() {
     }
     let probe = in_namespace("mount -t tmpfs tmpfs /mnt", &[]);
     if probe.code != 0 {
-        eprintln!("SKIPPED: a refresh on a full disk, because nothing can be mounted here: {}", probe.err);
+        eprintln!(
+            "SKIPPED: a refresh on a full disk, because nothing can be mounted here: {}",
+            probe.err
+        );
         return;
     }
     let stage = Stage::with_an_expired_grant();

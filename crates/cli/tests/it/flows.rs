@@ -29,8 +29,18 @@ fn redirect_of(url: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A screen without its colours.
+fn plain(screen: &str) -> String {
+    let mut parts = screen.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + part.split_once('m').map_or(part, |(_, rest)| rest)
+    })
+}
+
 /// The address on a screen that is to be opened in a browser.
 fn address_in(screen: &str) -> String {
+    let screen = plain(screen);
     let word = screen
         .split_whitespace()
         .find(|word| word.contains("/oauth/authorize?"));
@@ -115,7 +125,7 @@ fn somebody_pastes_the_address_that_the_browser_ended_at() {
     let mut session = world.session("openclaw models auth login --provider rig --no-browser");
     let url = address_in(&session.wait_for("Paste"));
     session.type_in("http://127.0.0.1/auth/callback?code=another&state=another\r");
-    session.wait_for("not taken: ");
+    session.wait_for("not taken:");
     session.type_in(&format!("{}\r", redirect_of(&url)));
     let said = session.finish().code(0);
     assert!(said.out.contains("Auth profile: rig:alice@"), "{said:#?}");
@@ -146,7 +156,7 @@ fn another_device_approves_a_code() {
         ..ServerConfig::default()
     });
     let mut session = world.session("openclaw models auth login --provider rig --device-code");
-    let screen = session.wait_for("The code ends in ");
+    let screen = plain(&session.wait_for("The code ends in "));
     let code = screen
         .lines()
         .find_map(|line| Some(line.split_once("enter       : ")?.1.trim().to_owned()))

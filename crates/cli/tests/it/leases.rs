@@ -8,7 +8,7 @@ fn a_key_comes_back_alone_on_standard_output() {
     world.store_key("openrouter");
     for line in [
         "tokensink token --provider openrouter",
-        "openclaw token --profile-id openrouter:default",
+        "openclaw token --profile-id openrouter:manual",
         "tokensink token --provider OpenRouter --agent main --min-ttl 1h",
     ] {
         let said = world.run(line).code(0);
@@ -20,7 +20,7 @@ fn a_key_comes_back_alone_on_standard_output() {
         .code(0)
         .json();
     assert_eq!(value["token"], API_KEY);
-    assert_eq!(value["profileId"], "openrouter:default");
+    assert_eq!(value["profileId"], "openrouter:manual");
     assert_eq!(value["type"], "api_key");
 }
 

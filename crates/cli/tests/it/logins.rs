@@ -86,7 +86,7 @@ fn a_prompt_shows_nothing_of_what_is_typed() {
         .code(0);
     assert!(
         said.out
-            .contains("Auth profile: openrouter:default (openrouter/api_key)"),
+            .contains("Auth profile: openrouter:manual (openrouter/api_key)"),
         "{said:#?}"
     );
     assert!(!said.out.contains("canary"), "{said:#?}");
@@ -163,20 +163,20 @@ fn logging_out_removes_one_profile() {
     world.store_key("openrouter");
     world.store_key("groq");
     let said = world
-        .run("tokensink models auth logout openrouter:default")
+        .run("tokensink models auth logout openrouter:manual")
         .code(0);
     assert!(
         said.out
-            .starts_with("Logged out: openrouter:default (removed from "),
+            .starts_with("Logged out: openrouter:manual (removed from "),
         "{said:#?}"
     );
     world.run("tokensink token --provider openrouter").code(3);
     world.run("tokensink token --provider groq").code(0);
-    let said = world.run("tokensink models auth logout openrouter:default");
+    let said = world.run("tokensink models auth logout openrouter:manual");
     assert_ne!(said.code, 0, "{said:#?}");
     // A key has no grant that could be revoked: that is said, and the local logout stands.
     let said = world
-        .run("tokensink models auth logout groq:default --revoke")
+        .run("tokensink models auth logout groq:manual --revoke")
         .code(1);
     assert!(said.err.contains("not revoked"), "{said:#?}");
     world.run("tokensink token --provider groq").code(3);
@@ -186,10 +186,8 @@ fn logging_out_removes_one_profile() {
 fn retrying_says_what_it_cleared() {
     let world = World::new();
     world.store_key("openrouter");
-    let said = world
-        .run("tokensink models auth retry openrouter:default")
-        .code(0);
-    assert_eq!(said.out, "Nothing stood in the way of openrouter:default.\n");
+    let said = world.run("tokensink models auth retry openrouter:manual").code(0);
+    assert_eq!(said.out, "Nothing stood in the way of openrouter:manual.\n");
     assert_ne!(world.run("tokensink models auth retry openrouter:nope").code, 0);
 }
 

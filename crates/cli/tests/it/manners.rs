@@ -89,8 +89,8 @@ fn ids_complete_under_the_name_that_was_typed() {
     let before = world.files();
     let cases = [
         (vec!["token", "--provider", "openr"], "openrouter"),
-        (vec!["token", "--profile-id", ""], "openrouter:default"),
-        (vec!["models", "auth", "logout", ""], "openrouter:default"),
+        (vec!["token", "--profile-id", ""], "openrouter:manual"),
+        (vec!["models", "auth", "logout", ""], "openrouter:manual"),
         (
             vec!["models", "auth", "login", "--method", "setup"],
             "setup-token",

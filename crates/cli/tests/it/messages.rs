@@ -13,7 +13,10 @@ use crate::world::{Said, World};
 fn masked(world: &World, said: &Said) -> String {
     let home = world.path("");
     let home = home.to_str().unwrap().trim_end_matches('/');
-    let text = format!("exit code {}\nstdout:\n{}stderr:\n{}", said.code, said.out, said.err);
+    let text = format!(
+        "exit code {}\nstdout:\n{}stderr:\n{}",
+        said.code, said.out, said.err
+    );
     let text = text.replace(home, "<home>");
     let mut parts = text.split("127.0.0.1:");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -28,7 +31,10 @@ fn masked(world: &World, said: &Said) -> String {
 fn assert_helpful(world: &World, before: &Snapshot, said: &Said, place: &str) {
     assert_eq!(said.out, "", "{said:#?}");
     assert!(said.err.contains(place), "no {place} in {said:#?}");
-    assert!(said.err.contains("error: ") && said.err.contains("\nfix: "), "{said:#?}");
+    assert!(
+        said.err.contains("error: ") && said.err.contains("\nfix: "),
+        "{said:#?}"
+    );
     assert_nothing_lost(world, before);
 }
 
@@ -36,7 +42,12 @@ fn assert_helpful(world: &World, before: &Snapshot, said: &Said, place: &str) {
 fn assert_nothing_lost(world: &World, before: &Snapshot) {
     let after = Snapshot::of(&world.state(""));
     for (path, bytes) in before.contents() {
-        assert_eq!(after.contents().get(path), Some(&bytes), "{} changed", path.display());
+        assert_eq!(
+            after.contents().get(path),
+            Some(&bytes),
+            "{} changed",
+            path.display()
+        );
     }
 }
 
@@ -52,10 +63,17 @@ fn a_broken_store() {
     assert_helpful(&stage.world, &before, &said, "auth-profiles.json");
     insta::assert_snapshot!(masked(&stage.world, &said));
     // Nor does anything that writes: a paste sets the file aside, whole, or refuses.
-    let said = stage.world.feed("tokensink models auth paste-api-key --provider openrouter", crate::world::API_KEY);
+    let said = stage.world.feed(
+        "tokensink models auth paste-api-key --provider openrouter",
+        crate::world::API_KEY,
+    );
     let kept = stage.world.files().into_iter().any(|(_, found)| found == broken);
     assert!(kept, "the broken file is gone: {said:#?}");
-    for line in ["tokensink models status", "tokensink models auth list", "tokensink renew"] {
+    for line in [
+        "tokensink models status",
+        "tokensink models auth list",
+        "tokensink renew",
+    ] {
         let said = stage.world.run(line);
         let kept = stage.world.files().into_iter().any(|(_, found)| found == broken);
         assert!(kept, "the broken file is gone after {line}: {said:#?}");
@@ -65,7 +83,10 @@ fn a_broken_store() {
 #[test]
 fn a_broken_configuration() {
     let stage = Stage::with_an_expired_grant();
-    stage.world.write(".openclaw/openclaw.json", "{\n  // mine\n  agents: { list: [ }\n}\n");
+    stage.world.write(
+        ".openclaw/openclaw.json",
+        "{\n  // mine\n  agents: { list: [ }\n}\n",
+    );
     let before = Snapshot::of(&stage.world.state(""));
     let said = stage.world.run("tokensink models status");
     assert_ne!(said.code, 0, "{said:#?}");
@@ -121,7 +142,9 @@ fn a_port_in_use() {
         &format!("redirect_uri = \"http://127.0.0.1:{port}/auth/callback\""),
     );
     assert!(definition.contains(&port.to_string()));
-    stage.world.write(".openclaw/tokensink/providers/rig.toml", &definition);
+    stage
+        .world
+        .write(".openclaw/tokensink/providers/rig.toml", &definition);
     let before = Snapshot::of(&stage.world.state(""));
     let said = stage.world.run("tokensink models auth login --provider rig");
     assert_ne!(said.code, 0, "{said:#?}");
@@ -150,24 +173,37 @@ fn a_clock_that_was_set_back() {
     stage.assert_works(&said.out);
     assert_eq!(said.err, "");
     assert_eq!(stage.server.ledger().reuses, 0);
-    let status = run_at(&stage.world, "tokensink models status", 0).code(0);
-    assert!(!status.out.contains("fix: "), "{status:#?}");
+    let listed = run_at(&stage.world, "tokensink models auth list --json", 0)
+        .code(0)
+        .json();
+    assert_eq!(listed["profiles"][0]["state"], "usable", "{listed:#}");
     // The other way round: what failed in the future does not put off what is due now.
     let stage = Stage::with_an_expired_grant();
-    let error = FaultAction::RetryAfter { seconds: 3_000, status: 503 };
+    let error = FaultAction::RetryAfter {
+        seconds: 3_000,
+        status: 503,
+    };
     stage.server.faults().push(Fault::on_refresh(error));
     let said = run_at(&stage.world, "tokensink token --provider rig", 86_400).code(75);
-    assert!(said.err.contains("error: rig:alice has no valid token now"), "{said:#?}");
+    assert!(
+        said.err.contains("error: rig:alice has no valid token now"),
+        "{said:#?}"
+    );
     let said = run_at(&stage.world, "tokensink token --provider rig", 0).code(0);
     stage.assert_works(&said.out);
-    assert_eq!((stage.server.ledger().refreshes, stage.server.ledger().reuses), (1, 0));
+    assert_eq!(
+        (stage.server.ledger().refreshes, stage.server.ledger().reuses),
+        (1, 0)
+    );
     insta::assert_snapshot!(masked(&stage.world, &said).replace(said.out.trim(), "<token>"));
 }
 
 #[test]
 fn no_login() {
     let world = World::new();
-    let said = world.run("openclaw token --provider anthropic --agent main").code(3);
+    let said = world
+        .run("openclaw token --provider anthropic --agent main")
+        .code(3);
     assert!(!world.state("").exists());
     insta::assert_snapshot!(masked(&world, &said));
 }

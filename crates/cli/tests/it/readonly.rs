@@ -40,7 +40,11 @@ fn nothing_changes() {
     let variables = [("OPENCLAW_AUTH_STORE_READONLY", "1"), ("BROWSER", BROWSER)];
     let before = Snapshot::of(&stage.world.state(""));
     let unchanged = |line: &str| {
-        assert_eq!(Snapshot::of(&stage.world.state("")), before, "{line} changed something");
+        assert_eq!(
+            Snapshot::of(&stage.world.state("")),
+            before,
+            "{line} changed something"
+        );
     };
     for line in READERS {
         let said = stage.world.run_with(line, None, &variables);
@@ -48,10 +52,17 @@ fn nothing_changes() {
         unchanged(line);
     }
     for line in WRITERS {
-        let input = if line.contains("anthropic") { SETUP_TOKEN } else { API_KEY };
+        let input = if line.contains("anthropic") {
+            SETUP_TOKEN
+        } else {
+            API_KEY
+        };
         let said = stage.world.run_with(line, Some(input), &variables);
         assert_ne!(said.code, 0, "{line}: {said:#?}");
-        assert!(said.err.contains("OPENCLAW_AUTH_STORE_READONLY"), "{line}: {said:#?}");
+        assert!(
+            said.err.contains("OPENCLAW_AUTH_STORE_READONLY"),
+            "{line}: {said:#?}"
+        );
         assert!(said.err.contains("fix: "), "{line}: {said:#?}");
         unchanged(line);
     }
@@ -69,9 +80,18 @@ fn what_is_fresh_is_served_and_nothing_is_refreshed() {
     let readonly = [("OPENCLAW_AUTH_STORE_READONLY", "1")];
     let before = Snapshot::of(&stage.world.state(""));
     let line = "tokensink token --provider rig --agent work";
-    assert_eq!(stage.world.run_with(line, None, &readonly).code(0).out.trim(), access);
-    let said = stage.world.run_with("tokensink token --provider rig", None, &readonly).code(1);
-    assert!(said.err.contains("fix: unset OPENCLAW_AUTH_STORE_READONLY"), "{said:#?}");
+    assert_eq!(
+        stage.world.run_with(line, None, &readonly).code(0).out.trim(),
+        access
+    );
+    let said = stage
+        .world
+        .run_with("tokensink token --provider rig", None, &readonly)
+        .code(1);
+    assert!(
+        said.err.contains("fix: unset OPENCLAW_AUTH_STORE_READONLY"),
+        "{said:#?}"
+    );
     stage.world.run_with("tokensink renew", None, &readonly).code(1);
     assert_eq!(Snapshot::of(&stage.world.state("")), before);
     stage.assert_refreshes(0);

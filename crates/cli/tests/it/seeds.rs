@@ -19,7 +19,9 @@ struct Row {
 }
 
 fn rows() -> Vec<Row> {
-    let lines = SEEDS.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = SEEDS
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let columns: Vec<&str> = line.split('|').map(str::trim).collect();
@@ -41,11 +43,17 @@ fn rows() -> Vec<Row> {
 fn run(stage: &Stage, name: &str, row: &Row) {
     let line = format!("{name} {}", row.arguments.replace("<id>", "rig"));
     let browser = [("BROWSER", BROWSER)];
-    let said = stage.world.run_with(&line, Some(SETUP_TOKEN), &browser).code(row.code);
+    let said = stage
+        .world
+        .run_with(&line, Some(SETUP_TOKEN), &browser)
+        .code(row.code);
     for part in &row.says {
         assert!(said.out.contains(part), "{line}: no {part:?} in {said:#?}");
     }
-    assert!(!said.out.contains(SETUP_TOKEN) && !said.err.contains(SETUP_TOKEN), "{line}: {said:#?}");
+    assert!(
+        !said.out.contains(SETUP_TOKEN) && !said.err.contains(SETUP_TOKEN),
+        "{line}: {said:#?}"
+    );
 }
 
 #[test]
@@ -70,8 +78,17 @@ fn every_command_line_of_the_seeds_runs_under_every_name() {
             }
         }
         assert_eq!(ran.len(), 8);
-        let list = stage.world.run(&format!("{name} models auth list --json")).code(0).json();
-        let ids: Vec<&str> = list["profiles"].as_array().unwrap().iter().map(|profile| profile["id"].as_str().unwrap()).collect();
+        let list = stage
+            .world
+            .run(&format!("{name} models auth list --json"))
+            .code(0)
+            .json();
+        let ids: Vec<&str> = list["profiles"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|profile| profile["id"].as_str().unwrap())
+            .collect();
         assert_eq!(ids, ["anthropic:manual", "rig:alice@example.com"]);
     }
 }
@@ -79,8 +96,13 @@ fn every_command_line_of_the_seeds_runs_under_every_name() {
 #[test]
 fn suggestions_use_the_name_that_was_called() {
     for name in NAMES {
-        let said = World::new().run(&format!("{name} token --provider anthropic")).code(3);
-        assert!(said.err.contains(&format!("fix: {name} models auth login ")), "{said:#?}");
+        let said = World::new()
+            .run(&format!("{name} token --provider anthropic"))
+            .code(3);
+        assert!(
+            said.err.contains(&format!("fix: {name} models auth login ")),
+            "{said:#?}"
+        );
     }
 }
 

@@ -36,7 +36,7 @@ fn all_at_once_print_the_same_new_token() {
 
 #[test]
 fn killed_callers_lose_nothing() {
-    let mut dice = Dice::new(2_026_0301);
+    let mut dice = Dice::new(20_260_301);
     let stage = Stage::with_an_expired_grant();
     let (rounds, crowd_size): (i64, usize) = if full() { (100, CROWD) } else { (8, 24) };
     for round in 0..rounds {
@@ -87,7 +87,7 @@ fn when_all_callers_are_killed_the_refresh_still_lands() {
 
 #[test]
 fn a_real_server_sees_one_refresh_for_each_expiry() {
-    let mut dice = Dice::new(2_026_0302);
+    let mut dice = Dice::new(20_260_302);
     let oidc = Oidc::start(&[]);
     let world = World::new();
     world.write(

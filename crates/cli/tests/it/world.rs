@@ -3,7 +3,10 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -157,7 +160,7 @@ impl World {
         let words: Vec<&str> = line.split(' ').collect();
         let program = self.binary(words[0]);
         let command = format!("{} {}", program.display(), words[1..].join(" "));
-        let mut child = Command::new("script")
+        let child = Command::new("script")
             .args(["-qefc", &command, "/dev/null"])
             .env_clear()
             .env("HOME", self.dir.path())
@@ -170,34 +173,57 @@ impl World {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Session {
-            input: child.stdin.take().unwrap(),
-            output: child.stdout.take().unwrap(),
-            screen: Vec::new(),
-            child,
-        }
+        Session::of(child)
     }
 }
 
-/// A command on a terminal.
+/// How long a terminal may show nothing new before a test fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A command on a terminal. Ends with the test.
 pub(crate) struct Session {
     child: Child,
     input: ChildStdin,
-    output: ChildStdout,
+    shown: Receiver<Vec<u8>>,
     screen: Vec<u8>,
+    seen: usize,
 }
 
 impl Session {
+    fn of(mut child: Child) -> Self {
+        let input = child.stdin.take().unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let (sender, shown) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = [0_u8; 4096];
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
+                if sender.send(buffer[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            child,
+            input,
+            shown,
+            screen: Vec::new(),
+            seen: 0,
+        }
+    }
+
     /// Waits until `text` appears after all that was waited for before; returns the whole screen so far.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        let from = self.screen.len();
-        let mut byte = [0_u8];
-        while !String::from_utf8_lossy(&self.screen[from..]).contains(text) {
-            let count = self.output.read(&mut byte).unwrap();
-            assert_eq!(count, 1, "{text:?} never appeared in {}", self.screen());
-            self.screen.push(byte[0]);
+        loop {
+            let new = String::from_utf8_lossy(&self.screen[self.seen..]).into_owned();
+            if let Some(at) = new.find(text) {
+                self.seen += at + text.len();
+                return self.screen();
+            }
+            match self.shown.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.screen.extend(bytes),
+                Err(why) => panic!("{text:?} never appeared ({why}) in {}", self.screen()),
+            }
         }
-        self.screen()
     }
 
     /// Types something; `\r` is the Enter key.
@@ -207,7 +233,13 @@ impl Session {
 
     /// Waits for the end without closing the terminal's input.
     pub(crate) fn finish(mut self) -> Said {
-        self.output.read_to_end(&mut self.screen).unwrap();
+        loop {
+            match self.shown.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.screen.extend(bytes),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it never ended: {}", self.screen()),
+            }
+        }
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         Said {
             code,
@@ -218,6 +250,14 @@ impl Session {
 
     fn screen(&self) -> String {
         String::from_utf8_lossy(&self.screen).into_owned()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It has ended already unless a test failed in the middle.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
     }
 }
 

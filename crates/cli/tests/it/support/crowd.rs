@@ -51,7 +51,7 @@ impl Crowd {
             let first = token.get_or_insert_with(|| said.out.clone());
             assert_eq!(*first, said.out, "{said:#?}");
         }
-        token.expect("somebody is left")
+        token.unwrap()
     }
 }
 
@@ -76,6 +76,7 @@ pub(crate) struct Dice(u64);
 
 impl Dice {
     /// Dice whose seed is `TOKENSINK_TEST_SEED`, else `otherwise`. It is printed, so that a failing run can be done again.
+    #[expect(clippy::print_stderr, reason = "shown with a test that fails")]
     pub(crate) fn new(otherwise: u64) -> Self {
         let seed = std::env::var("TOKENSINK_TEST_SEED")
             .ok()
