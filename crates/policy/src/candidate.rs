@@ -61,6 +61,21 @@ impl Candidate {
             .filter(|window| window.blocks(model))
             .max_by_key(|window| window.until)
     }
+
+    /// Every instant at which something about it ends by itself: its windows and what it holds.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = UnixMillis> {
+        let credential = match self.facts.form {
+            CredentialForm::ApiKey(_) => None,
+            CredentialForm::Token { expires, .. } => match expires {
+                Expiry::At(at) => Some(at),
+                Expiry::Never | Expiry::Invalid => None,
+            },
+            CredentialForm::OAuth { expires, .. } => expires,
+        };
+        [credential, self.usage.cooldown_until, self.usage.disabled_until]
+            .into_iter()
+            .flatten()
+    }
 }
 
 /// A credential without its secrets.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId};
+use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::{Candidate, ProviderAliases};
 
@@ -56,6 +56,15 @@ impl State {
     #[must_use]
     pub fn candidate(&self, id: &ProfileId) -> Option<&Candidate> {
         self.candidates.iter().find(|candidate| candidate.id == *id)
+    }
+
+    /// The first instant after `now` at which a decision about these profiles may come out differently though nobody
+    /// does anything: a window or a credential ends. `None` when that never happens. Until then, a decision that was
+    /// made at `now` need not be made again.
+    #[must_use]
+    pub fn next_change(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let ends = self.candidates.iter().flat_map(Candidate::ends);
+        ends.filter(|end| *end > now).min()
     }
 }
 

@@ -5,6 +5,7 @@
 //! that the user gave.
 
 use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis, short_remaining};
 
@@ -182,11 +183,13 @@ impl ResolvedOrder {
 pub fn resolve_order(input: OrderInput<'_>) -> Result<ResolvedOrder, OAuthRefError> {
     let stored: Vec<&Candidate> = stored_for(&input);
     let (source, base) = base(&input, &stored);
-    let mut judged = judge(&input, base)?;
+    let by_id = by_id(&input.state.candidates);
+    let mut judged = judge(&input, base, &by_id)?;
     let repaired = needs_repair(&input, &judged);
     if repaired {
-        judged.extend(judge(&input, unique(stored.iter().map(|c| &c.id)))?);
+        judged.extend(judge(&input, unique(stored.iter().map(|c| &c.id)), &by_id)?);
     }
+    let mut looked_at: HashSet<&ProfileId> = judged.iter().map(|one| one.id).collect();
     let (mut ordered, refused): (Vec<Judged<'_>>, Vec<Judged<'_>>) =
         judged.into_iter().partition(|one| one.eligibility.is_ok());
     arrange(&mut ordered, source.is_explicit());
@@ -205,7 +208,7 @@ pub fn resolve_order(input: OrderInput<'_>) -> Result<ResolvedOrder, OAuthRefErr
     }
     verdicts.extend(refused.into_iter().map(|one| one.verdict(None, Rule::Ineligible)));
     for candidate in stored {
-        if !verdicts.iter().any(|verdict| verdict.profile == candidate.id) {
+        if looked_at.insert(&candidate.id) {
             verdicts.push(left_out(&input, candidate, source));
         }
     }
@@ -246,6 +249,15 @@ fn stored_for<'a>(input: &OrderInput<'a>) -> Vec<&'a Candidate> {
         .collect()
 }
 
+/// The stored profiles by id; where an id stands twice, the first one counts.
+fn by_id(candidates: &[Candidate]) -> HashMap<&ProfileId, &Candidate> {
+    let mut map = HashMap::with_capacity(candidates.len());
+    for candidate in candidates {
+        map.entry(&candidate.id).or_insert(candidate);
+    }
+    map
+}
+
 /// Steps 2 to 4 and 6: the list to judge, without repetitions, and where it came from.
 fn base<'a>(input: &OrderInput<'a>, stored: &[&'a Candidate]) -> (OrderSource, Vec<&'a ProfileId>) {
     let Config {
@@ -277,16 +289,15 @@ fn base<'a>(input: &OrderInput<'a>, stored: &[&'a Candidate]) -> (OrderSource, V
 }
 
 fn unique<'a>(ids: impl IntoIterator<Item = &'a ProfileId>) -> Vec<&'a ProfileId> {
-    let mut kept: Vec<&ProfileId> = Vec::new();
-    for id in ids {
-        if !kept.contains(&id) {
-            kept.push(id);
-        }
-    }
-    kept
+    let mut seen = HashSet::new();
+    ids.into_iter().filter(|id| seen.insert(*id)).collect()
 }
 
-fn judge<'a>(input: &OrderInput<'a>, ids: Vec<&'a ProfileId>) -> Result<Vec<Judged<'a>>, OAuthRefError> {
+fn judge<'a>(
+    input: &OrderInput<'a>,
+    ids: Vec<&'a ProfileId>,
+    by_id: &HashMap<&ProfileId, &'a Candidate>,
+) -> Result<Vec<Judged<'a>>, OAuthRefError> {
     let ask = Ask {
         config: input.config,
         provider: Some(input.provider),
@@ -295,7 +306,7 @@ fn judge<'a>(input: &OrderInput<'a>, ids: Vec<&'a ProfileId>) -> Result<Vec<Judg
     };
     ids.into_iter()
         .map(|id| {
-            let stored = input.state.candidate(id);
+            let stored = by_id.get(id).copied();
             Ok(Judged {
                 id,
                 stored,

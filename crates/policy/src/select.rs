@@ -22,7 +22,7 @@ pub struct Request {
 }
 
 /// Whom a request is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// The best profile of this provider.
     Provider(ProviderId),

@@ -87,7 +87,9 @@ struct Item {
 impl Item {
     fn pristine(&self) -> Option<&Built> {
         let builtin = self.builtin?;
-        self.pristine.get_or_init(|| build_builtin(builtin).map(Box::new)).as_deref()
+        self.pristine
+            .get_or_init(|| build_builtin(builtin).map(Box::new))
+            .as_deref()
     }
 
     /// What is in force.
@@ -124,7 +126,9 @@ impl Registry {
             aliases: BTreeMap::new(),
         };
         for builtin in BUILTIN {
-            let Ok(id) = ProviderId::parse(builtin.id) else { continue };
+            let Ok(id) = ProviderId::parse(builtin.id) else {
+                continue;
+            };
             for alias in builtin.aliases {
                 registry.aliases.insert((*alias).to_owned(), id.clone());
             }
@@ -298,7 +302,10 @@ impl Registry {
 
     /// All definitions by id.
     pub fn all(&self) -> impl Iterator<Item = &Definition> {
-        self.items.values().filter_map(Item::built).map(|built| &built.definition)
+        self.items
+            .values()
+            .filter_map(Item::built)
+            .map(|built| &built.definition)
     }
 
     /// All variables that may hold a credential, by provider and in the order of preference. A variable may stand

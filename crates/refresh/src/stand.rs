@@ -307,6 +307,9 @@ fn is_fresh(generation: &Generation, policy: &Policy, demand: &Demand, now: Unix
     if just_issued(generation, now) {
         return true;
     }
+    if issued_in_the_future(generation, now) {
+        return false;
+    }
     if demand.horizon == Horizon::Ahead && idle_deadline(generation, policy).is_some_and(|end| now >= end) {
         return false;
     }
@@ -314,6 +317,12 @@ fn is_fresh(generation: &Generation, policy: &Policy, demand: &Demand, now: Unix
         return true;
     };
     now < end && now.until(end) > margin(generation, demand.horizon)
+}
+
+/// The clock was put back since the token was issued, so that its stored end says nothing. One refresh gives a token
+/// that this clock can judge; smaller steps are those of a clock that is being adjusted.
+fn issued_in_the_future(generation: &Generation, now: UnixMillis) -> bool {
+    generation.issued_at.is_some_and(|at| now.until(at) > JUST_ISSUED)
 }
 
 fn margin(generation: &Generation, horizon: Horizon) -> Duration {

@@ -1,6 +1,8 @@
 //! Handing out: which profile, is it fresh, and what to do when it is not.
 
-use tokensink_policy::{self as policy, Outcome, Target as Wanted, Unavailable};
+use std::sync::Arc;
+
+use tokensink_policy::{self as policy, Decision, Outcome, Target as Wanted, Unavailable};
 use tokensink_providers::UnknownProvider;
 use tokensink_store::OwnedProfile;
 use tokensink_types::{
@@ -25,13 +27,7 @@ impl Sink {
     pub fn acquire(&self, request: &AcquireRequest) -> Result<Lease> {
         let snapshot = self.snapshot(&request.agent)?;
         let wanted = self.wanted(&request.want, &snapshot)?;
-        let ask = policy::Request {
-            target: wanted.clone(),
-            preferred: None,
-            model: None,
-        };
-        let decision = policy::select(&snapshot.config, &snapshot.state, &ask, self.now())
-            .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
+        let decision = self.decide(&snapshot, wanted)?;
         let choice = match &decision.outcome {
             Outcome::Chosen(choice) => choice,
             Outcome::Unavailable(why) => return Err(self.unavailable(why, &snapshot, request)),
@@ -55,6 +51,27 @@ impl Sink {
             }
         }
         Err(first)
+    }
+
+    /// Which profile serves `wanted` now. A choice is kept with the snapshot while it holds.
+    fn decide(&self, snapshot: &AgentSnapshot, wanted: Wanted) -> Result<Arc<Decision>> {
+        let now = self.now();
+        if let Some(decision) = snapshot.kept.decision(&wanted, now) {
+            return Ok(decision);
+        }
+        let ask = policy::Request {
+            target: wanted,
+            preferred: None,
+            model: None,
+        };
+        let decision = policy::select(&snapshot.config, &snapshot.state, &ask, now)
+            .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
+        let decision = Arc::new(decision);
+        if decision.choice().is_some() {
+            let until = snapshot.state.next_change(now);
+            snapshot.kept.keep_decision(ask.target, now, until, &decision);
+        }
+        Ok(decision)
     }
 
     fn billing_by_id(&self, snapshot: &AgentSnapshot, id: &ProfileId) -> Option<BillingClass> {
@@ -86,6 +103,9 @@ impl Sink {
     }
 
     fn lease_of(&self, snapshot: &AgentSnapshot, id: &ProfileId, call: &Call<'_>) -> Result<Lease> {
+        if let Some(lease) = self.served_again(snapshot, id, call)? {
+            return Ok(lease);
+        }
         let Some(profile) = snapshot.profile(id) else {
             return Err(no_profile(id, &call.request.agent));
         };

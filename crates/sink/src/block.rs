@@ -151,7 +151,8 @@ impl Block {
         Self {
             kind: ErrorKind::TryAgain,
             code: "helper_died",
-            reason: "the helper process of the refresh was killed or failed; what it had begun is recorded".to_owned(),
+            reason: "the helper process of the refresh was killed or failed; what it had begun is recorded"
+                .to_owned(),
             fix: None,
             until: None,
         }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::audit;
 use crate::grant::{generation_of, with_generation};
+use crate::refresher::Refresher;
 use crate::sink::Sink;
 
 /// From the first byte of a refresh request to the last of its answer.
@@ -81,7 +82,7 @@ impl Sink {
         oauth: &OAuth,
         key: RecordKey,
     ) -> Verdict {
-        let Some((definition, _, client)) = self.refresher_of(oauth) else {
+        let Some(Refresher { definition, client }) = self.refresher_of(oauth) else {
             return failed(Failure {
                 reason: format!(
                     "no provider definition can refresh {} (provider {})",
@@ -99,7 +100,7 @@ impl Sink {
             profile: target.profile.clone(),
             store: key.store.clone(),
             me: self.host().processes.this(),
-            policy: policy_of(client),
+            policy: policy_of(&client),
             demand,
             jitter: self.random_byte(),
         };
@@ -108,7 +109,7 @@ impl Sink {
             target,
             key,
             definition,
-            client,
+            client: &client,
             connection: None,
             rivals: Vec::new(),
         };

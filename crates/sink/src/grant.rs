@@ -74,28 +74,39 @@ impl Sink {
     }
 
     pub(crate) fn overlaid(&self, oauth: &OAuth, key: &RecordKey) -> Result<Grant> {
-        let record = match self.journal().read(key) {
-            Ok(record) => record,
-            // The next flight moves it aside; until then the store counts as it stands.
-            Err(StoreError::Unreadable(unreadable)) => {
-                tracing::warn!(%unreadable, "a refresh record cannot be read");
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
+        Ok(self.overlaid_by(oauth, readable(self.journal().read(key))?))
+    }
+
+    /// The grant that a stored profile and its record make together.
+    pub(crate) fn overlaid_by(&self, oauth: &OAuth, record: Option<Arc<Record>>) -> Grant {
         let stored = generation_of(oauth);
         let View { current, heal } = overlay(&stored, record.as_deref());
         let generation = current.clone();
         let policy = self
             .refresher_of(oauth)
-            .map(|(_, _, client)| policy_of(client))
+            .map(|refresher| policy_of(&refresher.client))
             .unwrap_or_default();
-        Ok(Grant {
+        Grant {
             oauth: oauth.clone(),
             record,
             generation,
             heal,
             policy,
-        })
+        }
+    }
+}
+
+/// A record that cannot be read counts as none: the next flight moves it aside, and until then the store counts as it
+/// stands.
+pub(crate) fn readable(
+    read: std::result::Result<Option<Arc<Record>>, StoreError>,
+) -> Result<Option<Arc<Record>>> {
+    match read {
+        Ok(record) => Ok(record),
+        Err(StoreError::Unreadable(unreadable)) => {
+            tracing::warn!(%unreadable, "a refresh record cannot be read");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }

@@ -184,7 +184,7 @@ impl Sink {
     /// Ends the grant at its server. The refresh token ends the whole of it (RFC 7009 section 2.1); where there is
     /// none the access token is revoked.
     fn revoke(&self, grant: &OAuth) -> Revocation {
-        let Some((_, _, client)) = self.refresher_of(grant) else {
+        let Some(refresher) = self.refresher_of(grant) else {
             return Revocation::NotSupported;
         };
         let tokens = &grant.tokens;
@@ -193,7 +193,7 @@ impl Sink {
             None if tokens.access.is_blank() => return Revocation::NotSupported,
             None => (&tokens.access, TokenTypeHint::AccessToken),
         };
-        self.send_revocation(client, token, hint, grant.client_id.as_deref())
+        self.send_revocation(&refresher.client, token, hint, grant.client_id.as_deref())
             .unwrap_or_else(Revocation::Failed)
     }
 

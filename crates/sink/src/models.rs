@@ -42,7 +42,9 @@ impl Sink {
         let shared = config.default_model(ModelKind::Text);
         let default_source = if own.is_some() { "agent" } else { "defaults" };
         let default = own.or(shared.primary);
-        let fallbacks = own_fallbacks(&config, agent).unwrap_or(shared.fallbacks);
+        let own = own_fallbacks(&config, agent);
+        let fallbacks_source = if own.is_some() { "agent" } else { "defaults" };
+        let fallbacks = own.unwrap_or(shared.fallbacks);
         let image = config.default_model(ModelKind::Image);
         let models = config.models();
         let aliased = |entry: &tokensink_store::ModelEntry| Some((entry.alias.clone()?, resolve(&entry.key)));
@@ -50,6 +52,7 @@ impl Sink {
             resolved_default: default.as_ref().map_or_else(|| self.fallback_default(), resolve),
             default,
             default_source,
+            fallbacks_source,
             fallbacks: resolve_all(&fallbacks),
             image: image.primary.as_ref().map(resolve),
             image_fallbacks: resolve_all(&image.fallbacks),

@@ -31,8 +31,23 @@ pub struct StatusReport {
     pub env_keys: Vec<EnvKey>,
     /// Things that are wrong but did not stop the report.
     pub warnings: Vec<String>,
+    /// What `--check` says of the providers in use: 0, 1 or 2 (spec.md 12.5).
+    pub check_in_use: u8,
+    /// What `--check --all` says.
+    pub check_all: u8,
     /// When the report was made.
     pub now: UnixMillis,
+}
+
+impl StatusReport {
+    /// The exit code of `models status --check` in this scope (spec.md 12.5).
+    #[must_use]
+    pub fn check_exit_code(&self, scope: StatusScope) -> u8 {
+        match scope {
+            StatusScope::InUse => self.check_in_use,
+            StatusScope::All => self.check_all,
+        }
+    }
 }
 
 /// A provider secret found in the environment.
@@ -55,6 +70,8 @@ pub struct ModelsView {
     pub resolved_default: String,
     /// `agent` when the agent has its own, else `defaults`.
     pub default_source: &'static str,
+    /// `agent` when the agent has its own fallbacks, else `defaults`.
+    pub fallbacks_source: &'static str,
     /// Fallbacks in order.
     pub fallbacks: Vec<String>,
     /// The image model.

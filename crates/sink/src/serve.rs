@@ -11,7 +11,8 @@ use crate::block::{Block, no_profile, quoted};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::flight::Target;
 use crate::flights::Landing;
-use crate::grant::Grant;
+use crate::grant::{Grant, readable};
+use crate::kept::Ready;
 use crate::lease::{AcquireRequest, Lease};
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -23,6 +24,25 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 const ROUNDS_MAX: u32 = 6;
 
 impl Sink {
+    /// The most common case: the profile was served from this snapshot before, and is still fresh. One `stat`, for the
+    /// record; the lease is the one that was built then.
+    pub(crate) fn served_again(
+        &self,
+        snapshot: &AgentSnapshot,
+        id: &ProfileId,
+        call: &Call<'_>,
+    ) -> Result<Option<Lease>> {
+        let Some(ready) = snapshot.kept.ready(id) else {
+            return Ok(None);
+        };
+        let record = readable(self.journal().read_at(&ready.place))?;
+        Ok(if ready.is_of(record.as_ref()) {
+            self.if_fresh(&ready, call)
+        } else {
+            None
+        })
+    }
+
     /// The common case: what is stored is fresh. One `stat`, for the record.
     pub(crate) fn warm(
         &self,
@@ -31,16 +51,29 @@ impl Sink {
         oauth: &OAuth,
         call: &Call<'_>,
     ) -> Result<Option<Lease>> {
+        let id = &profile.entry.id;
         let target = Target {
             owner: profile.owner.clone(),
-            profile: profile.entry.id.clone(),
+            profile: id.clone(),
         };
         let Some(key) = snapshot.record_key(&target) else {
             return Ok(None);
         };
-        let grant = self.overlaid(oauth, &key)?;
+        let place = self.journal().place(key);
+        let grant = self.overlaid_by(oauth, readable(self.journal().read_at(&place))?);
+        let lease = self.grant_lease(profile, &grant, None);
+        let ready = Ready { place, grant, lease };
+        let lease = self.if_fresh(&ready, call);
+        if lease.is_some() {
+            snapshot.kept.keep_ready(id.clone(), ready);
+        }
+        Ok(lease)
+    }
+
+    fn if_fresh(&self, ready: &Ready, call: &Call<'_>) -> Option<Lease> {
+        let grant = &ready.grant;
         let fresh = !grant.heal && grant.standing(&call.demand, self.now()) == Standing::Fresh;
-        Ok(fresh.then(|| self.grant_lease(profile, &grant, None)))
+        fresh.then(|| ready.lease.clone())
     }
 
     /// Serves an OAuth profile: from what is stored while that is fresh, else after a flight.

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use tokensink_host::{Host, lock::KernelLock};
 use tokensink_policy as policy;
-use tokensink_providers::{Definition, Flow, Method, OAuthClient, Registry, UserFile};
+use tokensink_providers::{Registry, UserFile};
 use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths, RecordKey, StoreError};
-use tokensink_types::{
-    AgentId, BillingClass, Credential, CredentialKind, OAuth, ProfileId, ProviderId, UnixMillis,
-};
+use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::audit;
 use crate::error::{ErrorKind, Result, SinkError};
@@ -275,18 +273,6 @@ impl Sink {
             .billing(id)
             .or_else(by_definition)
             .unwrap_or(BillingClass::Metered)
-    }
-
-    /// The definition, method and client with which an OAuth profile is refreshed.
-    pub(crate) fn refresher_of(&self, oauth: &OAuth) -> Option<(&Definition, &Method, &OAuthClient)> {
-        let definition = self.registry().get(&oauth.provider)?;
-        let method = definition.method_for(CredentialKind::OAuth, oauth.client_id.as_deref())?;
-        let client = match &method.flow {
-            Flow::Pkce(flow) => &flow.client,
-            Flow::Device(flow) => &flow.client,
-            _ => return None,
-        };
-        Some((definition, method, client))
     }
 
     pub(crate) fn record_key(&self, target: &Target) -> std::result::Result<RecordKey, StoreError> {

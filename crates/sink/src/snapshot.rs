@@ -9,6 +9,7 @@ use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
 
 use crate::error::Result;
 use crate::flight::Target;
+use crate::kept::Kept;
 use crate::secrets;
 use crate::sink::Sink;
 
@@ -21,20 +22,45 @@ pub(crate) struct AgentSnapshot {
     pub(crate) warnings: Vec<String>,
     /// Main's store could not be read; what would be inherited is not known.
     pub(crate) main_error: Option<Arc<StoreError>>,
-    sources: Vec<Arc<AgentStore>>,
+    sources: Sources,
     /// The real paths of the stores in `sources`, which name their refresh records.
-    owner_paths: Vec<String>,
+    owner_paths: Vec<(AgentId, String)>,
+    /// What was served of it.
+    pub(crate) kept: Kept,
+}
+
+/// The stores that a snapshot is made of.
+#[derive(Debug)]
+struct Sources {
+    own: Arc<AgentStore>,
+    /// Main's, where the agent inherits from it.
+    main: Option<Arc<AgentStore>>,
+}
+
+impl Sources {
+    /// Nothing was read anew.
+    fn are(&self, others: &Self) -> bool {
+        let same_main = match (&self.main, &others.main) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_main && Arc::ptr_eq(&self.own, &others.own)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &AgentStore> {
+        std::iter::once(&*self.own).chain(self.main.as_deref())
+    }
 }
 
 impl AgentSnapshot {
     /// The key of a profile's refresh record, without looking at the disk.
     pub(crate) fn record_key(&self, target: &Target) -> Option<RecordKey> {
-        let position = self
-            .sources
+        let (_, store) = self
+            .owner_paths
             .iter()
-            .position(|source| source.agent == target.owner)?;
+            .find(|(owner, _)| *owner == target.owner)?;
         Some(RecordKey {
-            store: self.owner_paths[position].clone(),
+            store: store.clone(),
             profile: target.profile.clone(),
         })
     }
@@ -45,14 +71,8 @@ impl AgentSnapshot {
 }
 
 impl AgentSnapshot {
-    fn is_from(&self, sources: &[Arc<AgentStore>], config: &Arc<policy::Config>) -> bool {
-        self.sources.len() == sources.len()
-            && self
-                .sources
-                .iter()
-                .zip(sources)
-                .all(|(known, now)| Arc::ptr_eq(known, now))
-            && Arc::ptr_eq(&self.config, config)
+    fn is_from(&self, sources: &Sources, config: &Arc<policy::Config>) -> bool {
+        self.sources.are(sources) && Arc::ptr_eq(&self.config, config)
     }
 }
 
@@ -89,7 +109,7 @@ impl Sink {
             (None, None)
         };
         let config = self.policy_config()?;
-        let sources: Vec<_> = std::iter::once(own).chain(main).collect();
+        let sources = Sources { own, main };
         let mut snapshots = self.snapshots().lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = snapshots
             .get(agent)
@@ -97,8 +117,7 @@ impl Sink {
         {
             return Ok(Arc::clone(known));
         }
-        let inherit = main_error.is_none() && self.inherits(agent);
-        let snapshot = Arc::new(self.build_snapshot(agent, inherit, config, sources, main_error, notes)?);
+        let snapshot = Arc::new(self.build_snapshot(agent, config, sources, main_error, notes)?);
         snapshots.insert(agent.clone(), Arc::clone(&snapshot));
         Ok(snapshot)
     }
@@ -106,14 +125,13 @@ impl Sink {
     fn build_snapshot(
         &self,
         agent: &AgentId,
-        inherit: bool,
         config: Arc<policy::Config>,
-        sources: Vec<Arc<AgentStore>>,
+        sources: Sources,
         main_error: Option<Arc<StoreError>>,
         mut warnings: Vec<String>,
     ) -> Result<AgentSnapshot> {
         let canonical = |id: &ProviderId| self.registry().canonical(id);
-        let view = self.store().view(agent, inherit, &canonical)?;
+        let view = View::of(&sources.own, sources.main.as_deref(), &canonical);
         let candidates = view
             .profiles
             .iter()
@@ -130,10 +148,11 @@ impl Sink {
                 .iter()
                 .map(|error| format!("nothing is inherited from main: {error}")),
         );
+        let owner_path = |agent: &AgentId| Ok((agent.clone(), self.store().owner_path(agent)?));
         let owner_paths = sources
-            .iter()
-            .map(|source| self.store().owner_path(&source.agent))
-            .collect::<std::result::Result<_, _>>()?;
+            .all()
+            .map(|store| owner_path(&store.agent))
+            .collect::<Result<_>>()?;
         Ok(AgentSnapshot {
             view,
             config,
@@ -142,6 +161,7 @@ impl Sink {
             main_error,
             sources,
             owner_paths,
+            kept: Kept::default(),
         })
     }
 

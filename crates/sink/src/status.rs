@@ -1,5 +1,7 @@
 //! Status: what a caller who asks now would get, told by the same functions that would answer it.
 
+use std::collections::{HashMap, HashSet};
+
 use tokensink_host::Liveness;
 use tokensink_policy::{
     self as policy, CheckScope, CredentialForm, Eligibility, EligibilityCode, ProfileHealth, ProviderHealth,
@@ -10,7 +12,7 @@ use tokensink_refresh::{Demand, Standing, alive};
 use tokensink_store::OwnedProfile;
 use tokensink_types::record::RecordState;
 use tokensink_types::{
-    AgentId, Credential, CredentialKind, ProviderId, Secret, SecretSource, SecretText, UnixMillis,
+    AgentId, Credential, CredentialKind, ProfileId, ProviderId, Secret, SecretSource, SecretText, UnixMillis,
 };
 
 use crate::block::{Block, login_command, paste_command};
@@ -18,7 +20,7 @@ use crate::error::{ErrorKind, Result};
 use crate::flight::Target;
 use crate::grant::Grant;
 use crate::report::{
-    Bench, Counts, EnvKey, ModelsView, ProfileState, ProfileStatus, ProviderStatus, StatusReport, StatusScope,
+    Bench, Counts, EnvKey, ModelsView, ProfileState, ProfileStatus, ProviderStatus, StatusReport,
 };
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -55,17 +57,21 @@ impl Sink {
                 .iter()
                 .any(|one| snapshot.config.aliases.same(&one.provider, id))
         };
-        let mut profiles = Vec::new();
-        for looked in &looked {
-            let found = health
-                .iter()
-                .flat_map(|one| &one.profiles)
-                .find(|one| one.profile == looked.profile.entry.id);
-            if let Some(found) = found {
-                profiles.push(self.profile_status(&snapshot, looked, found, used(&found.provider)));
-            }
-        }
+        let judged: HashMap<&ProfileId, &ProfileHealth> = health
+            .iter()
+            .flat_map(|one| &one.profiles)
+            .map(|one| (&one.profile, one))
+            .collect();
+        let mut profiles: Vec<ProfileStatus> = looked
+            .iter()
+            .filter_map(|looked| {
+                let found = judged.get(&looked.profile.entry.id)?;
+                Some(self.profile_status(&snapshot, looked, found, used(&found.provider)))
+            })
+            .collect();
         profiles.sort_by(|a, b| (&a.provider, &a.id).cmp(&(&b.provider, &b.id)));
+        let check = |scope| check(&snapshot.config, &health, &in_use, &profiles, scope);
+        let (check_in_use, check_all) = (check(CheckScope::InUse), check(CheckScope::All));
         let providers = health
             .iter()
             .map(|one| self.provider_status(one, &profiles, used(&one.provider)))
@@ -82,41 +88,10 @@ impl Sink {
             profiles,
             env_keys: self.env_keys(),
             warnings: snapshot.warnings.clone(),
+            check_in_use,
+            check_all,
             now,
         })
-    }
-
-    /// The exit code of `models status --check` (spec.md 12.5): 1 when something in scope has ended, is missing or
-    /// needs a login, 2 when something ends within a day or cannot be renewed, else 0.
-    ///
-    /// # Errors
-    /// As for [`Sink::status`].
-    pub fn check_exit_code(&self, report: &StatusReport, scope: StatusScope) -> Result<u8> {
-        let snapshot = self.snapshot(&report.agent)?;
-        let looked: Vec<Looked<'_>> = snapshot
-            .view
-            .profiles
-            .iter()
-            .map(|profile| self.look(&snapshot, profile))
-            .collect::<Result<_>>()?;
-        let state = effective_state(&snapshot, &looked);
-        let health = policy::health::health(&snapshot.config, &state, report.now);
-        let in_use = self.providers_in_use(&report.models);
-        let check = match scope {
-            StatusScope::InUse => CheckScope::InUse,
-            StatusScope::All => CheckScope::All,
-        };
-        let by_time = policy::check_exit_code(&snapshot.config, &health, &in_use, check).code();
-        let by_state = report
-            .profiles
-            .iter()
-            .filter(|one| scope == StatusScope::All || (one.in_use && one.position.is_some()))
-            .map(|one| match one.state {
-                ProfileState::LoginNeeded { .. } | ProfileState::UnresolvedRef { .. } => 1,
-                ProfileState::Expiring => 2,
-                _ => 0,
-            });
-        Ok(worst(by_state.chain(std::iter::once(by_time))))
     }
 
     /// What a caller who asks for this profile now would get.
@@ -287,7 +262,7 @@ impl Sink {
     }
 
     /// The label for people (spec.md 3.3): the id with a display name, else an e-mail address.
-    pub(crate) fn label_of(&self, id: &tokensink_types::ProfileId, credential: &Credential) -> String {
+    pub(crate) fn label_of(&self, id: &ProfileId, credential: &Credential) -> String {
         let labels = credential.labels();
         let word = labels
             .display_name
@@ -304,10 +279,8 @@ impl Sink {
         in_use: bool,
     ) -> ProviderStatus {
         let definition = self.registry().get(&health.provider);
-        let ours: Vec<&ProfileStatus> = profiles
-            .iter()
-            .filter(|one| health.profiles.iter().any(|found| found.profile == one.id))
-            .collect();
+        let ids: HashSet<&ProfileId> = health.profiles.iter().map(|one| &one.profile).collect();
+        let ours: Vec<&ProfileStatus> = profiles.iter().filter(|one| ids.contains(&one.id)).collect();
         let of_kind = |kind| ours.iter().filter(|one| one.kind == kind).count();
         let owner = ours.first().map_or_else(AgentId::main, |one| one.owner.clone());
         ProviderStatus {
@@ -396,12 +369,13 @@ impl Sink {
 
 /// The candidates with the ends that count: a record may be ahead of its store.
 fn effective_state(snapshot: &AgentSnapshot, looked: &[Looked<'_>]) -> policy::State {
+    let grants: HashMap<&ProfileId, &Grant> = looked
+        .iter()
+        .filter_map(|one| Some((&one.profile.entry.id, one.grant.as_ref()?)))
+        .collect();
     let mut state = snapshot.state.clone();
     for candidate in &mut state.candidates {
-        let grant = looked
-            .iter()
-            .find(|one| one.profile.entry.id == candidate.id)
-            .and_then(|one| one.grant.as_ref());
+        let grant = grants.get(&candidate.id);
         if let (
             Some(grant),
             CredentialForm::OAuth {
@@ -417,6 +391,27 @@ fn effective_state(snapshot: &AgentSnapshot, looked: &[Looked<'_>]) -> policy::S
         }
     }
     state
+}
+
+/// The exit code of `models status --check` (spec.md 12.5): 1 when something in scope has ended, is missing or needs
+/// a login, 2 when something ends within a day or cannot be renewed, else 0.
+fn check(
+    config: &policy::Config,
+    health: &[ProviderHealth],
+    in_use: &[ProviderInUse],
+    profiles: &[ProfileStatus],
+    scope: CheckScope,
+) -> u8 {
+    let by_time = policy::check_exit_code(config, health, in_use, scope).code();
+    let in_scope = profiles
+        .iter()
+        .filter(|one| scope == CheckScope::All || (one.in_use && one.position.is_some()));
+    let by_state = in_scope.map(|one| match one.state {
+        ProfileState::LoginNeeded { .. } | ProfileState::UnresolvedRef { .. } => 1,
+        ProfileState::Expiring => 2,
+        _ => 0,
+    });
+    worst(by_state.chain(std::iter::once(by_time)))
 }
 
 /// 1 before 2 before 0.

@@ -49,6 +49,8 @@ pub struct AgentStore {
     pub agent: AgentId,
     /// `auth-profiles.json` as named by the layout.
     pub path: PathBuf,
+    /// `auth-state.json` as named by the layout.
+    pub state_path: PathBuf,
     /// The credentials.
     pub profiles: ProfilesDocument,
     /// Order, lastGood and usage, an older one-file layout included.
@@ -197,17 +199,16 @@ impl FileStore {
     /// [`StoreError::Unreadable`] when `auth-profiles.json` does not parse (an unreadable `auth-state.json` is a
     /// warning), or [`StoreError::Io`].
     pub fn load(&self, agent: &AgentId) -> Result<Arc<AgentStore>, StoreError> {
-        let stamps = [
-            self.stat(&self.paths.profiles_file(agent))?,
-            self.stat(&self.paths.state_file(agent))?,
-        ];
-        if let Some(known) = self.cache.get(agent, stamps) {
-            return Ok(known);
+        // Where the files are was worked out when they were read.
+        if let Some(known) = self.cache.known(agent) {
+            let stamps = [self.stat(&known.value.path)?, self.stat(&known.value.state_path)?];
+            if let Some(store) = known.under(stamps) {
+                return Ok(store);
+            }
         }
         let store = Arc::new(self.read(agent)?);
-        let now = self.host.clock.monotonic();
         self.cache
-            .put(agent.clone(), store.stamps, Arc::clone(&store), now);
+            .put(agent.clone(), store.stamps, Arc::clone(&store), &*self.host.clock);
         Ok(store)
     }
 
@@ -238,6 +239,7 @@ impl FileStore {
         Ok(AgentStore {
             agent: agent.clone(),
             path,
+            state_path,
             profiles,
             state,
             warnings,

@@ -1,28 +1,60 @@
 //! A cache keyed by file stamps: unchanged stamps mean unchanged content, except right after a change.
 //!
 //! A file system's clock ticks in steps of some milliseconds, so a file that is written in place twice within one
-//! step looks the same after both writes. An entry is therefore trusted only when its content was read well after
-//! its stamps were first seen. Until then every look reads the file again.
+//! step looks the same after both writes. An entry is therefore trusted only when its content was read well after the
+//! file was changed, as the file's own stamp says, or well after its stamps were first seen, where the clocks do not
+//! agree. Until then every look reads the file again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokensink_host::FileStamp;
+use tokensink_host::{Clock, FileStamp};
+use tokensink_types::UnixMillis;
 
 /// How long stamps must have stood before content read under them is trusted. Several steps of any file system's
 /// clock.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How long ago a file must have been changed for its content to be trusted at once. A file server's clock may differ
+/// from ours by some part of that.
+const LONG_AGO: Duration = Duration::from_secs(2);
 /// Entries kept; a store of 1,000 profiles needs no more records than that.
 const ENTRIES_MAX: usize = 2048;
 
+/// The stamps of the one or two files behind an entry; `None` for a missing one.
+type Stamps = [Option<FileStamp>; 2];
+
 #[derive(Debug)]
 struct Entry<T> {
-    stamps: [Option<FileStamp>; 2],
+    stamps: Stamps,
     value: Arc<T>,
     first_seen: Duration,
     read_at: Duration,
+    /// Every file was changed long before it was read.
+    old: bool,
+}
+
+impl<T> Entry<T> {
+    fn is_settled(&self) -> bool {
+        self.old || self.read_at.saturating_sub(self.first_seen) >= SETTLE
+    }
+}
+
+/// What was read last.
+#[derive(Debug)]
+pub(crate) struct Known<T> {
+    /// The value; old, perhaps, until it is held against the stamps of now.
+    pub(crate) value: Arc<T>,
+    stamps: Stamps,
+    settled: bool,
+}
+
+impl<T> Known<T> {
+    /// The value, if it was read under exactly these stamps and can be trusted.
+    pub(crate) fn under(self, stamps: Stamps) -> Option<Arc<T>> {
+        (self.settled && self.stamps == stamps).then_some(self.value)
+    }
 }
 
 /// Parsed files by key.
@@ -37,16 +69,24 @@ impl<K, T> Default for StampCache<K, T> {
 
 impl<K: Eq + Hash, T> StampCache<K, T> {
     /// The value read under exactly these stamps, if it can be trusted.
-    pub(crate) fn get(&self, key: &K, stamps: [Option<FileStamp>; 2]) -> Option<Arc<T>> {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.get(key)
-            .filter(|entry| entry.stamps == stamps)
-            .filter(|entry| entry.read_at.saturating_sub(entry.first_seen) >= SETTLE)
-            .map(|entry| Arc::clone(&entry.value))
+    pub(crate) fn get(&self, key: &K, stamps: Stamps) -> Option<Arc<T>> {
+        self.known(key)?.under(stamps)
     }
 
-    /// Notes what was read under these stamps at the monotonic time `now`.
-    pub(crate) fn put(&self, key: K, stamps: [Option<FileStamp>; 2], value: Arc<T>, now: Duration) {
+    /// What was read last, whatever the files look like now.
+    pub(crate) fn known(&self, key: &K) -> Option<Known<T>> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.get(key).map(|entry| Known {
+            value: Arc::clone(&entry.value),
+            stamps: entry.stamps,
+            settled: entry.is_settled(),
+        })
+    }
+
+    /// Notes what was read under these stamps just now.
+    pub(crate) fn put(&self, key: K, stamps: Stamps, value: Arc<T>, clock: &dyn Clock) {
+        let now = clock.monotonic();
+        let wall = clock.now();
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= ENTRIES_MAX && !map.contains_key(&key) {
             map.clear();
@@ -62,6 +102,7 @@ impl<K: Eq + Hash, T> StampCache<K, T> {
                 value,
                 first_seen,
                 read_at: now,
+                old: stamps.iter().flatten().all(|stamp| is_long_ago(stamp, wall)),
             },
         );
     }
@@ -72,21 +113,79 @@ impl<K: Eq + Hash, T> StampCache<K, T> {
     }
 }
 
+/// Was the file changed long before `now`? The change time counts, which no program can set. A time in the future
+/// tells that the clocks differ, and then nothing.
+fn is_long_ago(stamp: &FileStamp, now: UnixMillis) -> bool {
+    let age_ns = i128::from(now.0) * 1_000_000 - stamp.changed_ns;
+    u128::try_from(age_ns).is_ok_and(|age| age >= LONG_AGO.as_nanos())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
+
+    /// Wall time and monotonic time, both in milliseconds.
+    #[derive(Debug)]
+    struct Hands(AtomicI64);
+
+    impl Clock for Hands {
+        fn now(&self) -> UnixMillis {
+            UnixMillis(self.0.load(Ordering::Relaxed))
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.0.load(Ordering::Relaxed).unsigned_abs())
+        }
+        fn sleep(&self, _: Duration) {}
+    }
+
+    fn at(millis: i64) -> Hands {
+        Hands(AtomicI64::new(millis))
+    }
+
+    fn changed_at(millis: i64) -> Stamps {
+        let stamp = FileStamp {
+            device: 1,
+            inode: 2,
+            size: 3,
+            modified_ns: 0,
+            changed_ns: i128::from(millis) * 1_000_000,
+            mode: 0o600,
+            uid: 1,
+            is_dir: false,
+        };
+        [Some(stamp), None]
+    }
 
     #[test]
     fn young_entries_are_not_trusted() {
         let cache = StampCache::default();
-        let at = Duration::from_millis;
-        cache.put("k", [None, None], Arc::new(1), at(0));
-        assert!(cache.get(&"k", [None, None]).is_none(), "read in the same step");
-        cache.put("k", [None, None], Arc::new(2), at(49));
-        assert!(cache.get(&"k", [None, None]).is_none());
-        cache.put("k", [None, None], Arc::new(3), at(50));
-        assert_eq!(cache.get(&"k", [None, None]).as_deref(), Some(&3));
+        let stamps = changed_at(1000);
+        cache.put("k", stamps, Arc::new(1), &at(1000));
+        assert!(cache.get(&"k", stamps).is_none(), "read in the same step");
+        cache.put("k", stamps, Arc::new(2), &at(1049));
+        assert!(cache.get(&"k", stamps).is_none());
+        cache.put("k", stamps, Arc::new(3), &at(1050));
+        assert_eq!(cache.get(&"k", stamps).as_deref(), Some(&3));
         cache.forget(&"k");
-        assert!(cache.get(&"k", [None, None]).is_none());
+        assert!(cache.get(&"k", stamps).is_none());
+    }
+
+    #[test]
+    fn what_was_changed_long_ago_is_trusted_at_once() {
+        let cases = [
+            (changed_at(0), true),
+            (changed_at(8000), true),
+            (changed_at(8001), false),
+            (changed_at(10_001), false),
+            ([changed_at(0)[0], changed_at(9000)[0]], false),
+            ([None, None], true),
+        ];
+        for (stamps, trusted) in cases {
+            let cache = StampCache::default();
+            cache.put("k", stamps, Arc::new(1), &at(10_000));
+            assert_eq!(cache.get(&"k", stamps).is_some(), trusted, "{stamps:?}");
+        }
     }
 }

@@ -126,8 +126,8 @@ impl ConfigStore {
             }
             None => (Arc::new(Config::default()), None),
         };
-        let now = self.host.clock.monotonic();
-        self.cache.put((), [stamp, None], Arc::clone(&config), now);
+        self.cache
+            .put((), [stamp, None], Arc::clone(&config), &*self.host.clock);
         Ok(config)
     }
 

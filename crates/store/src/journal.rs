@@ -55,6 +55,13 @@ impl RecordKey {
     }
 }
 
+/// A record's key with the path of its file, worked out once for many reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordPlace {
+    key: RecordKey,
+    path: PathBuf,
+}
+
 /// What a scan of all records found.
 #[derive(Debug, Default)]
 pub struct Scan {
@@ -97,12 +104,30 @@ impl Journal {
     /// [`StoreError::Unreadable`] when neither page is whole or the file belongs to another record; it stays as it is
     /// until the next write or [`Journal::set_aside`].
     pub fn read(&self, key: &RecordKey) -> Result<Option<Arc<Record>>, StoreError> {
-        let path = self.path(key);
+        self.read_file(key, &self.path(key))
+    }
+
+    /// Where a record is, for [`Journal::read_at`].
+    #[must_use]
+    pub fn place(&self, key: RecordKey) -> RecordPlace {
+        let path = self.path(&key);
+        RecordPlace { key, path }
+    }
+
+    /// As [`Journal::read`], without working out the path again.
+    ///
+    /// # Errors
+    /// As for [`Journal::read`].
+    pub fn read_at(&self, place: &RecordPlace) -> Result<Option<Arc<Record>>, StoreError> {
+        self.read_file(&place.key, &place.path)
+    }
+
+    fn read_file(&self, key: &RecordKey, path: &Path) -> Result<Option<Arc<Record>>, StoreError> {
         let stamp = self
             .host
             .files
-            .stat(&path)
-            .map_err(StoreError::io("look at", &path))?;
+            .stat(path)
+            .map_err(StoreError::io("look at", path))?;
         if stamp.is_none() {
             self.cache.forget(key);
             return Ok(None);
@@ -110,16 +135,16 @@ impl Journal {
         if let Some(known) = self.cache.get(key, [stamp, None]) {
             return Ok(Some(known));
         }
-        let Some((image, stamp)) = self.image(&path)? else {
+        let Some((image, stamp)) = self.image(path)? else {
             return Ok(None);
         };
-        let Some(record) = record_of(&path, &image, Some(key))? else {
+        let Some(record) = record_of(path, &image, Some(key))? else {
             return Ok(None);
         };
         let record = Arc::new(record);
-        let now = self.host.clock.monotonic();
+        let stamps = [Some(stamp), None];
         self.cache
-            .put(key.clone(), [Some(stamp), None], Arc::clone(&record), now);
+            .put(key.clone(), stamps, Arc::clone(&record), &*self.host.clock);
         Ok(Some(record))
     }
 

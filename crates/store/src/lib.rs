@@ -33,7 +33,7 @@ pub use config::{
     OrderPlacement, ProviderConfig,
 };
 pub use error::{LockBusy, StoreError, Unreadable};
-pub use journal::{Journal, RecordKey, Scan};
+pub use journal::{Journal, RecordKey, RecordPlace, Scan};
 pub use json::ParseFailure;
 pub use openclaw_lock::{DotLock, GuardedLock, LockKind, foreign_lock_text, is_held};
 pub use paths::{Paths, PathsError, lock_sibling, real_path};

@@ -1,19 +1,21 @@
 //! Secrets as a type that cannot be printed by accident.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 /// A token, key or code. It has no `Display` and no serializer; `Debug` shows only that something is there.
-/// [`Secret::expose`] marks every place where the text leaves the type. The memory is overwritten on drop.
+/// [`Secret::expose`] marks every place where the text leaves the type. A clone shares the text, so that there is one
+/// copy of it in memory; that is overwritten when the last clone is dropped.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<String>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
     /// Wraps `text` as it is; cleaning pasted input is the caller's work.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(Zeroizing::new(text.into()))
+        Self(Arc::new(Zeroizing::new(text.into())))
     }
 
     /// The text itself. Only request builders, the store and the final hand-out call this.
@@ -133,6 +135,12 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(Secret::new(text).masked(), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_clone_is_no_second_copy() {
+        let secret = Secret::new("sk-canary");
+        assert_eq!(secret.expose().as_ptr(), secret.clone().expose().as_ptr());
     }
 
     #[test]

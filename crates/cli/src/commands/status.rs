@@ -29,7 +29,7 @@ pub(super) fn run(app: &mut App<'_>, agent: Option<&str>, args: StatusArgs) -> O
         app.printer.data(&text)?;
     }
     Ok(if args.check {
-        app.sink.check_exit_code(&report, scope)?
+        report.check_exit_code(scope)
     } else {
         OK
     })

@@ -28,7 +28,7 @@ pub(crate) fn status(report: &StatusReport, name: Name) -> Value {
         "fallbacks": models.fallbacks,
         "imageModel": models.image,
         "imageFallbacks": models.image_fallbacks,
-        "modelConfig": { "defaultSource": models.default_source },
+        "modelConfig": { "defaultSource": models.default_source, "fallbacksSource": models.fallbacks_source },
         "aliases": aliases(models),
         "allowed": models.allowed,
         "auth": status_auth(report, name),

@@ -264,8 +264,8 @@ fn assert_claude(way: &Claude) {
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&state));
     let wanted = [
         ("code", "true"),
-        ("response_type", "code"),
         ("client_id", CLAUDE_CLIENT),
+        ("response_type", "code"),
         ("redirect_uri", way.redirect_uri),
         ("scope", way.scope),
         ("code_challenge", &challenge),

@@ -441,6 +441,36 @@ fn thin(requests: &[Request], world: u32) -> impl Iterator<Item = &Request> {
     requests.iter().skip(first).step_by(every)
 }
 
+/// What a decision says apart from how long ago things were.
+fn gist<'a>(decision: &'a Decision) -> Vec<(&'a ProfileId, Rule, Option<usize>, EligibilityCode, bool)> {
+    let gist = |verdict: &'a Verdict| {
+        let (code, benched) = (verdict.eligibility.code, verdict.bench.is_some());
+        (&verdict.profile, verdict.rule, verdict.position, code, benched)
+    };
+    decision.verdicts.iter().map(gist).collect()
+}
+
+#[test]
+fn the_next_change_is_the_first_end_that_is_ahead() {
+    let ending = |ms| candidate("rig:a", "rig", token(Expiry::At(later(ms))));
+    let cases = [
+        (vec![], None),
+        (vec![candidate("rig:a", "rig", api_key())], None),
+        (vec![ending(0), ending(-5)], None),
+        (vec![ending(9), ending(7), ending(-1)], Some(7)),
+        (
+            vec![candidate("rig:a", "rig", oauth(Some(later(3)))), ending(7)],
+            Some(3),
+        ),
+        (vec![cooling(ending(9), 4)], Some(4)),
+        (vec![cooling(ending(9), -4)], Some(9)),
+    ];
+    for (candidates, want) in cases {
+        let next = state(candidates.clone()).next_change(NOW);
+        assert_eq!(next, want.map(later), "{candidates:?}");
+    }
+}
+
 prop_compose! {
     fn any_candidate(index: usize)(
         form in prop::sample::select(forms()),
@@ -510,5 +540,23 @@ proptest! {
         let request = Request { preferred: preferred.map(id), ..any_of("rig") };
         check_promises(&config, &world, &request);
         prop_assert_eq!(decide(&config, &world, &request), decide(&config, &world, &request));
+    }
+
+    /// Between now and the next change, time alone changes nothing.
+    #[test]
+    fn a_decision_holds_until_the_next_change(
+        candidates in prop::collection::vec((0_usize..3).prop_flat_map(any_candidate), 0..4),
+        stored in prop::option::of(any_list()),
+        request in prop::sample::select(requests()),
+        step in 0_i64..60,
+    ) {
+        let mut world = state(candidates);
+        world.order = stored.map(|list| (provider("rig"), list)).into_iter().collect();
+        let at = later(step);
+        if world.next_change(NOW).is_none_or(|next| at < next) {
+            let config = Config::default();
+            let (now, then) = (decide(&config, &world, &request), select(&config, &world, &request, at).unwrap());
+            prop_assert_eq!(gist(&then), gist(&now));
+        }
     }
 }

@@ -52,10 +52,19 @@ fn every_built_in_definition_holds_and_is_named_like_its_file() {
             .filter(|line| !line.starts_with("aliases = ["))
             .map(|line| format!("{line}\n"))
             .collect();
-        assert_eq!(check(Path::new(builtin.file), &own, &registry), [], "{}", builtin.id);
+        assert_eq!(
+            check(Path::new(builtin.file), &own, &registry),
+            [],
+            "{}",
+            builtin.id
+        );
         let definition = registry.get(&id(builtin.id)).unwrap();
         assert_eq!(definition.id.as_str(), builtin.id);
-        assert_eq!(definition.aliases, builtin.aliases, "{}: the table of built-in definitions is behind its file", builtin.id);
+        assert_eq!(
+            definition.aliases, builtin.aliases,
+            "{}: the table of built-in definitions is behind its file",
+            builtin.id
+        );
         assert!(registry.is_builtin(&definition.id));
     }
     assert_eq!(registry.all().count(), BUILTIN.len());

@@ -131,7 +131,7 @@ fn anthropic_asks_as_recorded_with_both_sets_of_hosts() {
             .unwrap();
         assert!(
             url.as_str().starts_with(
-                "https://claude.ai/oauth/authorize?code=true&response_type=code&client_id=9d1c250a-e61b-44d9-88ed-5944d1962f5e"
+                "https://claude.ai/oauth/authorize?code=true&client_id=9d1c250a-e61b-44d9-88ed-5944d1962f5e&response_type=code"
             ),
             "{url}"
         );

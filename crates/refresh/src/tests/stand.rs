@@ -238,6 +238,18 @@ fn freshness() {
         ),
         ("a minute later", issued(60, -3600), Horizon::Usual, "stale"),
         (
+            "the clock was put back a minute",
+            issued(-60, 4000),
+            Horizon::Usual,
+            "fresh",
+        ),
+        (
+            "the clock was put back a day",
+            issued(-86_400, 90_000),
+            Horizon::Usual,
+            "stale",
+        ),
+        (
             "a life of seconds is a wrong clock too",
             issued(30, -25),
             Horizon::Usual,

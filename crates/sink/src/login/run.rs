@@ -19,6 +19,7 @@ use crate::login::{
     LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, ProviderChoice, device, discover, page,
     pkce,
 };
+use crate::refresher::{ENDPOINT_FIELD, endpoint_to_store};
 use crate::sink::Sink;
 
 /// A login under way.
@@ -271,22 +272,16 @@ impl Login<'_> {
         Ok(Some(resolved.client_id))
     }
 
-    /// Provider-owned fields of the store, and where the tokens are refreshed when that had to be discovered.
+    /// Provider-owned fields of the store, and where the tokens are refreshed when the definition alone would not say.
     fn fields(&self, client: &OAuthClient, grant: &TokenGrant) -> std::collections::BTreeMap<String, String> {
         let mut fields = client.store_fields(grant);
-        let defined = self
-            .definition
-            .method(&self.method.id)
-            .and_then(Method::oauth_client);
-        if defined.is_some_and(|defined| defined.token_endpoint.is_none()) {
-            let found = [
-                ("issuer", &client.issuer),
-                ("tokenEndpoint", &client.token_endpoint),
-            ];
+        if let Some(endpoint) = endpoint_to_store(self.definition, client) {
+            fields.insert(ENDPOINT_FIELD.to_owned(), endpoint.to_string());
             fields.extend(
-                found
-                    .into_iter()
-                    .filter_map(|(name, url)| Some((name.to_owned(), url.as_ref()?.to_string()))),
+                client
+                    .issuer
+                    .as_ref()
+                    .map(|issuer| ("issuer".to_owned(), issuer.to_string())),
             );
         }
         fields

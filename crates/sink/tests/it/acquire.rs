@@ -337,3 +337,60 @@ fn errors_name_the_profile_and_the_command() {
         "reading creates nothing"
     );
 }
+
+#[test]
+fn what_is_kept_of_a_call_ends_with_what_it_was_made_of() {
+    let world = World::new(strict());
+    let (alice, bob) = ("rig:alice@example.com", "rig:bob@example.com");
+    world.put_store(
+        "main",
+        &json!({alice: world.grant_entry("alice"), bob: world.grant_entry("bob")}),
+    );
+    let bench = |seconds: i64| {
+        let until = world.now().0 + seconds * 1000;
+        let state = json!({"version": 1, "usageStats": {alice: {"cooldownUntil": until}}});
+        let path = format!("{STATE}/agents/main/agent/auth-state.json");
+        world.test.files.put(path, state.to_string(), 0o600);
+    };
+    let sink = world.sink();
+    let served = || {
+        // Asked twice, so that the second answer comes from what is kept, and that from files that have settled.
+        sink.acquire(&request()).unwrap();
+        world.test.clock.advance(Duration::from_secs(5));
+        let first = sink.acquire(&request()).unwrap();
+        let again = sink.acquire(&request()).unwrap();
+        assert_eq!((&again.profile, &again.secret), (&first.profile, &first.secret));
+        first
+    };
+    assert_eq!(served().profile.as_str(), alice);
+    bench(60);
+    assert_eq!(served().profile.as_str(), bob, "the state has changed");
+    world.test.clock.advance(Duration::from_secs(60));
+    let before = served();
+    assert_eq!(before.profile.as_str(), alice, "the bench has ended by itself");
+    world.test.clock.advance(HOUR);
+    let renewed = served();
+    assert_ne!(renewed.secret, before.secret, "the token has ended");
+    assert!(world.is_live(&renewed));
+    let replaced = world.grant_entry("alice");
+    world.put_store("main", &json!({ alice: replaced, bob: world.grant_entry("bob") }));
+    assert_eq!(
+        served().secret.expose(),
+        replaced["access"],
+        "somebody has logged in anew"
+    );
+}
+
+#[test]
+fn a_rejected_token_is_not_served_from_what_is_kept() {
+    let world = World::logged_in(strict());
+    let sink = world.sink();
+    sink.acquire(&request()).unwrap();
+    world.test.clock.advance(Duration::from_secs(100));
+    let lease = sink.acquire(&request()).unwrap();
+    let rejecting = AcquireRequest {
+        rejected: Some(lease.secret.clone()),
+        ..request()
+    };
+    assert_ne!(sink.acquire(&rejecting).unwrap().secret, lease.secret);
+}

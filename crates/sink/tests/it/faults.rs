@@ -13,7 +13,10 @@ use crate::world::{HOUR, PROFILE, World, request, strict, with_grace};
 /// Returns false once the fault no longer fires, and whether the login was lost.
 fn run(config: &ServerConfig, faults: &Faults) -> (bool, bool) {
     let world = World::logged_in(config.clone());
-    world.test.clock.advance(Duration::from_secs(config.access_token_seconds));
+    world
+        .test
+        .clock
+        .advance(Duration::from_secs(config.access_token_seconds));
     let first = world.faulty(faults).and_then(|sink| sink.acquire(&request()));
     if let Ok(lease) = &first {
         assert!(
@@ -97,7 +100,10 @@ fn every_point(config: &ServerConfig, make: impl Fn(usize) -> Faults) -> (usize,
 #[test]
 fn with_a_grace_no_crash_loses_a_login() {
     // A token outlives the grace, and the grace the hour after which the next process asks.
-    let config = ServerConfig { access_token_seconds: 4 * 3600, ..with_grace(7200) };
+    let config = ServerConfig {
+        access_token_seconds: 4 * 3600,
+        ..with_grace(7200)
+    };
     for make in [Faults::crash_before as fn(usize) -> Faults, Faults::crash_after] {
         let (points, lost) = every_point(&config, |n| make(n).torn());
         assert!(points > 40, "only {points} calls were tried");

@@ -3,8 +3,7 @@
 //! A view is computed, never stored. Each profile carries its owner, and a refresh, a rotation or a statistic goes to
 //! that owner's store.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokensink_types::{AgentId, ProfileId, ProviderId};
 
@@ -40,6 +39,16 @@ pub struct View {
 }
 
 impl View {
+    /// What the owner of `own` sees of two stores that were read already: its own, and main's where it inherits.
+    #[must_use]
+    pub fn of(
+        own: &AgentStore,
+        main: Option<&AgentStore>,
+        canonical: &dyn Fn(&ProviderId) -> ProviderId,
+    ) -> Self {
+        merge(own, main, canonical)
+    }
+
     /// The profile with this id.
     #[must_use]
     pub fn get(&self, id: &ProfileId) -> Option<&OwnedProfile> {
@@ -76,23 +85,19 @@ impl FileStore {
     }
 }
 
-fn merge(
-    own: &AgentStore,
-    main: Option<&Arc<AgentStore>>,
-    canonical: &dyn Fn(&ProviderId) -> ProviderId,
-) -> View {
+fn merge(own: &AgentStore, main: Option<&AgentStore>, canonical: &dyn Fn(&ProviderId) -> ProviderId) -> View {
     let mut view = View::default();
     let provider_of = |entry: &ProfileEntry| canonical(entry.credential.provider());
-    let taken: Vec<ProviderId> = own.profiles.entries().iter().map(provider_of).collect();
+    let taken: BTreeSet<ProviderId> = own.profiles.entries().iter().map(provider_of).collect();
     if let Some(main) = main {
         add_state(&mut view, main, canonical, &|provider| !taken.contains(provider));
     }
     add_state(&mut view, own, canonical, &|_| true);
     add_profiles(&mut view, own, false, &|_| true);
     if let Some(main) = main {
-        let inherits = |entry: &ProfileEntry| {
-            !taken.contains(&provider_of(entry)) && own.profiles.get(&entry.id).is_none()
-        };
+        let ids: BTreeSet<&ProfileId> = own.profiles.entries().iter().map(|entry| &entry.id).collect();
+        let inherits =
+            |entry: &ProfileEntry| !taken.contains(&provider_of(entry)) && !ids.contains(&entry.id);
         add_profiles(&mut view, main, true, &inherits);
     }
     view.warnings.clone_from(&own.warnings);

@@ -125,6 +125,8 @@ pub(crate) fn sample() -> StatusReport {
             masked: "sk-or-v1...abcdefgh".to_owned(),
         }],
         warnings: vec!["auth.order names a profile that does not exist".to_owned()],
+        check_in_use: 1,
+        check_all: 1,
         now: NOW,
     }
 }
@@ -134,6 +136,7 @@ fn models() -> ModelsView {
         default: Some("opus".to_owned()),
         resolved_default: "anthropic/claude-opus-4-6".to_owned(),
         default_source: "agent",
+        fallbacks_source: "defaults",
         fallbacks: vec!["zai/glm-5".to_owned(), "openai-codex/gpt-5.5".to_owned()],
         image: None,
         image_fallbacks: Vec::new(),
@@ -240,6 +243,7 @@ fn with_nothing_stored() {
     report.models = ModelsView {
         resolved_default: "anthropic/claude-opus-4-6".to_owned(),
         default_source: "defaults",
+        fallbacks_source: "defaults",
         ..ModelsView::default()
     };
     report.providers.clear();

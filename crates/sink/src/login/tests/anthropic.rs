@@ -36,8 +36,8 @@ fn check(method: &str, env: &[(&str, &str)], redirect: &str, token_url: &str, sc
         "https://claude.ai/oauth/authorize",
         [
             ("code", "true"),
-            ("response_type", "code"),
             ("client_id", CLIENT),
+            ("response_type", "code"),
             ("redirect_uri", redirect),
             ("scope", scopes),
             ("code_challenge", &challenge),
@@ -59,18 +59,35 @@ fn check(method: &str, env: &[(&str, &str)], redirect: &str, token_url: &str, sc
         Some(1_767_225_600_000 + 28_800_000 - 300_000),
         "less 5 min (8.10)"
     );
-    assert_eq!(
-        world.stored("main"),
-        json!({"anthropic:me@example.com": {
-            "type": "oauth", "provider": "anthropic", "email": "me@example.com", "access": "sk-ant-oat01-canary",
-            "refresh": "sk-ant-ort01-canary", "accountId": "acc-1", "expires": 1_767_225_600_000_i64 + 28_500_000,
-        }})
-    );
+    let mut wanted = json!({
+        "type": "oauth", "provider": "anthropic", "email": "me@example.com", "access": "sk-ant-oat01-canary",
+        "refresh": "sk-ant-ort01-canary", "accountId": "acc-1", "expires": 1_767_225_600_000_i64 + 28_500_000,
+    });
+    if method != "oauth" {
+        // Both methods have one client: only its endpoint tells with which of them the grant is refreshed.
+        wanted["tokenEndpoint"] = json!(token_url);
+    }
+    assert_eq!(world.stored("main"), json!({"anthropic:me@example.com": wanted}));
+    refreshes_at(&world, token_url);
     let config: Value = world.json("openclaw.json");
     assert_eq!(
         config["auth"]["profiles"]["anthropic:me@example.com"],
         json!({"provider": "anthropic", "mode": "oauth", "email": "me@example.com"})
     );
+}
+
+/// The grant is refreshed where it was issued.
+fn refreshes_at(world: &crate::world::World, token_url: &str) {
+    let answer =
+        r#"{"access_token":"sk-ant-oat01-next","refresh_token":"sk-ant-ort01-next","expires_in":28800}"#;
+    world.test.transport.push(Scripted::json(200, answer));
+    world.test.clock.advance(std::time::Duration::from_secs(28_800));
+    let acquire = crate::AcquireRequest::new(
+        crate::AgentId::main(),
+        crate::Want::Provider("anthropic".to_owned()),
+    );
+    world.sink().acquire(&acquire).unwrap();
+    assert_eq!(world.test.transport.requests().last().unwrap().uri(), token_url);
 }
 
 const SCOPES: &str = "org:create_api_key user:profile user:inference user:sessions:claude_code user:mcp_servers user:file_upload";

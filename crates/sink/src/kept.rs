@@ -1,0 +1,87 @@
+//! What a snapshot remembers of what it served, so that a warm call decides and builds nothing a second time.
+//!
+//! A decision is kept until the clock alone could change it, a lease while the grant's refresh record is the same.
+//! All else that they depend on (stores, config, definitions) belongs to the snapshot, which is replaced when it
+//! changes. Nothing here reads a file, and nothing here judges whether a token is fresh.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokensink_policy::{Decision, Target as Wanted};
+use tokensink_store::RecordPlace;
+use tokensink_types::record::Record;
+use tokensink_types::{ProfileId, UnixMillis};
+
+use crate::grant::Grant;
+use crate::lease::Lease;
+
+/// The decisions and leases of one snapshot. Only what led to a stored profile is kept, so there are no more of them
+/// than profiles and providers.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    decisions: Mutex<HashMap<Wanted, Decided>>,
+    ready: Mutex<HashMap<ProfileId, Arc<Ready>>>,
+}
+
+#[derive(Debug)]
+struct Decided {
+    at: UnixMillis,
+    until: Option<UnixMillis>,
+    decision: Arc<Decision>,
+}
+
+/// A grant as it was last served.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// Where its record is.
+    pub(crate) place: RecordPlace,
+    /// The store overlaid by the record.
+    pub(crate) grant: Grant,
+    /// What is handed out of it.
+    pub(crate) lease: Lease,
+}
+
+impl Ready {
+    /// Was it built on this very record?
+    pub(crate) fn is_of(&self, record: Option<&Arc<Record>>) -> bool {
+        match (&self.grant.record, record) {
+            (Some(known), Some(now)) => Arc::ptr_eq(known, now),
+            (known, now) => known.is_none() && now.is_none(),
+        }
+    }
+}
+
+impl Kept {
+    /// What was decided about `wanted`, if that still holds at `now`. A clock that was put back ends it too.
+    pub(crate) fn decision(&self, wanted: &Wanted, now: UnixMillis) -> Option<Arc<Decision>> {
+        let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = decisions.get(wanted)?;
+        let holds = known.at <= now && known.until.is_none_or(|until| now < until);
+        holds.then(|| Arc::clone(&known.decision))
+    }
+
+    /// Keeps a decision that was made `at` and holds `until`.
+    pub(crate) fn keep_decision(
+        &self,
+        wanted: Wanted,
+        at: UnixMillis,
+        until: Option<UnixMillis>,
+        decision: &Arc<Decision>,
+    ) {
+        let decision = Arc::clone(decision);
+        let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        decisions.insert(wanted, Decided { at, until, decision });
+    }
+
+    /// The grant of a profile as it was last served.
+    pub(crate) fn ready(&self, id: &ProfileId) -> Option<Arc<Ready>> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.get(id).cloned()
+    }
+
+    /// Keeps a grant as it is served now.
+    pub(crate) fn keep_ready(&self, id: ProfileId, grant: Ready) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.insert(id, Arc::new(grant));
+    }
+}
