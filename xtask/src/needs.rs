@@ -1,7 +1,8 @@
 //! What the tests need on the machine, and how it is put there.
 //!
-//! [`PROJECTS`] is the list to extend when a test needs another npm package or Debian program. A project that is not
-//! in the repository asks for nothing. Everything is announced before it is installed.
+//! [`PROJECTS`] is the list to extend when a test needs another npm package or Debian program. A project whose lock
+//! file is not in the checkout fails the run, so that its tests are never left out in silence. Everything is announced
+//! before it is installed.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +32,7 @@ struct DebianProgram {
     package: &'static str,
 }
 
-const PROJECTS: [NodeProject; 2] = [
+static PROJECTS: [NodeProject; 2] = [
     NodeProject {
         dir: "tests/oidc",
         why: "the npm package oidc-provider, a real authorization server",
@@ -57,18 +58,32 @@ pub(crate) fn provide(full: bool) -> Result<(), Failure> {
         "it runs each test in a process of its own",
     )?;
     let root = root();
-    let wanted = PROJECTS
-        .iter()
-        .filter(|project| full || !project.full)
-        .filter(|project| root.join(project.dir).join("package-lock.json").is_file());
-    for project in wanted {
+    for project in wanted(full) {
+        let dir = root.join(project.dir);
+        is_there(project, &dir)?;
         node()?;
         for needed in project.debian {
             debian(needed)?;
         }
-        packages(project, &root.join(project.dir))?;
+        packages(project, &dir)?;
     }
     Ok(())
+}
+
+/// The projects that a run needs.
+fn wanted(full: bool) -> impl Iterator<Item = &'static NodeProject> {
+    PROJECTS.iter().filter(move |project| full || !project.full)
+}
+
+/// Fails unless the project's lock file is in its folder.
+fn is_there(project: &NodeProject, dir: &Path) -> Result<(), Failure> {
+    if dir.join("package-lock.json").is_file() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{0}/package-lock.json is missing ({1}), and the tests need it; run: git checkout -- {0}",
+        project.dir, project.why
+    )))
 }
 
 /// Makes sure of cargo-deny.
@@ -247,6 +262,22 @@ mod tests {
             assert_eq!(is_installed(lock, &installed), want, "{installed}");
         }
         assert!(!is_installed("", ""));
+    }
+
+    #[test]
+    fn the_long_run_wants_the_browser_too() {
+        let dirs = |full| wanted(full).map(|project| project.dir).collect::<Vec<_>>();
+        assert_eq!(dirs(false), ["tests/oidc"]);
+        assert_eq!(dirs(true), ["tests/oidc", "tests/browser"]);
+    }
+
+    #[test]
+    fn a_project_that_is_gone_fails_the_run() {
+        for project in &PROJECTS {
+            assert!(is_there(project, &root().join(project.dir)).is_ok());
+            let why = is_there(project, Path::new("/no/such")).unwrap_err().message;
+            assert!(why.contains(project.dir) && why.contains("run: "), "{why}");
+        }
     }
 
     #[test]

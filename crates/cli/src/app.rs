@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap_complete::CompleteEnv;
 use tokensink_host::Environment;
 
@@ -22,7 +23,7 @@ pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
     }
     let cli = match args::parse(name, &args) {
         Ok(cli) => cli,
-        Err(error) => return not_parsed(&error),
+        Err(error) => return not_parsed(&unquoted(error)),
     };
     let mut printer = Printer::standard(name, env);
     if let Some(wrong) = logging::start(cli.verbose, env) {
@@ -32,6 +33,16 @@ pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
     let json = commands::wants_json(&cli.command);
     let outcome = commands::run(cli.command, &mut printer);
     exit::conclude(outcome, json, &mut printer)
+}
+
+/// Without the word that had no place: who types a secret as an argument shall not find it in a log as well.
+fn unquoted(mut error: clap::Error) -> clap::Error {
+    let bare = |value: &ContextValue| matches!(value, ContextValue::String(word) if !word.starts_with('-'));
+    if error.kind() == ErrorKind::UnknownArgument && error.get(ContextKind::InvalidArg).is_some_and(bare) {
+        let shown = "(not shown, it may be a secret)".to_owned();
+        error.insert(ContextKind::InvalidArg, ContextValue::String(shown));
+    }
+    error
 }
 
 /// Help and version on standard output, usage errors on standard error.

@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use tokensink_host::Environment;
 
 use crate::name::Name;
+use crate::render::table::fold;
 use crate::render::{Look, Zone, colour};
 
 /// The two streams of the process, and how text looks on them.
@@ -18,6 +19,8 @@ pub(crate) struct Printer {
     pub(crate) look: Look,
     /// For text on standard error.
     pub(crate) note_look: Look,
+    /// Whether notes are broken at words: on a terminal, which would break them anywhere. Elsewhere a note stays a line.
+    folds: bool,
 }
 
 impl Printer {
@@ -33,6 +36,7 @@ impl Printer {
         Self {
             look: look(out.is_terminal(), width_of(env, &out)),
             note_look: look(err.is_terminal(), width_of(env, &err)),
+            folds: err.is_terminal(),
             data: Box::new(BufWriter::new(out)),
             notes: Box::new(err),
         }
@@ -68,7 +72,11 @@ impl Printer {
     pub(crate) fn note(&mut self, text: &str) {
         // What cannot be written stays in the buffer, and the last flush tells of it.
         let _told_later = self.data.flush();
-        let _ignored = writeln!(self.notes, "{text}");
+        let _ignored = if self.folds {
+            writeln!(self.notes, "{}", fold(text, self.note_look.width))
+        } else {
+            writeln!(self.notes, "{text}")
+        };
     }
 
     /// Hands everything to the system.
@@ -135,6 +143,7 @@ pub(crate) mod tests {
                 notes: Box::new(notes),
                 look: Look::plain(Name::OWN),
                 note_look: Look::plain(Name::OWN),
+                folds: false,
             }
         }
     }
@@ -147,6 +156,7 @@ pub(crate) mod tests {
             notes: Box::new(notes.clone()),
             look: Look::plain(name),
             note_look: Look::plain(name),
+            folds: false,
         };
         (printer, data, notes)
     }

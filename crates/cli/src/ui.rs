@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokensink_sink::{Cancel, LoginEvent, LoginUi};
 use zeroize::Zeroizing;
 
+use crate::render::table::fold;
 use crate::render::{Look, colour, words};
 
 /// How long one look at standard input takes before the cancellation is looked at again.
@@ -23,26 +24,71 @@ const TERMINAL_LINE_MAX: usize = 4095;
 
 /// A person at a terminal, or nobody.
 pub(crate) struct Terminal {
-    notes: Mutex<Box<dyn Write + Send>>,
+    notes: Mutex<Notes>,
     look: Look,
+    /// Whether text is broken at words, as a terminal needs it.
+    folds: bool,
+}
+
+struct Notes {
+    out: Box<dyn Write + Send>,
+    /// The prompt that the cursor stands behind.
+    open: Option<String>,
+}
+
+impl Notes {
+    fn write(&mut self, text: &str) {
+        let _ignored = self
+            .out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush());
+    }
 }
 
 impl Terminal {
     /// The process's own terminal.
     pub(crate) fn standard(look: Look) -> Self {
-        Self::over(io::stderr(), look)
+        Self {
+            folds: io::stderr().is_terminal(),
+            ..Self::over(io::stderr(), look)
+        }
     }
 
     fn over(notes: impl Write + Send + 'static, look: Look) -> Self {
         Self {
-            notes: Mutex::new(Box::new(notes)),
+            notes: Mutex::new(Notes {
+                out: Box::new(notes),
+                open: None,
+            }),
             look,
+            folds: false,
         }
     }
 
+    /// Says something; below a prompt that is open, which is then repeated.
     fn say(&self, text: &str) {
         if let Ok(mut notes) = self.notes.lock() {
-            let _ignored = notes.write_all(text.as_bytes()).and_then(|()| notes.flush());
+            match notes.open.clone() {
+                Some(prompt) if !text.is_empty() => notes.write(&format!("\n{text}{prompt}: ")),
+                _ => notes.write(text),
+            }
+        }
+    }
+
+    fn open(&self, prompt: &str) {
+        if let Ok(mut notes) = self.notes.lock() {
+            notes.write(&format!("{prompt}: "));
+            notes.open = Some(prompt.to_owned());
+        }
+    }
+
+    /// The prompt was answered, or is given up; then the cursor has to leave its line.
+    fn close(&self, answered: bool) {
+        if let Ok(mut notes) = self.notes.lock()
+            && notes.open.take().is_some()
+            && !answered
+        {
+            notes.write("\n");
         }
     }
 }
@@ -53,7 +99,12 @@ impl LoginUi for Terminal {
     }
 
     fn show(&self, event: LoginEvent<'_>) {
-        self.say(&in_words(event, &self.look));
+        let text = in_words(event, &self.look);
+        if self.folds {
+            self.say(&fold(&text, self.look.width));
+        } else {
+            self.say(&text);
+        }
     }
 
     fn ask_paste(&self, prompt: &str, cancel: &Cancel) -> Option<String> {
@@ -72,23 +123,24 @@ impl Terminal {
         cancelled: &dyn Fn() -> bool,
     ) -> Option<String> {
         let mut line = Zeroizing::new(Vec::new());
-        self.say(&format!("{prompt}: "));
+        self.open(prompt);
         while !cancelled() {
             match next_byte(input) {
                 Next::Nothing => {}
-                Next::End if line.is_empty() => return None,
+                Next::End if line.is_empty() => break,
                 Next::End | Next::Byte(b'\n' | b'\r') => {
+                    self.close(true);
                     if let Some(answer) = self.accept(&line, terminal) {
                         return Some(answer);
                     }
                     line.clear();
-                    self.say(&format!("{prompt}: "));
+                    self.open(prompt);
                 }
                 Next::Byte(byte) if line.len() < ANSWER_MAX => line.push(byte),
-                Next::Byte(_) => return None,
+                Next::Byte(_) => break,
             }
         }
-        self.say("\n");
+        self.close(false);
         None
     }
 
@@ -152,22 +204,28 @@ fn in_words(event: LoginEvent<'_>, look: &Look) -> String {
             verification_uri,
             complete,
             expires_in,
+            beside,
         } => {
             let direct = complete
                 .map(|uri| format!("  or directly : {}\n", strong(uri)))
                 .unwrap_or_default();
+            let title = if beside {
+                "Or on any device:"
+            } else {
+                "On any device:"
+            };
             format!(
-                "On any device:\n\n  open        : {}\n  enter       : {}\n{direct}\nThe code ends in {}.\n",
+                "{title}\n\n  open        : {}\n  enter       : {}\n{direct}\nThe code ends in {}.{}\n",
                 strong(verification_uri),
                 look.paint(colour::HEADING, user_code),
                 words::length(expires_in),
+                if beside { " What answers first wins.\n" } else { "" },
             )
         }
+        LoginEvent::DeviceFailed { reason } => format!("No code for another device: {reason}\n"),
         LoginEvent::Listening { uri } => format!("Waiting for the browser to come back to {uri}\n"),
         LoginEvent::ListenerFailed { reason } => {
-            format!(
-                "The browser cannot come back by itself: {reason}\nPaste the address it ends at instead.\n"
-            )
+            format!("The browser cannot come back by itself: {reason}\n")
         }
         LoginEvent::PasteRefused { reason } => {
             format!("{} {reason}\n", look.paint(colour::WARN, "not taken:"))

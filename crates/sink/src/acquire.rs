@@ -33,24 +33,41 @@ impl Sink {
             Outcome::Unavailable(why) => return Err(self.unavailable(why, &snapshot, request)),
         };
         let call = Call::new(self, request);
-        let first = match self.lease_of(&snapshot, &choice.profile, &call) {
+        // The next in the order may serve, but never at a higher price: that takes the user's word.
+        let others: Vec<&ProfileId> = decision
+            .verdicts
+            .iter()
+            .filter(|verdict| {
+                verdict.profile != choice.profile && verdict.position.is_some() && verdict.bench.is_none()
+            })
+            .map(|verdict| &verdict.profile)
+            .filter(|id| self.billing_by_id(&snapshot, id) <= Some(choice.billing))
+            .collect();
+        if others.is_empty() {
+            return self.lease_of(&snapshot, &choice.profile, &call);
+        }
+        let at_once = call.with_others();
+        let first = match self.lease_of(&snapshot, &choice.profile, &at_once) {
             Ok(lease) => return Ok(lease),
             Err(error) => error,
         };
-        // The next in the order may serve, but never at a higher price: that takes the user's word.
-        let others = decision.verdicts.iter().filter(|verdict| {
-            verdict.profile != choice.profile && verdict.position.is_some() && verdict.bench.is_none()
-        });
-        for verdict in others {
-            if self.billing_by_id(&snapshot, &verdict.profile) > Some(choice.billing) {
-                continue;
-            }
-            if let Ok(mut lease) = self.lease_of(&snapshot, &verdict.profile, &call) {
-                lease.note = Some(format!("{} could not serve: {first}", choice.profile));
-                return Ok(lease);
+        let mut waiting = None;
+        for id in others {
+            match self.lease_of(&snapshot, id, &at_once) {
+                Ok(mut lease) => {
+                    lease.note = Some(format!("{} could not serve: {first}", choice.profile));
+                    return Ok(lease);
+                }
+                Err(error) if error.kind() == ErrorKind::TryAgain => waiting = waiting.or(Some(error)),
+                Err(_) => {}
             }
         }
-        Err(first)
+        if first.kind() == ErrorKind::TryAgain {
+            // None of the others serves, so it is worth while to wait for the first.
+            return self.lease_of(&snapshot, &choice.profile, &call);
+        }
+        // Where waiting helps one of them, it would be wrong to say that only a login does.
+        Err(waiting.unwrap_or(first))
     }
 
     /// Which profile serves `wanted` now. A choice is kept with the snapshot while it holds.
@@ -182,9 +199,13 @@ impl Sink {
                     format!("; the key in ${name} is not used unless it is adopted (tokensink models auth paste-api-key --provider {provider})")
                 });
                 let message = format!("agent {agent} has no profile of {provider}{env}");
-                SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(format!(
-                    "tokensink models auth login --provider {provider}{for_agent}"
-                ))
+                let verb = if self.has_browser_login(provider) {
+                    "login"
+                } else {
+                    "paste-api-key"
+                };
+                let fix = format!("tokensink models auth {verb} --provider {provider}{for_agent}");
+                SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(fix)
             }
             Unavailable::NoneSelected { provider, .. } => {
                 let fix =
@@ -203,6 +224,17 @@ impl Sink {
                 ineligible(snapshot, profile, eligibility, agent)
             }
         }
+    }
+
+    /// Can the provider be logged in to, or has it only keys and tokens to paste?
+    pub(crate) fn has_browser_login(&self, provider: &ProviderId) -> bool {
+        let definition = self.registry().get(provider);
+        definition.is_none_or(|definition| {
+            definition
+                .methods
+                .iter()
+                .any(|method| method.oauth_client().is_some())
+        })
     }
 
     /// The environment variable that holds a key of `provider` now.

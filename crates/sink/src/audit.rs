@@ -54,18 +54,16 @@ fn try_append(host: &Host, path: &Path, lock: &Path, event: &Event<'_>) -> io::R
     let mut tail = vec![0; usize::try_from(size - start).unwrap_or(0)];
     let read = file.read_at(start, &mut tail)?;
     tail.truncate(read);
-    let text = String::from_utf8_lossy(&tail);
-    let line = line(event, host, text.lines().next_back().unwrap_or_default());
+    // By its bytes: a line that was cut off within a character is hashed as it stands in the file.
+    let closed = tail.strip_suffix(b"\n");
+    let previous = closed.unwrap_or(&tail).rsplit(|byte| *byte == b'\n').next();
+    let line = line(event, host, previous.unwrap_or_default());
     // A torn last line stays as it is and is closed by our newline; the chain names it by its hash all the same.
-    let separator = if size == 0 || text.ends_with('\n') {
-        ""
-    } else {
-        "\n"
-    };
+    let separator = if size == 0 || closed.is_some() { "" } else { "\n" };
     file.write_at(size, format!("{separator}{line}\n").as_bytes())
 }
 
-fn line(event: &Event<'_>, host: &Host, previous: &str) -> String {
+fn line(event: &Event<'_>, host: &Host, previous: &[u8]) -> String {
     let mut map = Map::new();
     map.insert("at".into(), json!(host.clock.now().0));
     map.insert("event".into(), json!(event.what));
@@ -75,9 +73,6 @@ fn line(event: &Event<'_>, host: &Host, previous: &str) -> String {
         map.insert("detail".into(), json!(event.detail));
     }
     map.insert("pid".into(), json!(host.processes.this().pid));
-    map.insert(
-        "previous".into(),
-        json!(hex::encode(Sha256::digest(previous.as_bytes()))),
-    );
+    map.insert("previous".into(), json!(hex::encode(Sha256::digest(previous))));
     Value::Object(map).to_string()
 }

@@ -32,7 +32,7 @@ impl Block {
                 kind: ErrorKind::TryAgain,
                 code: "backing_off",
                 reason: format!("the last refresh of {profile} failed: {reason}"),
-                fix: Some(format!("tokensink models auth retry {profile}")),
+                fix: None,
                 until: Some(until),
             },
             Standing::Unknown { sent, until } => Self {
@@ -158,6 +158,17 @@ impl Block {
         }
     }
 
+    /// Another call of this process refreshes, or is going to.
+    pub(crate) fn under_way(profile: &ProfileId) -> Self {
+        Self {
+            kind: ErrorKind::TryAgain,
+            code: "refreshing",
+            reason: format!("{profile} is being refreshed by another call of this process"),
+            fix: None,
+            until: None,
+        }
+    }
+
     /// Another process has the grant's lock.
     pub(crate) fn held(profile: &ProfileId, holder: Option<&Holder>) -> Self {
         let (who, fix) = match holder {
@@ -193,10 +204,11 @@ impl Block {
         };
         let login = (self.kind == ErrorKind::LoginNeeded)
             .then(|| login_command(&grant.oauth.provider, &target.profile, &target.owner));
+        let retry = (self.code == "backing_off").then(|| retry_command(&target.profile, &target.owner));
         // The owner's store is where a login helps; an inheriting agent could as well log in for itself.
         let _ = agent;
         SinkError::new(self.kind, self.code, message)
-            .with_fix_if(self.fix.or(login))
+            .with_fix_if(self.fix.or(login).or(retry))
             .until(self.until)
             .about(&target.profile)
     }
@@ -213,6 +225,16 @@ pub(crate) fn login_command(provider: &ProviderId, profile: &ProfileId, owner: &
         "tokensink models auth login --provider {provider} --profile-id {}{agent}",
         quoted(profile.as_str())
     )
+}
+
+/// The command that forgets failed tries.
+fn retry_command(profile: &ProfileId, owner: &AgentId) -> String {
+    let agent = if owner.is_main() {
+        String::new()
+    } else {
+        format!(" --agent {owner}")
+    };
+    format!("tokensink models auth retry {}{agent}", quoted(profile.as_str()))
 }
 
 /// The command that stores a token or key anew.

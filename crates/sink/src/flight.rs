@@ -10,7 +10,7 @@ use tokensink_host::{ConnectError, Connection, ExchangeError, Limits, Liveness};
 use tokensink_oauth::token::{RefreshAnswer, TokenGrant};
 use tokensink_providers::{Definition, OAuthClient};
 use tokensink_refresh::{
-    Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Verdict,
+    Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Standing, Verdict,
 };
 use tokensink_store::{CasOutcome, DotLock, Expected, LockKind, RecordKey, StoreError, lock_sibling};
 use tokensink_types::record::{Generation, Record, RecordState};
@@ -31,6 +31,8 @@ pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(20);
 pub(crate) const ANSWER_BYTES: usize = 1024 * 1024;
 /// How long a flight waits for the lock file of an OpenClaw that refreshes the same profile.
 const FOREIGN_LOCK_WAIT: Duration = Duration::from_secs(5);
+/// When a flight that found it taken may try again.
+const FOREIGN_LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How long a flight waits for another process's admission, which takes milliseconds.
 const ADMISSION_WAIT: Duration = Duration::from_secs(10);
 
@@ -93,7 +95,7 @@ impl Sink {
         };
         let _dot = match self.lock_for_openclaw(lock) {
             Ok(dot) => dot,
-            Err(error) => return failed(store_failure(&error)),
+            Err(error) => return self.no_lock_file(&error),
         };
         let setup = Setup {
             provider: oauth.provider.clone(),
@@ -120,6 +122,16 @@ impl Sink {
             }
             let event = hands.perform(action);
             action = flight.on(event, self.now());
+        }
+    }
+
+    /// An OpenClaw that refreshes is done in a moment; a caller with time left asks again.
+    fn no_lock_file(&self, error: &StoreError) -> Verdict {
+        let until = matches!(error, StoreError::Busy(_)).then(|| self.now().plus(FOREIGN_LOCK_PAUSE));
+        Verdict::TryAgain {
+            failure: store_failure(error),
+            until,
+            outcome_unknown: false,
         }
     }
 
@@ -220,13 +232,29 @@ impl Hands<'_> {
             .get(&self.target.profile)
             .and_then(Credential::as_oauth);
         let same_provider = theirs.filter(|theirs| ours.is_some_and(|ours| ours.provider == theirs.provider));
-        Ok(same_provider
-            .map(|oauth| Holder {
-                place: "the store of agent main".to_owned(),
-                generation: generation_of(oauth),
-            })
-            .into_iter()
-            .collect())
+        let Some(oauth) = same_provider else {
+            return Ok(Vec::new());
+        };
+        let key = self.sink.record_key(&Target {
+            owner: main,
+            profile: self.target.profile.clone(),
+        })?;
+        let record = match self.sink.journal().read(&key) {
+            Err(StoreError::Unreadable(_)) => None,
+            result => result?,
+        };
+        let grant = self.sink.overlaid_by(oauth, record);
+        // A login that the server has refused is not newer than ours in any way that helps.
+        if matches!(
+            grant.standing(&Demand::default(), self.sink.now()),
+            Standing::Dead(_)
+        ) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Holder {
+            place: "the store of agent main".to_owned(),
+            generation: grant.generation,
+        }])
     }
 
     /// Other records that know `key`: copies of this grant in other stores or under other ids.
@@ -403,7 +431,7 @@ impl Hands<'_> {
             return Ok(Event::Conflict(None));
         };
         let next = Credential::OAuth(with_generation(oauth, generation));
-        let expected = expected.map_or(Expected::Any, Expected::Spend);
+        let expected = expected.map_or(Expected::NoRefreshToken, Expected::Spend);
         let outcome = self.sink.store().compare_and_set(
             &self.target.owner,
             &self.target.profile,

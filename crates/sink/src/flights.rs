@@ -5,23 +5,29 @@
 //! already taken the grant's kernel lock and hands it over with the flight.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokensink_host::lock::KernelLock;
 use tokensink_host::{ProcessRequest, StdioSource};
 use tokensink_refresh::{Death, Demand, Failure, Horizon, Verdict};
-use tokensink_types::{AgentId, ProfileId, UnixMillis};
+use tokensink_types::{AgentId, ProfileId, Secret, UnixMillis};
 
+use crate::boarding::{Boarding, Pass, Turn};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::flight::Target;
 use crate::sink::Sink;
 
 /// How flights run.
 #[derive(Debug, Clone)]
-pub struct Flights(Mode);
+pub struct Flights {
+    mode: Mode,
+    boarding: Boarding,
+}
 
 #[derive(Debug, Clone)]
 enum Mode {
@@ -46,23 +52,40 @@ impl Flights {
     /// In a thread of this process: for libraries and long-running programs.
     #[must_use]
     pub fn threads() -> Self {
-        Self(Mode::Thread)
+        Self::of(Mode::Thread)
     }
 
     /// In the caller's thread, beyond its deadline if need be: for the helper process, and for tests in which every
     /// call is counted.
     #[must_use]
     pub fn inline() -> Self {
-        Self(Mode::Inline)
+        Self::of(Mode::Inline)
     }
 
     /// In a detached process of the same program, started with `command` as its first argument and the words of
     /// [`FlightArgs::to_args`] after it: for one-shot commands.
     #[must_use]
     pub fn helper(command: impl Into<OsString>) -> Self {
-        Self(Mode::Helper {
+        Self::of(Mode::Helper {
             command: command.into(),
         })
+    }
+
+    fn of(mode: Mode) -> Self {
+        Self {
+            mode,
+            boarding: Boarding::default(),
+        }
+    }
+
+    /// Asks for the turn to go for a grant's lock.
+    pub(crate) fn turn(&self, lock: &Path) -> Turn {
+        self.boarding.turn(lock)
+    }
+
+    /// True when a caller's thread flies itself, one flight after the other.
+    pub(crate) fn are_inline(&self) -> bool {
+        matches!(self.mode, Mode::Inline)
     }
 }
 
@@ -75,8 +98,9 @@ pub struct FlightArgs {
     pub profile: ProfileId,
     /// `usual`, `ahead`, or a number of milliseconds.
     pub horizon: String,
-    /// True when the stored access token was rejected by an API.
-    pub rejected: bool,
+    /// The fingerprint of the access token that an API rejected. Another one, which somebody else has put there in
+    /// the meantime, is not rejected by it.
+    pub rejected: Option<String>,
 }
 
 impl FlightArgs {
@@ -88,9 +112,7 @@ impl FlightArgs {
             self.profile.as_str().into(),
             self.horizon.clone().into(),
         ];
-        if self.rejected {
-            args.push("rejected".into());
-        }
+        args.extend(self.rejected.as_ref().map(OsString::from));
         args
     }
 
@@ -110,8 +132,10 @@ impl FlightArgs {
             return Err(usage());
         };
         let rejected = match rest {
-            [] => false,
-            [word] if word == "rejected" => true,
+            [] => None,
+            [word] if word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Some(word.clone())
+            }
             _ => return Err(usage()),
         };
         horizon_of(horizon).ok_or_else(usage)?;
@@ -141,17 +165,19 @@ fn horizon_of(word: &str) -> Option<Horizon> {
 }
 
 impl Sink {
-    /// Starts a flight with the lock and waits for it, at most `wait`.
+    /// Starts a flight with the lock and waits for it, at most `wait`. The pass ends with the flight, as far as that
+    /// is in this process.
     pub(crate) fn launch(
         &self,
         target: &Target,
         demand: Demand,
         lock: KernelLock,
+        pass: Option<Pass>,
         wait: Duration,
     ) -> Landing {
-        match &self.flights().0 {
+        match &self.flights().mode {
             Mode::Inline => Landing::Verdict(self.fly(target, demand, &lock)),
-            Mode::Thread => self.launch_thread(target, demand, lock, wait),
+            Mode::Thread => self.launch_thread(target, demand, (lock, pass), wait),
             Mode::Helper { command } => match self.launch_helper(command, target, &demand, lock, wait) {
                 Ok(landing) => landing,
                 Err(error) => Landing::Verdict(try_again(format!(
@@ -161,13 +187,20 @@ impl Sink {
         }
     }
 
-    fn launch_thread(&self, target: &Target, demand: Demand, lock: KernelLock, wait: Duration) -> Landing {
+    fn launch_thread(
+        &self,
+        target: &Target,
+        demand: Demand,
+        (lock, pass): (KernelLock, Option<Pass>),
+        wait: Duration,
+    ) -> Landing {
         let (sender, receiver) = mpsc::channel();
         let (sink, flown) = (self.clone(), target.clone());
         let fly = move || {
             let verdict = sink.fly(&flown, demand, &lock);
             // Released before the caller goes on, so that its next look does not find its own flight in the way.
             drop(lock);
+            drop(pass);
             // The caller may have left; the flight does not depend on it.
             let _ = sender.send(verdict);
         };
@@ -198,7 +231,7 @@ impl Sink {
             owner: target.owner.clone(),
             profile: target.profile.clone(),
             horizon: horizon_word(demand.horizon),
-            rejected: demand.rejected.is_some(),
+            rejected: demand.rejected.as_ref().map(fingerprint),
         };
         let stdin = lock.into_fd().map_or(StdioSource::Null, StdioSource::Descriptor);
         let processes = &self.host().processes;
@@ -232,13 +265,27 @@ impl Sink {
         let lock = KernelLock::adopt_stdin(self.host(), &path).map_err(|error| {
             SinkError::new(ErrorKind::TryAgain, "lock_not_handed_over", error.to_string())
         })?;
-        let rejected = args.rejected.then(|| oauth.tokens.access.clone());
+        let rejected = match &args.rejected {
+            Some(known) => self
+                .grant(&target)?
+                .map(|grant| grant.generation.tokens.access)
+                .filter(|access| fingerprint(access) == *known),
+            None => None,
+        };
         let demand = Demand {
             horizon: horizon_of(&args.horizon).unwrap_or_default(),
             rejected,
         };
         Ok(write_verdict(&self.fly(&target, demand, &lock)))
     }
+}
+
+/// Names an access token on a command line, where everybody can read it, without revealing it.
+fn fingerprint(access: &Secret) -> String {
+    let hash = Sha256::new()
+        .chain_update(b"tokensink access token 1\0")
+        .chain_update(access.expose());
+    hex::encode(hash.finalize())
 }
 
 fn try_again(reason: String) -> Verdict {
@@ -375,7 +422,8 @@ mod tests {
 
     #[test]
     fn arguments_survive_the_command_line() {
-        for (horizon, rejected) in [("usual", false), ("ahead", true), ("3600000", false)] {
+        let hash = fingerprint(&"access".into());
+        for (horizon, rejected) in [("usual", None), ("ahead", Some(hash)), ("3600000", None)] {
             let args = FlightArgs {
                 owner: AgentId::main(),
                 profile: ProfileId::parse("rig:a b@c").unwrap(),
@@ -391,5 +439,7 @@ mod tests {
         }
         assert!(FlightArgs::parse(&["main".to_owned()]).is_err());
         assert!(FlightArgs::parse(&["main".into(), "a:b".into(), "soon".into()]).is_err());
+        let words = ["main", "a:b", "usual", "rejected"].map(str::to_owned);
+        assert!(FlightArgs::parse(&words).is_err());
     }
 }

@@ -8,6 +8,7 @@ mod acquire;
 mod agents;
 mod audit;
 mod block;
+mod boarding;
 mod child;
 mod dress;
 mod error;

@@ -9,6 +9,7 @@ pub(crate) mod keep;
 mod names;
 mod page;
 mod pkce;
+mod race;
 pub(crate) mod run;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,13 @@ pub enum LoginEvent<'a> {
         complete: Option<&'a str>,
         /// How long it is valid.
         expires_in: Duration,
+        /// True when it is one way of several: the page of [`LoginEvent::OpenUrl`] was shown before.
+        beside: bool,
+    },
+    /// A code for another device cannot be had, or is over; the other ways go on.
+    DeviceFailed {
+        /// Why.
+        reason: &'a str,
     },
     /// The redirect is awaited here.
     Listening {

@@ -1,7 +1,10 @@
 //! Renewal ahead of time, for timers: every owned grant, benched or not (design: Refresh).
 
+use std::collections::BTreeMap;
+use std::thread;
+
 use tokensink_refresh::{Demand, Standing, renewal_due_at};
-use tokensink_types::{AgentId, Credential};
+use tokensink_types::{AgentId, Credential, ProviderId};
 
 use crate::block::{Block, login_command};
 use crate::error::{ErrorKind, Result};
@@ -23,6 +26,7 @@ impl Sink {
             None => self.store().agents()?,
         };
         let mut report = RenewReport::default();
+        let mut targets = Vec::new();
         for agent in agents {
             let store = match self.snapshot(&agent).and_then(|_| Ok(self.store().load(&agent)?)) {
                 Ok(store) => store,
@@ -36,24 +40,66 @@ impl Sink {
                 .entries()
                 .iter()
                 .filter(|entry| matches!(entry.credential, Credential::OAuth(_)));
-            for entry in grants {
+            targets.extend(grants.map(|entry| {
+                let provider = self.registry().canonical(entry.credential.provider());
                 let target = Target {
                     owner: agent.clone(),
                     profile: entry.id.clone(),
                 };
-                let result = self
-                    .renew_one(&target)
-                    .unwrap_or_else(|error| RenewResult::Failed {
-                        reason: error.to_string(),
-                    });
-                report.outcomes.push(RenewOutcome {
-                    agent: agent.clone(),
-                    profile: entry.id.clone(),
-                    result,
-                });
-            }
+                (provider, target)
+            }));
         }
+        report.outcomes = self.renew_all(&targets);
         Ok(report)
+    }
+
+    /// Renews the targets of one provider after the other, and the providers side by side, so that one that hangs
+    /// delays no other. The outcomes are in the order of the targets.
+    fn renew_all(&self, targets: &[(ProviderId, Target)]) -> Vec<RenewOutcome> {
+        let mut by_provider: BTreeMap<&ProviderId, Vec<(usize, &Target)>> = BTreeMap::new();
+        for (place, (provider, target)) in targets.iter().enumerate() {
+            by_provider.entry(provider).or_default().push((place, target));
+        }
+        let renew = |targets: &[(usize, &Target)]| -> Vec<(usize, RenewOutcome)> {
+            let outcomes = targets
+                .iter()
+                .map(|(place, target)| (*place, self.renew_outcome(target)));
+            outcomes.collect()
+        };
+        let renew = &renew;
+        let mut outcomes: Vec<(usize, RenewOutcome)> = if self.flights().are_inline() {
+            by_provider.values().flat_map(|targets| renew(targets)).collect()
+        } else {
+            thread::scope(|scope| {
+                let workers: Vec<_> = by_provider
+                    .values()
+                    .map(|targets| scope.spawn(move || renew(targets)))
+                    .collect();
+                workers
+                    .into_iter()
+                    .flat_map(|worker| {
+                        worker
+                            .join()
+                            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    })
+                    .collect()
+            })
+        };
+        outcomes.sort_by_key(|(place, _)| *place);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    fn renew_outcome(&self, target: &Target) -> RenewOutcome {
+        let result = self
+            .renew_one(target)
+            .unwrap_or_else(|error| RenewResult::Failed {
+                reason: error.to_string(),
+            });
+        RenewOutcome {
+            agent: target.owner.clone(),
+            profile: target.profile.clone(),
+            result,
+        }
     }
 
     fn renew_one(&self, target: &Target) -> Result<RenewResult> {

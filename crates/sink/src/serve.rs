@@ -1,5 +1,6 @@
 //! Serving an OAuth profile: from what is stored while that is fresh, else after a flight, ours or another's.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokensink_host::lock::{KernelLock, LockError, Wait};
@@ -8,6 +9,7 @@ use tokensink_store::OwnedProfile;
 use tokensink_types::{AgentId, OAuth, ProfileId, ProviderId};
 
 use crate::block::{Block, no_profile, quoted};
+use crate::boarding::{Pass, Turn};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::flight::Target;
 use crate::flights::Landing;
@@ -19,7 +21,15 @@ use crate::snapshot::AgentSnapshot;
 
 /// First and longest pause of a caller that waits for another's flight.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_millis(40);
+/// How long a caller whose present token lives waits for a newer one, unless it has asked for one that lasts.
+const OLD_TOKEN_WAIT: Duration = Duration::from_secs(2);
+/// How long a caller waits for a store to be brought up to its record; the token that it gets is the same.
+const HEAL_WAIT: Duration = Duration::from_secs(2);
+/// How often a caller that waits out a back-off looks whether somebody has ended it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest back-off that a caller waits out while other profiles could be asked.
+const SHORT_WAIT: Duration = Duration::from_secs(5);
 /// How often one call looks again after a flight that was said to serve.
 const ROUNDS_MAX: u32 = 6;
 
@@ -83,7 +93,7 @@ impl Sink {
             profile: profile.entry.id.clone(),
         };
         let mut rounds = 0;
-        let mut pause = PAUSE_MIN;
+        let mut queue = Queue::default();
         loop {
             let Some(grant) = self.grant(&target)? else {
                 return Err(no_profile(&target.profile, &call.request.agent));
@@ -101,7 +111,7 @@ impl Sink {
                     return Ok(self.grant_lease(profile, &grant, None));
                 }
                 Next::Blocked(block) => block,
-                Next::Fly => match self.fly_or_wait(profile, &target, &grant, call, &mut pause)? {
+                Next::Fly => match self.fly_or_wait(profile, &target, &grant, call, &mut queue)? {
                     Flown::Lease(lease) => return Ok(*lease),
                     Flown::LookAgain { flew } => {
                         rounds += u32::from(flew);
@@ -125,7 +135,7 @@ impl Sink {
             if let Some(lease) = self.serve_old(profile, &target, call, &block)? {
                 return Ok(lease);
             }
-            if !self.wait_out(&block, call) {
+            if !self.wait_out(&block, &target, call)? {
                 return Err(block.into_error(&target, &grant, &call.request.agent));
             }
         }
@@ -151,17 +161,28 @@ impl Sink {
         }))
     }
 
-    /// Waits until the block ends, if that is known and within the call's time.
-    fn wait_out(&self, block: &Block, call: &Call<'_>) -> bool {
+    /// Waits until the block ends, or somebody else has ended it, if that is known and within the call's time.
+    fn wait_out(&self, block: &Block, target: &Target, call: &Call<'_>) -> Result<bool> {
         let Some(until) = block.until.filter(|_| block.kind == ErrorKind::TryAgain) else {
-            return false;
+            return Ok(false);
         };
-        let needed = self.now().until(until);
-        if needed > call.left(self) {
-            return false;
+        let seen = self.grant(target)?;
+        let mut needed = self.now().until(until);
+        if needed > call.left(self).min(call.longest_wait) {
+            return Ok(false);
         }
-        self.host().clock.sleep(needed.max(PAUSE_MIN));
-        true
+        loop {
+            self.host().clock.sleep(needed.clamp(PAUSE_MIN, LOOK_EVERY));
+            needed = self.now().until(until);
+            // The wait counts by a clock that may be put back meanwhile; the caller's time does not.
+            if needed.is_zero() || call.left(self).is_zero() {
+                return Ok(true);
+            }
+            let found = self.grant(target)?;
+            if !same(seen.as_ref(), found.as_ref()) {
+                return Ok(true);
+            }
+        }
     }
 
     /// Takes the grant's lock and flies, or waits for the one who has it.
@@ -171,7 +192,7 @@ impl Sink {
         target: &Target,
         grant: &Grant,
         call: &Call<'_>,
-        pause: &mut Duration,
+        queue: &mut Queue,
     ) -> Result<Flown> {
         if self.store().is_readonly() {
             return Ok(Flown::Blocked(Block::readonly()));
@@ -180,33 +201,49 @@ impl Sink {
             return Ok(Flown::Blocked(self.no_definition(&grant.oauth.provider)));
         }
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
+        // The old token will do while somebody refreshes, unless the caller has asked for more.
+        let patient = matches!(call.demand.horizon, Horizon::AtLeast(_));
+        let old_will_do = !patient && alive(&grant.generation, &call.demand, self.now());
+        let meanwhile = |block: Block, wait: &mut dyn FnMut(Duration)| {
+            let left = call.left(self);
+            if old_will_do {
+                let note = format!("the present token is served: {}", block.reason);
+                return Flown::Lease(Box::new(self.grant_lease(profile, grant, Some(note))));
+            }
+            if left.is_zero() {
+                return Flown::Blocked(block);
+            }
+            wait(left);
+            Flown::LookAgain { flew: false }
+        };
+        let pass = match queue.turn(self, &path) {
+            Turn::Ours(pass) => pass,
+            Turn::Theirs(other) => {
+                let block = Block::under_way(&target.profile);
+                return Ok(meanwhile(block, &mut |left| other.wait(left)));
+            }
+        };
         match self.try_lock(&path) {
-            Ok(lock) => match self.launch(target, call.demand.clone(), lock, call.left(self)) {
-                Landing::Verdict(verdict) => self.after(verdict, target, call),
-                Landing::StillFlying => Ok(Flown::Blocked(Block::still_flying(
-                    &target.profile,
-                    call.request.wait,
-                ))),
-                Landing::NoWord => Ok(Flown::HelperDied),
-            },
+            Ok(lock) => {
+                let left = call.left(self);
+                let wait = if old_will_do {
+                    left.min(OLD_TOKEN_WAIT)
+                } else {
+                    left
+                };
+                match self.launch(target, call.demand.clone(), lock, Some(pass), wait) {
+                    Landing::Verdict(verdict) => self.after(verdict, target, call),
+                    Landing::StillFlying => Ok(Flown::Blocked(Block::still_flying(&target.profile, wait))),
+                    Landing::NoWord => Ok(Flown::HelperDied),
+                }
+            }
             Err(LockError::Busy { holder, .. }) => {
                 let block = Block::held(&target.profile, holder.as_deref());
-                // Somebody refreshes already: the old token will do unless the caller asked for more.
-                let patient = matches!(call.demand.horizon, Horizon::AtLeast(_));
-                if !patient && alive(&grant.generation, &call.demand, self.now()) {
-                    let note = format!("the present token is served: {}", block.reason);
-                    return Ok(Flown::Lease(Box::new(self.grant_lease(
-                        profile,
-                        grant,
-                        Some(note),
-                    ))));
-                }
-                if call.left(self).is_zero() {
-                    return Ok(Flown::Blocked(block));
-                }
-                self.host().clock.sleep((*pause).min(call.left(self)));
-                *pause = (*pause * 2).min(PAUSE_MAX);
-                Ok(Flown::LookAgain { flew: false })
+                let pause = queue.next_pause();
+                let flown = meanwhile(block, &mut |left| self.host().clock.sleep(pause.min(left)));
+                // The turn is kept while we go on asking for the lock.
+                queue.pass = Some(pass);
+                Ok(flown)
             }
             Err(error) => Err(lock_error(&error, &target.profile)),
         }
@@ -234,6 +271,9 @@ impl Sink {
         if self.store().is_readonly() {
             return Ok(Some(Block::readonly()));
         }
+        if self.refresher_of(&grant.oauth).is_none() {
+            return Ok(Some(self.no_definition(&grant.oauth.provider)));
+        }
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
         let lock = match KernelLock::acquire(self.host(), &path, Wait { deadline: wait }) {
             Ok(lock) => lock,
@@ -242,7 +282,7 @@ impl Sink {
             }
             Err(error) => return Err(lock_error(&error, &target.profile)),
         };
-        Ok(match self.launch(target, demand.clone(), lock, wait) {
+        Ok(match self.launch(target, demand.clone(), lock, None, wait) {
             Landing::StillFlying => Some(Block::still_flying(&target.profile, wait)),
             Landing::Verdict(verdict) => Block::of_verdict(verdict),
             Landing::NoWord => Some(Block::helper_died()),
@@ -276,7 +316,8 @@ impl Sink {
         }
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
         if let Ok(lock) = self.try_lock(&path) {
-            let landing = self.launch(target, call.demand.clone(), lock, call.left(self));
+            let wait = call.left(self).min(HEAL_WAIT);
+            let landing = self.launch(target, call.demand.clone(), lock, None, wait);
             tracing::debug!(profile = %target.profile, ?landing, "the store was behind its record");
         }
     }
@@ -288,6 +329,8 @@ pub(crate) struct Call<'a> {
     demand: Demand,
     /// Monotonic.
     deadline: Duration,
+    /// Longest back-off that is waited out.
+    longest_wait: Duration,
 }
 
 impl<'a> Call<'a> {
@@ -301,12 +344,50 @@ impl<'a> Call<'a> {
                 rejected: request.rejected.clone(),
             },
             deadline,
+            longest_wait: Duration::MAX,
+        }
+    }
+
+    /// The same call while there are other profiles to ask: it does not wait out a long back-off.
+    pub(crate) fn with_others(&self) -> Self {
+        Self {
+            demand: self.demand.clone(),
+            longest_wait: SHORT_WAIT,
+            ..*self
         }
     }
 
     fn left(&self, sink: &Sink) -> Duration {
         self.deadline.saturating_sub(sink.host().clock.monotonic())
     }
+}
+
+/// A caller's place among those who go for the same lock.
+#[derive(Default)]
+struct Queue {
+    /// The turn, while the caller has it and another process has the lock.
+    pass: Option<Pass>,
+    pauses: u32,
+}
+
+impl Queue {
+    fn turn(&mut self, sink: &Sink, lock: &Path) -> Turn {
+        let kept = self.pass.take().filter(|pass| pass.is_for(lock));
+        kept.map_or_else(|| sink.flights().turn(lock), Turn::Ours)
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = PAUSE_MIN * (1 << self.pauses.min(4));
+        self.pauses += 1;
+        pause.min(PAUSE_MAX)
+    }
+}
+
+/// Has nothing happened to the grant?
+fn same(one: Option<&Grant>, other: Option<&Grant>) -> bool {
+    let known = |grant: &Grant| grant.generation.revision();
+    one.map(known) == other.map(known)
+        && one.and_then(|grant| grant.record.as_ref()) == other.and_then(|grant| grant.record.as_ref())
 }
 
 enum Next {

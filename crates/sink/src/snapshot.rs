@@ -9,6 +9,7 @@ use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
 
 use crate::error::Result;
 use crate::flight::Target;
+use crate::grant::with_generation;
 use crate::kept::Kept;
 use crate::secrets;
 use crate::sink::Sink;
@@ -168,12 +169,10 @@ impl Sink {
     fn candidate(&self, profile: &OwnedProfile, view: &View) -> policy::Candidate {
         let entry = &profile.entry;
         let billing = self.billing_of(&entry.id, &entry.credential);
-        let mut candidate = policy::Candidate::new(
-            entry.id.clone(),
-            profile.owner.clone(),
-            &entry.credential,
-            billing,
-        );
+        let restored = self.restored(profile);
+        let credential = restored.as_ref().unwrap_or(&entry.credential);
+        let mut candidate =
+            policy::Candidate::new(entry.id.clone(), profile.owner.clone(), credential, billing);
         candidate.inherited = profile.inherited;
         if let Some(usage) = view.usage.get(&entry.id) {
             candidate.usage = policy::Usage {
@@ -187,6 +186,21 @@ impl Sink {
         }
         candidate.references = self.references_of(&entry.credential);
         candidate
+    }
+
+    /// What a login that another program has blanked is worth: its refresh record may still hold it. A record that
+    /// cannot be read restores nothing.
+    fn restored(&self, profile: &OwnedProfile) -> Option<Credential> {
+        let oauth = profile.entry.credential.as_oauth()?;
+        if oauth.tokens.refresh_token().is_some() {
+            return None;
+        }
+        let target = Target {
+            owner: profile.owner.clone(),
+            profile: profile.entry.id.clone(),
+        };
+        let grant = self.overlaid(oauth, &self.record_key(&target).ok()?).ok()?;
+        Some(Credential::OAuth(with_generation(oauth, &grant.generation)))
     }
 
     fn references_of(&self, credential: &Credential) -> policy::References {

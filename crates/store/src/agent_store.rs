@@ -21,7 +21,7 @@ use crate::disk;
 use crate::error::{StoreError, Unreadable};
 use crate::json::ParseFailure;
 use crate::paths::{Paths, real_path};
-use crate::profiles::{Ignored, ProfilesDocument};
+use crate::profiles::{self, Ignored, Profiles};
 use crate::quarantine;
 use crate::state_file::StateDocument;
 
@@ -52,7 +52,7 @@ pub struct AgentStore {
     /// `auth-state.json` as named by the layout.
     pub state_path: PathBuf,
     /// The credentials.
-    pub profiles: ProfilesDocument,
+    pub profiles: Profiles,
     /// Order, lastGood and usage, an older one-file layout included.
     pub state: StateDocument,
     /// What the user should know about the files.
@@ -101,6 +101,8 @@ pub enum Expected {
     Any,
     /// An OAuth profile whose refresh token has this spend key.
     Spend(SpendKey),
+    /// An OAuth profile without a refresh token: one that another program has blanked.
+    NoRefreshToken,
     /// An OAuth profile of exactly this generation.
     Revision(Revision),
 }
@@ -117,6 +119,7 @@ impl Expected {
                 let found = tokens.and_then(|tokens| tokens.refresh_token()).map(SpendKey::of);
                 found == Some(*key)
             }
+            Self::NoRefreshToken => tokens.is_some_and(|tokens| tokens.refresh_token().is_none()),
             Self::Revision(revision) => tokens.map(Revision::of) == Some(*revision),
         }
     }
@@ -222,7 +225,7 @@ impl FileStore {
     fn read(&self, agent: &AgentId) -> Result<AgentStore, StoreError> {
         let path = self.paths.profiles_file(agent);
         let state_path = self.paths.state_file(agent);
-        let (profiles, profiles_stamp) = self.read_document(&path, ProfilesDocument::parse)?;
+        let (profiles, profiles_stamp) = self.read_document(&path, profiles::read)?;
         let mut warnings = Vec::new();
         let (state, state_stamp) = match self.read_document(&state_path, StateDocument::parse) {
             Ok(read) => read,
@@ -232,9 +235,9 @@ impl FileStore {
             }
             Err(error) => return Err(error),
         };
-        let profiles = profiles.unwrap_or_default();
+        let (profiles, older_state) = profiles.unwrap_or_default();
         let mut state = state.unwrap_or_default();
-        state.absorb(&profiles.state_maps());
+        state.absorb(&older_state);
         self.warn_about(&path, &profiles, profiles_stamp, &mut warnings)?;
         Ok(AgentStore {
             agent: agent.clone(),
@@ -250,7 +253,7 @@ impl FileStore {
     fn warn_about(
         &self,
         path: &Path,
-        profiles: &ProfilesDocument,
+        profiles: &Profiles,
         stamp: Option<FileStamp>,
         warnings: &mut Vec<Warning>,
     ) -> Result<(), StoreError> {
@@ -285,7 +288,7 @@ impl FileStore {
             let Some(content) = disk::read(&self.host, &self.paths, path)? else {
                 return Ok((None, None));
             };
-            match parse(&content.bytes) {
+            match parse(content.bytes.expose()) {
                 Ok(document) => return Ok((Some(document), Some(content.stamp))),
                 Err(failure) if reads == READS_MAX => {
                     return Err(StoreError::unreadable(path, failure, fix_for(path)));

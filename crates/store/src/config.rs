@@ -119,7 +119,7 @@ impl ConfigStore {
         let content = disk::read(&self.host, &self.paths, path)?;
         let (config, stamp) = match content {
             Some(content) => {
-                let config = text_of(&content.bytes)
+                let config = text_of(content.bytes.expose())
                     .and_then(Config::parse)
                     .map_err(|failure| unreadable(path, failure))?;
                 (Arc::new(config), Some(content.stamp))
@@ -148,7 +148,7 @@ impl ConfigStore {
         disk::recover(&self.host, &self.paths, path)?;
         let content = disk::read(&self.host, &self.paths, path)?;
         let before = match &content {
-            Some(content) => text_of(&content.bytes).map_err(|failure| unreadable(path, failure))?,
+            Some(content) => text_of(content.bytes.expose()).map_err(|failure| unreadable(path, failure))?,
             None => "{}\n",
         };
         let editor = Editor::parse(before).map_err(|failure| unreadable(path, failure))?;

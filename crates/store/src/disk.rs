@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tokensink_host::atomic::{self, ReplaceError};
 use tokensink_host::{FileStamp, Host};
+use tokensink_types::Body;
 use zeroize::Zeroizing;
 
 use crate::error::StoreError;
@@ -24,10 +25,10 @@ pub(crate) const DIR_MODE: u32 = 0o700;
 /// First bytes of a redo file.
 const REDO_MAGIC: &[u8; 8] = b"tsredo1\n";
 
-/// A file's bytes, wiped on drop, with the stamp that belongs to them.
+/// A file's bytes with the stamp that belongs to them.
 #[derive(Debug)]
 pub(crate) struct Content {
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    pub(crate) bytes: Body,
     pub(crate) stamp: FileStamp,
 }
 
@@ -38,11 +39,11 @@ pub(crate) fn read(host: &Host, paths: &Paths, path: &Path) -> Result<Option<Con
     let Some((bytes, stamp)) = found else {
         return Ok(None);
     };
-    let mut bytes = Zeroizing::new(bytes);
+    let mut bytes = Body::new(bytes);
     if let Some(redo) = Redo::load(host, paths, path)?
-        && redo.is_torn(&bytes)
+        && redo.is_torn(bytes.expose())
     {
-        bytes = redo.new;
+        bytes = Body::new(redo.new.to_vec());
     }
     Ok(Some(Content { bytes, stamp }))
 }

@@ -3,10 +3,10 @@
 //! Nothing here knows what a credential is.
 
 use std::fmt;
+use std::mem;
 
 use serde_json::{Map, Value};
-use tokensink_types::{Secret, UnixMillis};
-use zeroize::Zeroize;
+use tokensink_types::{Secret, UnixMillis, wipe as wipe_bytes};
 
 /// Where and why a text is not what it should be. Holds nothing of the text itself, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Drop for SecretMap {
 /// Overwrites every text in `value`.
 pub(crate) fn wipe(value: &mut Value) {
     match value {
-        Value::String(text) => text.zeroize(),
+        Value::String(text) => wipe_bytes(&mut mem::take(text).into_bytes()),
         Value::Array(items) => items.iter_mut().for_each(wipe),
         Value::Object(map) => map.values_mut().for_each(wipe),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -119,9 +119,12 @@ pub(crate) fn text(map: &Map<String, Value>, key: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// A secret text, as it stands.
-pub(crate) fn secret(map: &Map<String, Value>, key: &str) -> Option<Secret> {
-    map.get(key)?.as_str().map(Secret::from)
+/// A secret text, as it stands. It is moved out, so that there is no second copy; a blank one stays in its place.
+pub(crate) fn take_secret(map: &mut Map<String, Value>, key: &str) -> Option<Secret> {
+    match map.get_mut(key)? {
+        Value::String(text) => Some(Secret::new(mem::take(text))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// An instant in milliseconds; fractions are cut off (age A wrote file times as floats).

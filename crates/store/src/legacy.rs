@@ -222,7 +222,7 @@ fn read_map(
     let Some(content) = disk::read(store.host(), store.paths(), path)? else {
         return Ok(None);
     };
-    match js::parse_object(&content.bytes) {
+    match js::parse_object(content.bytes.expose()) {
         Ok(map) if map.contains_key("profiles") => Ok(None),
         Ok(map) => Ok(Some(js::SecretMap(map))),
         Err(failure) => {

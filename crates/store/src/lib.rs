@@ -37,6 +37,6 @@ pub use journal::{Journal, RecordKey, RecordPlace, Scan};
 pub use json::ParseFailure;
 pub use openclaw_lock::{DotLock, GuardedLock, LockKind, foreign_lock_text, is_held};
 pub use paths::{Paths, PathsError, lock_sibling, real_path};
-pub use profiles::{Ignored, IgnoredReason, ProfileEntry, ProfilesDocument, clean_secret};
+pub use profiles::{Ignored, IgnoredReason, ProfileEntry, Profiles, ProfilesDocument, clean_secret};
 pub use quarantine::{set_aside, set_aside_before};
 pub use state_file::{StateDocument, Usage};

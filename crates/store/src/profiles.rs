@@ -30,12 +30,52 @@ pub struct ProfileEntry {
 /// The three state maps of an older one-file layout, as they stand in `auth-profiles.json` (spec.md 2.1).
 pub(crate) const STATE_MAPS: [&str; 3] = ["order", "lastGood", "usageStats"];
 
+/// The typed view of a store: what reading is for. Nothing is written from it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Profiles {
+    entries: Vec<ProfileEntry>,
+    ignored: Vec<Ignored>,
+}
+
+impl Profiles {
+    /// The valid entries in the order of the file.
+    #[must_use]
+    pub fn entries(&self) -> &[ProfileEntry] {
+        &self.entries
+    }
+
+    /// The entries that are kept in the file and not used, with the reason (spec.md 2.4.1).
+    #[must_use]
+    pub fn ignored(&self) -> &[Ignored] {
+        &self.ignored
+    }
+
+    /// The credential under `id`.
+    #[must_use]
+    pub fn get(&self, id: &ProfileId) -> Option<&Credential> {
+        self.entries
+            .iter()
+            .find(|entry| entry.id == *id)
+            .map(|entry| &entry.credential)
+    }
+}
+
+/// Reads the text of a store as [`ProfilesDocument::parse`] does, but keeps only the typed view and the state maps of
+/// an older layout: the secrets then stand in memory once.
+///
+/// # Errors
+/// As for [`ProfilesDocument::parse`].
+pub(crate) fn read(bytes: &[u8]) -> Result<(Profiles, Map<String, Value>), ParseFailure> {
+    let mut map = SecretMap(parse_map(bytes)?);
+    let state = state_maps(&map.0);
+    Ok((parse::take_entries(js::object_at(&mut map.0, "profiles")), state))
+}
+
 /// The document with its typed view.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProfilesDocument {
     map: SecretMap,
-    entries: Vec<ProfileEntry>,
-    ignored: Vec<Ignored>,
+    view: Profiles,
 }
 
 impl Default for ProfilesDocument {
@@ -61,25 +101,13 @@ impl ProfilesDocument {
     /// [`ParseFailure`] when the text is no JSON object, or `profiles` is there and no object. The failure holds
     /// nothing of the text.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseFailure> {
-        let mut map = js::parse_object(bytes)?;
-        match map.get("profiles") {
-            Some(Value::Object(_)) => {}
-            Some(other) => {
-                return Err(ParseFailure::whole(format!(
-                    "\"profiles\" is {} where an object was expected",
-                    js::kind(other)
-                )));
-            }
-            None => adopt_flat(&mut map),
-        }
-        Ok(Self::of(map))
+        parse_map(bytes).map(Self::of)
     }
 
     fn of(map: Map<String, Value>) -> Self {
         let mut document = Self {
             map: SecretMap(map),
-            entries: Vec::new(),
-            ignored: Vec::new(),
+            view: Profiles::default(),
         };
         document.reread();
         document
@@ -88,28 +116,25 @@ impl ProfilesDocument {
     /// The valid entries in the order of the file.
     #[must_use]
     pub fn entries(&self) -> &[ProfileEntry] {
-        &self.entries
+        self.view.entries()
     }
 
     /// The entries that are kept in the file and not used, with the reason (spec.md 2.4.1).
     #[must_use]
     pub fn ignored(&self) -> &[Ignored] {
-        &self.ignored
+        self.view.ignored()
     }
 
     /// The credential under `id`.
     #[must_use]
     pub fn get(&self, id: &ProfileId) -> Option<&Credential> {
-        self.entries
-            .iter()
-            .find(|entry| entry.id == *id)
-            .map(|entry| &entry.credential)
+        self.view.get(id)
     }
 
     /// True when there is neither a valid nor an ignored entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.ignored.is_empty()
+        self.entries().is_empty() && self.ignored().is_empty()
     }
 
     /// The entry's `copyToAgents` (spec.md 2.2, 15.4).
@@ -167,10 +192,7 @@ impl ProfilesDocument {
     /// The state maps of an older layout, as they stand here.
     #[must_use]
     pub fn state_maps(&self) -> Map<String, Value> {
-        STATE_MAPS
-            .iter()
-            .filter_map(|key| Some(((*key).to_owned(), self.map.0.get(*key)?.clone())))
-            .collect()
+        state_maps(&self.map.0)
     }
 
     /// Does the file still hold state maps?
@@ -194,11 +216,30 @@ impl ProfilesDocument {
     }
 
     fn reread(&mut self) {
-        let (entries, ignored) =
-            js::object(&self.map.0, "profiles").map_or_else(Default::default, parse::entries);
-        self.entries = entries;
-        self.ignored = ignored;
+        let copy = js::object(&self.map.0, "profiles").cloned().unwrap_or_default();
+        self.view = parse::take_entries(&mut SecretMap(copy).0);
     }
+}
+
+/// Parses the text of a store and brings the flat form into shape.
+fn parse_map(bytes: &[u8]) -> Result<Map<String, Value>, ParseFailure> {
+    let mut map = js::parse_object(bytes)?;
+    match map.get("profiles") {
+        Some(Value::Object(_)) => {}
+        Some(other) => {
+            return Err(ParseFailure::whole(format!(
+                "\"profiles\" is {} where an object was expected",
+                js::kind(other)
+            )));
+        }
+        None => adopt_flat(&mut map),
+    }
+    Ok(map)
+}
+
+fn state_maps(map: &Map<String, Value>) -> Map<String, Value> {
+    let of = |key: &&str| Some(((*key).to_owned(), map.get(*key)?.clone()));
+    STATE_MAPS.iter().filter_map(of).collect()
 }
 
 /// The key of `id` as written: exactly, or with blanks around it.

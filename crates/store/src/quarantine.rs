@@ -47,6 +47,8 @@ pub fn set_aside(host: &Host, path: &Path) -> Result<PathBuf, StoreError> {
                 copied => copied.map_err(StoreError::io("set aside", &real))?,
             },
         }
+        // It may hold secrets, and whoever wrote it may not have closed it to others. Best effort: it is aside already.
+        let _ = files.set_mode(&target, 0o600);
         if let Some(dir) = target.parent() {
             files.sync_dir(dir).map_err(StoreError::io("set aside", &real))?;
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::loopback::get;
 
-/// The rig with automatic sign-in. It ends with this value: its standard input closes.
+/// The running rig. It ends with this value: its standard input closes.
 #[derive(Debug)]
 pub struct Oidc {
     child: Child,
@@ -18,12 +18,25 @@ pub struct Oidc {
 }
 
 impl Oidc {
-    /// Starts the rig with the options of `tests/oidc/server.mjs`.
+    /// Starts the rig with automatic sign-in and the options of `tests/oidc/server.mjs`.
     ///
     /// # Panics
     /// When it is not installed or does not start; the message says what to run.
     #[must_use]
     pub fn start(args: &[&str]) -> Self {
+        Self::start_with(args, "1")
+    }
+
+    /// As [`Oidc::start`], but a page asks who signs in: for tests with a browser.
+    ///
+    /// # Panics
+    /// As [`Oidc::start`].
+    #[must_use]
+    pub fn start_with_pages(args: &[&str]) -> Self {
+        Self::start_with(args, "0")
+    }
+
+    fn start_with(args: &[&str], auto: &str) -> Self {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/oidc");
         assert!(
             dir.join("node_modules/oidc-provider").is_dir(),
@@ -32,7 +45,7 @@ impl Oidc {
         let mut child = Command::new("node")
             .arg(dir.join("server.mjs"))
             .args(args)
-            .env("AUTO", "1")
+            .env("AUTO", auto)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

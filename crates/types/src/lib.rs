@@ -25,6 +25,6 @@ pub use credential::{
 pub use duration::{DurationError, DurationUnit, parse_duration, short_remaining};
 pub use ids::{IdError, MethodId, ProfileId, ProviderId};
 pub use process::ProcessId;
-pub use secret::{Body, Secret};
+pub use secret::{Body, Secret, wipe};
 pub use spend::{Revision, SpendKey};
 pub use time::UnixMillis;

@@ -1,40 +1,66 @@
 //! Secrets as a type that cannot be printed by accident.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
+use zeroize::optimization_barrier;
 
 /// A token, key or code. It has no `Display` and no serializer; `Debug` shows only that something is there.
 /// [`Secret::expose`] marks every place where the text leaves the type. A clone shares the text, so that there is one
 /// copy of it in memory; that is overwritten when the last clone is dropped.
 #[derive(Clone)]
-pub struct Secret(Arc<Zeroizing<String>>);
+pub struct Secret(Arc<Text>);
+
+/// The one copy of a secret's text.
+struct Text(String);
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        wipe(&mut mem::take(&mut self.0).into_bytes());
+    }
+}
+
+/// Overwrites all that `bytes` has room for, and empties it. As `zeroize` does, but as fast as memory is: that writes
+/// byte by byte, and a store of 1,000 logins holds megabytes.
+pub fn wipe(bytes: &mut Vec<u8>) {
+    blank(bytes);
+    // Without it, the compiler might leave out writes to memory that is about to be freed.
+    optimization_barrier(bytes.as_slice());
+    bytes.clear();
+}
+
+/// Zeros from the first byte to the end of the room: what lies behind the end may be left of a longer content.
+fn blank(bytes: &mut Vec<u8>) {
+    // Growing to the capacity moves nothing.
+    bytes.resize(bytes.capacity(), 0);
+    bytes.fill(0);
+}
 
 impl Secret {
     /// Wraps `text` as it is; cleaning pasted input is the caller's work.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(Arc::new(Zeroizing::new(text.into())))
+        Self(Arc::new(Text(text.into())))
     }
 
     /// The text itself. Only request builders, the store and the final hand-out call this.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.0.0
     }
 
     /// True when nothing but white space is there; such a value counts as absent everywhere.
     #[must_use]
     pub fn is_blank(&self) -> bool {
-        self.0.trim().is_empty()
+        self.expose().trim().is_empty()
     }
 
     /// A label that identifies the secret to its owner without giving it away (spec.md 12.2, age C2):
     /// up to 6 characters show one at each end, up to 16 two, longer ones eight.
     #[must_use]
     pub fn masked(&self) -> String {
-        let chars: Vec<char> = self.0.trim().chars().collect();
+        let chars: Vec<char> = self.expose().trim().chars().collect();
         let shown = match chars.len() {
             0 => return "missing".to_owned(),
             1..=6 => 1,
@@ -56,7 +82,7 @@ impl fmt::Debug for Secret {
 impl PartialEq for Secret {
     /// Compares without stopping at the first difference, so that timing tells nothing but the length.
     fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
+        let (a, b) = (self.expose().as_bytes(), other.expose().as_bytes());
         a.len() == b.len() && a.iter().zip(b).fold(0_u8, |acc, (x, y)| acc | (x ^ y)) == 0
     }
 }
@@ -76,14 +102,21 @@ impl From<&str> for Secret {
 }
 
 /// The bytes of a request or response body. Token endpoints answer with secrets, so `Debug` shows the length only.
+/// Overwritten on drop.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Body(Zeroizing<Vec<u8>>);
+pub struct Body(Vec<u8>);
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
 
 impl Body {
     /// Wraps the bytes.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(Zeroizing::new(bytes.into()))
+        Self(bytes.into())
     }
 
     /// The bytes themselves.
@@ -135,6 +168,19 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(Secret::new(text).masked(), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_whole_room_is_blanked_where_it_is() {
+        let mut bytes = Vec::with_capacity(64);
+        bytes.extend_from_slice(b"a canary, and more of it behind the end");
+        bytes.truncate(8);
+        let (place, room) = (bytes.as_ptr(), bytes.capacity());
+        blank(&mut bytes);
+        assert_eq!((bytes.as_ptr(), bytes.len()), (place, room));
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        wipe(&mut bytes);
+        assert!(bytes.is_empty());
     }
 
     #[test]

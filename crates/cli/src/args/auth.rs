@@ -52,7 +52,7 @@ pub(crate) struct LoginArgs {
     #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::providers))]
     pub(crate) provider: Option<String>,
 
-    /// Login method of the provider (default: its first)
+    /// Login method of the provider (default: its first in a browser or by device code)
     #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::methods))]
     pub(crate) method: Option<MethodId>,
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use inquire::Select;
-use tokensink_sink::{LoginOutcome, LoginRequest, MethodChoice, MethodId, ProviderChoice};
+use tokensink_sink::{LoginOutcome, LoginRequest, MethodChoice, MethodId, ProfileId, ProviderChoice};
 
 use super::auth::require_terminal;
 use super::{App, needs_terminal, paste, remark, somebody_there, unanswered};
@@ -18,6 +18,13 @@ pub(super) fn login(app: &mut App<'_>, agent: Option<&str>, args: LoginArgs) -> 
         Some(provider) => provider,
         None => pick_provider(app)?.id.as_str().to_owned(),
     };
+    if somebody_there()
+        && args.method.is_none()
+        && !args.device_code
+        && let Some(kind) = only_pasted(app, &provider)
+    {
+        return paste_for(app, Some(agent.as_str()), provider, args.profile_id, kind);
+    }
     let request = LoginRequest {
         agent,
         provider,
@@ -38,28 +45,47 @@ pub(super) fn add(app: &mut App<'_>, agent: Option<&str>) -> Outcome {
     require_terminal(app, "models auth add")?;
     let provider = pick_provider(app)?;
     let method = pick_method(&provider)?;
-    let input = SecretInput { from_file: None };
     let id = provider.id.as_str().to_owned();
     match method.kind {
-        "token" => {
-            let args = PasteTokenArgs {
-                provider: id,
-                profile_id: None,
-                expires_in: None,
-                input,
-            };
-            paste::token(app, agent, args)
-        }
-        "api_key" => {
-            let args = PasteKeyArgs {
-                provider: id,
-                profile_id: None,
-                input,
-            };
-            paste::api_key(app, agent, args)
-        }
+        kind @ ("token" | "api_key") => paste_for(app, agent, id, None, kind),
         _ => login(app, agent, by_method(id, method.id)),
     }
+}
+
+/// Asks for a credential that was made elsewhere: a bearer token for kind `token`, else an API key.
+fn paste_for(
+    app: &mut App<'_>,
+    agent: Option<&str>,
+    provider: String,
+    profile_id: Option<ProfileId>,
+    kind: &str,
+) -> Outcome {
+    let input = SecretInput { from_file: None };
+    if kind == "token" {
+        let args = PasteTokenArgs {
+            provider,
+            profile_id,
+            expires_in: None,
+            input,
+        };
+        return paste::token(app, agent, args);
+    }
+    let args = PasteKeyArgs {
+        provider,
+        profile_id,
+        input,
+    };
+    paste::api_key(app, agent, args)
+}
+
+/// The kind of the first method of a provider whose every method takes a pasted credential. Whoever is told to log in
+/// to it (status says so for each provider in use) is asked for the key, not sent to another command.
+fn only_pasted(app: &App<'_>, provider: &str) -> Option<&'static str> {
+    let choices = app.sink.login_choices();
+    let choice = choices.iter().find(|choice| choice.id.as_str() == provider)?;
+    let pasted = |method: &MethodChoice| matches!(method.kind, "token" | "api_key");
+    let first = choice.methods.first()?;
+    choice.methods.iter().all(pasted).then_some(first.kind)
 }
 
 fn by_method(provider: String, method: MethodId) -> LoginArgs {

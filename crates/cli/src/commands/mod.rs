@@ -14,6 +14,7 @@ mod tools;
 
 use std::io::{self, IsTerminal as _};
 
+use inquire::InquireError;
 use tokensink_host::Host;
 use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 
@@ -66,8 +67,12 @@ pub(crate) fn run(command: Command, printer: &mut Printer) -> Outcome {
 fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
     // A refresh that this command starts outlives it: killing us does not kill a request on its way.
     let sink = Sink::open_here(Flights::helper(FLIGHT_COMMAND))?;
-    for warning in sink.warnings() {
-        warn(printer, warning);
+    // `check` says itself what is wrong with its file.
+    if !matches!(&command, Command::Providers(args) if matches!(args.command, ProvidersCommand::Check { .. }))
+    {
+        for warning in sink.warnings() {
+            warn(printer, warning);
+        }
     }
     let mut app = App { sink: &sink, printer };
     match command {
@@ -160,11 +165,15 @@ fn needs_terminal(what: &str, fix: impl Into<String>) -> SinkError {
 }
 
 /// Turns an interrupted or impossible question into an error.
-fn unanswered(error: inquire::InquireError) -> SinkError {
-    SinkError::new(
+fn unanswered(error: InquireError) -> SinkError {
+    let cancelled = SinkError::new(
         ErrorKind::Failed,
         "cancelled",
         "nothing was chosen, so nothing was done",
-    )
-    .because(error)
+    );
+    match error {
+        // Whoever pressed Esc or Ctrl-C knows why.
+        InquireError::OperationCanceled | InquireError::OperationInterrupted => cancelled,
+        error => cancelled.because(error),
+    }
 }

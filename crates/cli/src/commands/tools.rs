@@ -75,7 +75,8 @@ fn failed(path: &Path, error: impl std::error::Error + Send + Sync + 'static) ->
 
 /// File name and text of the page of `command` and of those below it; hidden commands have none.
 fn pages(command: &clap::Command) -> std::io::Result<Vec<(String, Vec<u8>)>> {
-    let man = Man::new(command.clone().disable_help_subcommand(true));
+    let man = Man::new(command.clone().disable_help_subcommand(true))
+        .source(concat!("tokensink ", env!("CARGO_PKG_VERSION")));
     let mut text = Vec::new();
     man.render(&mut text)?;
     let mut pages = vec![(man.get_filename(), text)];

@@ -63,7 +63,11 @@ fn provider(provider: &ProviderStatus) -> Value {
     let overrides: Vec<Value> = provider
         .overridden_endpoints
         .iter()
-        .map(|(field, value, origin)| json!({ "field": field, "value": value, "origin": origin }))
+        .map(|(field, value, origin)| {
+            // The value comes as it stands in the file; a reader compares a text without its quotes.
+            let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.as_str().into());
+            json!({ "field": field, "value": value, "origin": origin })
+        })
         .collect();
     json!({
         "provider": provider.provider.as_str(),

@@ -184,6 +184,52 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Breaks the lines of `text` for people at white space, so that none is wider than `width` where its words allow it.
+/// Indentation, line ends and colours stay; a `fix:` line stays whole, because it is copied as a command.
+pub(crate) fn fold(text: &str, width: usize) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| fold_line(line, width)).collect();
+    lines.join("\n")
+}
+
+fn fold_line(line: &str, width: usize) -> String {
+    if visible(line).width() <= width || visible(line).trim_start().starts_with("fix:") {
+        return line.to_owned();
+    }
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let mut folded = indent.to_owned();
+    let mut column = indent.width();
+    for (index, word) in line.split_whitespace().enumerate() {
+        let length = visible(word).width();
+        if index > 0 && column + 1 + length > width {
+            folded.push('\n');
+            folded.push_str(indent);
+            column = indent.width();
+        } else if index > 0 {
+            folded.push(' ');
+            column += 1;
+        }
+        folded.push_str(word);
+        column += length;
+    }
+    // A prompt keeps the blank that divides it from the answer.
+    folded.push_str(&line[line.trim_end().len()..]);
+    folded
+}
+
+/// The text without its colours.
+fn visible(text: &str) -> String {
+    let mut shown = String::new();
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        if char == '\u{1b}' {
+            chars.by_ref().find(|end| *end == 'm');
+        } else {
+            shown.push(char);
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -195,6 +241,29 @@ mod tests {
         Look {
             width,
             ..Look::plain(Name::OWN)
+        }
+    }
+
+    #[test]
+    fn text_for_people_is_folded_and_commands_are_not() {
+        let cases = [
+            ("short", "short"),
+            ("note: one two three four", "note: one\ntwo three\nfour"),
+            ("  aaaa bbbb cccc\nx", "  aaaa bbbb\n  cccc\nx"),
+            (
+                "\u{1b}[33mnote:\u{1b}[0m one two",
+                "\u{1b}[33mnote:\u{1b}[0m one\ntwo",
+            ),
+            ("fix: a command that is long", "fix: a command that is long"),
+            (
+                "\u{1b}[1mfix:\u{1b}[0m a long command",
+                "\u{1b}[1mfix:\u{1b}[0m a long command",
+            ),
+            ("https://a.example/very/long", "https://a.example/very/long"),
+            ("Paste the URL: ", "Paste the\nURL: "),
+        ];
+        for (text, want) in cases {
+            assert_eq!(fold(text, 11), want);
         }
     }
 

@@ -64,6 +64,26 @@ fn the_browser_can_end_the_prompt() {
 }
 
 #[test]
+fn what_is_said_meanwhile_leaves_the_prompt_below_it() {
+    let (_them, us) = UnixStream::pair().unwrap();
+    let (terminal, notes) = terminal();
+    let looks = std::cell::Cell::new(0);
+    let cancelled = || {
+        looks.set(looks.get() + 1);
+        if looks.get() == 2 {
+            terminal.show(LoginEvent::DeviceFailed { reason: "over" });
+        }
+        looks.get() > 2
+    };
+    assert_eq!(terminal.answer(us.as_fd(), false, "Paste", &cancelled), None);
+    terminal.show(LoginEvent::Notice("after"));
+    assert_eq!(
+        String::from_utf8(notes.0.lock().unwrap().clone()).unwrap(),
+        "Paste: \nNo code for another device: over\nPaste: \nnote: after\n"
+    );
+}
+
+#[test]
 fn a_line_that_the_terminal_cut_is_not_taken() {
     let (mut them, us) = UnixStream::pair().unwrap();
     let mut typed = vec![b'x'; TERMINAL_LINE_MAX];
@@ -104,8 +124,24 @@ fn events_say_what_to_do() {
                 verification_uri: "https://x/device",
                 complete: None,
                 expires_in: Duration::from_secs(900),
+                beside: false,
             },
             "On any device:\n\n  open        : https://x/device\n  enter       : AB-12\n\nThe code ends in 15 minutes.\n",
+        ),
+        (
+            LoginEvent::DeviceCode {
+                user_code: "AB-12",
+                verification_uri: "https://x/device",
+                complete: Some("https://x/device?c=AB-12"),
+                expires_in: Duration::from_secs(900),
+                beside: true,
+            },
+            "Or on any device:\n\n  open        : https://x/device\n  enter       : AB-12\n  or directly : \
+             https://x/device?c=AB-12\n\nThe code ends in 15 minutes. What answers first wins.\n\n",
+        ),
+        (
+            LoginEvent::DeviceFailed { reason: "404" },
+            "No code for another device: 404\n",
         ),
         (
             LoginEvent::PasteRefused {

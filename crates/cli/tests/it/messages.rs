@@ -146,8 +146,10 @@ fn a_port_in_use() {
         .world
         .write(".openclaw/tokensink/providers/rig.toml", &definition);
     let before = Snapshot::of(&stage.world.state(""));
-    let said = stage.world.run("tokensink models auth login --provider rig");
-    assert_ne!(said.code, 0, "{said:#?}");
+    let said = stage
+        .world
+        .run("tokensink models auth login --provider rig --method oauth")
+        .code(1);
     assert_helpful(&stage.world, &before, &said, &format!("127.0.0.1:{port}"));
     insta::assert_snapshot!(masked(&stage.world, &said).replace(&format!(":{port}"), ":<port>"));
 }

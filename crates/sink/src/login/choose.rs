@@ -111,6 +111,52 @@ impl Loopback {
     }
 }
 
+/// The methods of a login.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ways<'a> {
+    /// The one that is tried.
+    pub(crate) method: &'a Method,
+    /// The login by device code that races with it where no browser can be started here, and takes its place where
+    /// nobody could take its answer.
+    pub(crate) device: Option<&'a Method>,
+}
+
+/// The methods of a login. One that was chosen by the user stays alone.
+///
+/// # Errors
+/// As [`method`].
+pub(crate) fn ways<'a>(
+    definition: &'a Definition,
+    request: &LoginRequest,
+    facts: &Facts,
+) -> Result<Ways<'a>> {
+    let method = method(definition, request, facts)?;
+    let chosen = request.method.is_some() || request.device_code;
+    let mut methods = definition.methods.iter();
+    let in_browser = match &method.flow {
+        Flow::Pkce(_) => Some(method),
+        // A device login that stands first is preferred where either would do.
+        _ if facts.why_no_browser().is_some() => methods
+            .clone()
+            .find(|method| matches!(&method.flow, Flow::Pkce(flow) if completes(flow, facts))),
+        _ => None,
+    };
+    let device = methods.find(|method| is_device(method));
+    Ok(match (in_browser, device) {
+        (Some(method), device @ Some(_)) if !chosen => Ways { method, device },
+        _ => Ways { method, device: None },
+    })
+}
+
+fn is_device(method: &Method) -> bool {
+    matches!(method.flow, Flow::Device(_))
+}
+
+/// Somebody or something here can take the answer.
+fn completes(flow: &PkceFlow, facts: &Facts) -> bool {
+    facts.interactive || flow.redirects.iter().any(is_served_here)
+}
+
 /// The method of a login: the one that is named, the device login where that is wanted, else the first that logs in
 /// by itself and can be completed here.
 ///
@@ -122,7 +168,6 @@ pub(crate) fn method<'a>(
     facts: &Facts,
 ) -> Result<&'a Method> {
     let logs_in = |method: &&Method| matches!(method.flow, Flow::Pkce(_) | Flow::Device(_));
-    let is_device = |method: &&Method| matches!(method.flow, Flow::Device(_));
     if let Some(id) = &request.method {
         let named = definition.method_named(id.as_str()).map_err(|unknown| {
             let id = unknown
@@ -132,7 +177,7 @@ pub(crate) fn method<'a>(
             SinkError::new(ErrorKind::Usage, "unknown_method", unknown.to_string())
                 .with_fix_if(id.map(|id| format!("{} --method {id}", login_of(definition))))
         })?;
-        if request.device_code && !is_device(&named) {
+        if request.device_code && !is_device(named) {
             let message = format!("method {} of {} is no device login", named.id, definition.id);
             return Err(SinkError::new(ErrorKind::Usage, "not_a_device_login", message)
                 .with_fix(format!("{} --device-code", login_of(definition))));
@@ -147,17 +192,17 @@ pub(crate) fn method<'a>(
         return definition
             .methods
             .iter()
-            .find(is_device)
+            .find(|method| is_device(method))
             .ok_or_else(|| no_device_login(definition));
     }
     let mut methods = definition.methods.iter().filter(logs_in);
-    let completes = |method: &&Method| match &method.flow {
-        Flow::Pkce(flow) => facts.interactive || flow.redirects.iter().any(is_served_here),
+    let completed = |method: &&Method| match &method.flow {
+        Flow::Pkce(flow) => completes(flow, facts),
         _ => true,
     };
     let first = methods.clone().next();
     methods
-        .find(completes)
+        .find(completed)
         .or(first)
         .ok_or_else(|| no_login(definition))
 }
@@ -214,16 +259,14 @@ pub(crate) fn pkce(
 }
 
 /// Why no browser is started, with the way that needs none at all where the provider has one.
-pub(crate) fn hinted(definition: &Definition, facts: &Facts, why: Option<String>) -> Option<String> {
-    let by_device = definition
-        .methods
-        .iter()
-        .any(|method| matches!(method.flow, Flow::Device(_)));
+pub(crate) fn hinted(definition: &Definition, facts: &Facts, why: &str) -> String {
     let hint = match (&facts.headless, facts.no_browser) {
-        (Some(_), false) if by_device => "; --device-code logs in without a redirect",
+        (Some(_), false) if definition.methods.iter().any(is_device) => {
+            "; --device-code logs in without a redirect"
+        }
         _ => "",
     };
-    why.map(|why| format!("{why}{hint}"))
+    format!("{why}{hint}")
 }
 
 /// The command that logs in at a provider.
@@ -257,6 +300,19 @@ pub(crate) fn nobody_can_answer(definition: &Definition, method: &Method, why: &
         method.id, definition.id
     );
     SinkError::new(ErrorKind::Usage, "no_terminal", message).with_fix(without_terminal(definition))
+}
+
+/// The code of [`no_listener`].
+pub(crate) const NO_LISTENER: &str = "no_listener";
+
+/// The failure of a login whose answer nobody could take at the moment. Another time, or in a terminal, it works.
+pub(crate) fn no_listener(definition: &Definition, why: &str, again: &str) -> SinkError {
+    let message = format!("{why}, and standard input is no terminal to paste the answer in");
+    let fix = format!(
+        "end what stands in the way, then {again}; or {}",
+        without_terminal(definition)
+    );
+    SinkError::new(ErrorKind::Failed, NO_LISTENER, message).with_fix(fix)
 }
 
 /// What works without a terminal.

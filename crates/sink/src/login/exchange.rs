@@ -66,8 +66,7 @@ impl Unanswered {
 /// # Errors
 /// See [`Unanswered`].
 pub(crate) fn send(host: &Host, request: &Request<Body>) -> Result<Answer, Unanswered> {
-    let url =
-        Url::parse(&request.uri().to_string()).map_err(|error| Unanswered::NotSent(error.to_string()))?;
+    let url = url_of(request)?;
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES_MAX {
         match send_once(host, &url, request) {
@@ -85,13 +84,39 @@ pub(crate) fn send(host: &Host, request: &Request<Body>) -> Result<Answer, Unans
 /// # Errors
 /// See [`Unanswered`].
 pub(crate) fn send_once(host: &Host, url: &Url, request: &Request<Body>) -> Result<Answer, Unanswered> {
+    attempt(host, url, request, (CONNECT_TIME, REQUEST_TIME))
+}
+
+/// Sends `request` once, with limits of its own for connecting and for the answer.
+///
+/// # Errors
+/// See [`Unanswered`].
+pub(crate) fn send_within(
+    host: &Host,
+    request: &Request<Body>,
+    limits: (Duration, Duration),
+) -> Result<Answer, Unanswered> {
+    attempt(host, &url_of(request)?, request, limits)
+}
+
+/// Where a request goes.
+pub(crate) fn url_of(request: &Request<Body>) -> Result<Url, Unanswered> {
+    Url::parse(&request.uri().to_string()).map_err(|error| Unanswered::NotSent(error.to_string()))
+}
+
+fn attempt(
+    host: &Host,
+    url: &Url,
+    request: &Request<Body>,
+    (connect, answer): (Duration, Duration),
+) -> Result<Answer, Unanswered> {
     let connection = host
         .transport
-        .connect(url, CONNECT_TIME)
+        .connect(url, connect)
         .map_err(Unanswered::NoConnection)?;
     let sent_at = host.clock.now();
     let limits = Limits {
-        time: REQUEST_TIME,
+        time: answer,
         body_bytes: ANSWER_BYTES,
     };
     match connection.exchange(request.clone(), limits) {

@@ -83,12 +83,13 @@ body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.5rem;ba
 font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
 main{width:100%;max-width:30rem;padding:2.5rem 2rem;border-radius:1rem;background:#fff;\
 box-shadow:0 1px 2px #0001,0 8px 30px #0000000f;text-align:center;overflow-wrap:anywhere}\
-svg{width:3.5rem;height:3.5rem}h1{margin:1rem 0 .5rem;font-size:1.35rem;line-height:1.3}p{margin:.5rem 0 0;color:#5a626b}\
+svg{width:3.5rem;height:3.5rem}h1{margin:1rem 0 .5rem;font-size:1.35rem;line-height:1.3;text-wrap:balance}\
+p{margin:.5rem 0 0;color:#5a626b;text-wrap:balance}\
 code{display:block;margin-top:.75rem;padding:.6rem .8rem;border-radius:.5rem;background:#eef0f3;color:#1c2024;\
 font:.85rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;text-align:left}\
-footer{margin-top:1.75rem;font-size:.8rem;color:#8a929b}\
+footer{margin-top:1.75rem;font-size:.8rem;color:#68717a}\
 @media(prefers-color-scheme:dark){body{background:#14171a;color:#e8eaed}main{background:#1e2226;box-shadow:none}\
-p{color:#a4acb5}code{background:#2a2f35;color:#e8eaed}footer{color:#7c848d}}";
+p{color:#a4acb5}code{background:#2a2f35;color:#e8eaed}footer{color:#959da6}}";
 
 fn render(page: &Page<'_>) -> String {
     let (colour, path) = match page.mark {

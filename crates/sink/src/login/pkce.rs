@@ -1,46 +1,17 @@
-//! The login in a browser (RFC 6749 section 4.1, RFC 7636, RFC 8252): a listener on the loopback interface and a
-//! prompt for pasted text wait side by side. The first valid answer wins; the others end, and the port is free again
-//! at once.
-//!
-//! The request of the browser that brought the code is handed back unanswered, so that its page can say how the
-//! login ended.
+//! The login in a browser (RFC 6749 section 4.1, RFC 7636, RFC 8252): what is sent to the provider, before and after
+//! the wait for its answer. The wait is in `race.rs`.
 
-use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
-use std::time::Duration;
-
-use http::Method as HttpMethod;
-use tokensink_host::callback::{BindError, CallbackListener, CallbackRequest};
+use tokensink_host::callback::{BindError, CallbackListener};
 use tokensink_host::{Random, browser};
-use tokensink_oauth::callback::{AuthorizationCode, Callback, parse_callback};
-use tokensink_oauth::paste::{PasteError, parse_paste};
+use tokensink_oauth::callback::AuthorizationCode;
 use tokensink_oauth::pkce::{CodeChallenge, CodeVerifier, StateParam};
 use tokensink_providers::{PkceFlow, StateSource};
 
 use crate::error::{ErrorKind, Result, SinkError};
+use crate::login::LoginEvent;
 use crate::login::choose::{self, Loopback, PkcePlan};
 use crate::login::exchange;
 use crate::login::run::{Granted, Login, build_error};
-use crate::login::{Cancel, LoginEvent, LoginUi, page};
-
-/// How long an answer is waited for. Providers forget an authorization request after about this time.
-pub(crate) const LOGIN_TIME: Duration = Duration::from_secs(15 * 60);
-
-/// How often the clock is looked at while waiting.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// How many stray requests are told of; any web page can make the browser send them without end.
-const STRAYS_SHOWN: u32 = 5;
-
-/// What is asked for (spec.md 11.6).
-const PROMPT: &str = "Paste the redirect URL (or authorization code)";
-
-/// What came back, with the browser that waits for its page.
-pub(crate) struct Answered {
-    pub(crate) code: Result<AuthorizationCode>,
-    pub(crate) browser: Option<CallbackRequest>,
-}
 
 /// The secrets of one authorization request, and where its answer goes.
 pub(crate) struct Pending {
@@ -49,22 +20,41 @@ pub(crate) struct Pending {
     redirect_uri: String,
 }
 
-enum Event {
-    Callback(CallbackRequest, Callback),
-    Pasted(std::result::Result<AuthorizationCode, PasteError>),
+impl Pending {
+    /// What the answer must bring back.
+    pub(crate) fn state(&self) -> &StateParam {
+        &self.state
+    }
 }
 
-/// Sends the user to the provider and waits for the answer.
+/// A user who was sent to the provider, and the ways back that are open.
+pub(crate) struct Asked {
+    pub(crate) pending: Pending,
+    /// The listener and the path that the redirect goes to.
+    pub(crate) listener: Option<(CallbackListener, String)>,
+    /// A paste is asked for.
+    pub(crate) paste: bool,
+    /// A browser was started here.
+    pub(crate) opened: bool,
+}
+
+impl Asked {
+    /// Where the redirect is awaited.
+    pub(crate) fn listens_at(&self) -> Option<&str> {
+        self.listener.as_ref().map(|_| self.pending.redirect_uri.as_str())
+    }
+}
+
+/// Sends the user to the provider. `raced` says that a login by device code is tried where no browser can be started.
 ///
 /// # Errors
 /// When nobody could answer, or the authorization request cannot be built.
-pub(crate) fn ask(login: &Login<'_>, flow: &PkceFlow) -> Result<(Pending, Answered)> {
+pub(crate) fn ask(login: &Login<'_>, flow: &PkceFlow, raced: bool) -> Result<Asked> {
     let env = |name: &str| login.host().env.var(name);
-    let plan = choose::pkce(flow, &login.facts, &env).map_err(|error| build_error(&error))?;
+    let plan = choose::pkce(flow, login.facts, &env).map_err(|error| build_error(&error))?;
     let (listener, redirect_uri) = match listen(login, &plan)? {
         Some((listener, loopback)) => {
             let uri = loopback.uri_on(listener.port());
-            login.ui.show(LoginEvent::Listening { uri: &uri });
             (Some((listener, loopback.path)), uri)
         }
         None => (None, plan.fallback.clone()),
@@ -74,17 +64,24 @@ pub(crate) fn ask(login: &Login<'_>, flow: &PkceFlow) -> Result<(Pending, Answer
     let url = flow
         .authorization_url(&pending.redirect_uri, &challenge, &pending.state, &env)
         .map_err(|error| build_error(&error))?;
-    let why_not = choose::hinted(login.definition, &login.facts, plan.why_no_browser.clone()).or_else(|| {
-        let failed = browser::open(login.host(), &url).err();
-        failed.map(|error| error.to_string())
-    });
+    let why_not = match plan.why_no_browser {
+        Some(why) if raced => Some(why),
+        Some(why) => Some(choose::hinted(login.definition, login.facts, &why)),
+        None => browser::open(login.host(), &url)
+            .err()
+            .map(|error| error.to_string()),
+    };
     login.ui.show(LoginEvent::OpenUrl {
         url: url.as_str(),
         opened: why_not.is_none(),
         why_not: why_not.as_deref(),
     });
-    let answered = race(login, listener, &pending.state, plan.paste);
-    Ok((pending, answered))
+    Ok(Asked {
+        pending,
+        listener,
+        paste: plan.paste,
+        opened: why_not.is_none(),
+    })
 }
 
 /// Exchanges the code.
@@ -151,9 +148,12 @@ fn listen(login: &Login<'_>, plan: &PkcePlan) -> Result<Option<(CallbackListener
         match CallbackListener::bind(&loopback.hosts, loopback.port) {
             Ok(listener) => return Ok(Some((listener, loopback.clone()))),
             Err(error) => {
-                login.ui.show(LoginEvent::ListenerFailed {
-                    reason: &error.to_string(),
-                });
+                // Without a paste the error below says it, or the way that is left.
+                if plan.paste {
+                    login.ui.show(LoginEvent::ListenerFailed {
+                        reason: &error.to_string(),
+                    });
+                }
                 reasons.push(error);
             }
         }
@@ -179,180 +179,5 @@ fn nobody_listens(login: &Login<'_>, reason: &BindError) -> SinkError {
         BindError::Reserved { addr } => format!("the system has reserved {addr}"),
         other => other.to_string(),
     };
-    choose::nobody_can_answer(login.definition, login.method, &why)
-}
-
-/// Waits for the first valid answer.
-fn race(
-    login: &Login<'_>,
-    listener: Option<(CallbackListener, String)>,
-    state: &StateParam,
-    paste: bool,
-) -> Answered {
-    let deadline = login.host().clock.monotonic().saturating_add(LOGIN_TIME);
-    let cancel = Cancel::default();
-    let (events, arrived) = mpsc::channel();
-    let answered = thread::scope(|scope| {
-        let mut broken = None;
-        if let Some((listener, path)) = &listener {
-            let events = events.clone();
-            let body = move || serve(listener, path, state, login.ui, &events);
-            broken = thread::Builder::new()
-                .name("login-listener".to_owned())
-                .spawn_scoped(scope, body)
-                .err();
-        }
-        if paste {
-            let events = events.clone();
-            let cancel = &cancel;
-            let body = move || ask_paste(login.ui, cancel, state, &events);
-            let spawned = thread::Builder::new()
-                .name("login-paste".to_owned())
-                .spawn_scoped(scope, body);
-            broken = broken.or(spawned.err());
-        }
-        drop(events);
-        let answered = match broken {
-            Some(error) => ended(no_thread(&error)),
-            None => wait(login, &arrived, deadline),
-        };
-        cancel.set();
-        if let Some((listener, _)) = &listener {
-            listener.stop_handle().stop();
-        }
-        answered
-    });
-    drop(listener);
-    for late in arrived.try_iter() {
-        if let Event::Callback(request, callback) = late {
-            // A browser that is gone misses nothing.
-            let _ = request.respond(callback.status(), &page::superseded());
-        }
-    }
-    answered
-}
-
-/// `deadline` is monotonic.
-fn wait(login: &Login<'_>, arrived: &Receiver<Event>, deadline: Duration) -> Answered {
-    loop {
-        match arrived.recv_timeout(LOOK) {
-            Ok(Event::Callback(request, callback)) => return of_callback(login, request, callback),
-            Ok(Event::Pasted(Ok(code))) => {
-                return Answered {
-                    code: Ok(code),
-                    browser: None,
-                };
-            }
-            Ok(Event::Pasted(Err(error))) => return ended(denied(login, &error.to_string())),
-            Err(RecvTimeoutError::Disconnected) => return ended(input_ended(login)),
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        if login.host().clock.monotonic() >= deadline {
-            return ended(too_late(login));
-        }
-    }
-}
-
-fn ended(error: SinkError) -> Answered {
-    Answered {
-        code: Err(error),
-        browser: None,
-    }
-}
-
-fn of_callback(login: &Login<'_>, request: CallbackRequest, callback: Callback) -> Answered {
-    let code = match callback {
-        Callback::Code(code) => Ok(code),
-        refusal => Err(denied(login, &refusal.to_string())),
-    };
-    Answered {
-        code,
-        browser: Some(request),
-    }
-}
-
-fn denied(login: &Login<'_>, reason: &str) -> SinkError {
-    SinkError::new(ErrorKind::Failed, "login_denied", reason.to_owned()).with_fix(login.again())
-}
-
-fn too_late(login: &Login<'_>) -> SinkError {
-    let minutes = LOGIN_TIME.as_secs() / 60;
-    let message = format!(
-        "no answer of {} came within {minutes} minutes",
-        login.definition.name
-    );
-    SinkError::new(ErrorKind::Failed, "login_timeout", message).with_fix(login.again())
-}
-
-fn input_ended(login: &Login<'_>) -> SinkError {
-    let message = format!(
-        "the login at {} was given up: the input ended without an answer",
-        login.definition.name
-    );
-    SinkError::new(ErrorKind::Failed, "login_given_up", message).with_fix(login.again())
-}
-
-fn no_thread(error: &io::Error) -> SinkError {
-    SinkError::new(
-        ErrorKind::Failed,
-        "no_thread",
-        format!("no thread could be started to wait for the answer: {error}"),
-    )
-}
-
-/// The listener's side: answers strays, hands over the first request that ends the wait.
-fn serve(
-    listener: &CallbackListener,
-    path: &str,
-    state: &StateParam,
-    ui: &dyn LoginUi,
-    events: &Sender<Event>,
-) {
-    let mut shown = 0;
-    loop {
-        let request = match listener.accept(LOGIN_TIME) {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(error) => {
-                ui.show(LoginEvent::ListenerFailed {
-                    reason: &error.to_string(),
-                });
-                return;
-            }
-        };
-        let callback = parse_callback(request.target(), path, state);
-        // A HEAD comes from something that looks ahead of the user; it must not use the code up.
-        if callback.ends_wait() && *request.method() == HttpMethod::GET {
-            let _ = events.send(Event::Callback(request, callback));
-            return;
-        }
-        let reason = callback.to_string();
-        if !matches!(callback, Callback::WrongPath | Callback::Code(_)) && shown < STRAYS_SHOWN {
-            shown += 1;
-            ui.show(LoginEvent::PasteRefused { reason: &reason });
-        }
-        let _ = request.respond(callback.status(), &page::stray(&reason));
-    }
-}
-
-/// The terminal's side: asks until a text gives a code or a refusal.
-fn ask_paste(ui: &dyn LoginUi, cancel: &Cancel, state: &StateParam, events: &Sender<Event>) {
-    while let Some(text) = ui.ask_paste(PROMPT, cancel) {
-        let text = zeroize::Zeroizing::new(text);
-        let parsed = parse_paste(&text, state);
-        match parsed {
-            Err(error @ (PasteError::Empty | PasteError::MissingCode | PasteError::StateMismatch)) => {
-                ui.show(LoginEvent::PasteRefused {
-                    reason: &error.to_string(),
-                });
-            }
-            result => {
-                let _ = events.send(Event::Pasted(result));
-                return;
-            }
-        }
-        if cancel.is_set() {
-            return;
-        }
-    }
+    choose::no_listener(login.definition, &why, &login.again())
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 use tokensink_host::Host;
 use tokensink_oauth::token::TokenGrant;
-use tokensink_providers::{BuildError, Definition, Flow, Method, OAuthClient, Setting};
+use tokensink_providers::{BuildError, Definition, Flow, Method, OAuthClient, PkceFlow, Setting};
 use tokensink_types::{
     Account, ApiKey, Credential, CredentialKind, Expiry, Labels, OAuth, ProviderId, SecretSource,
     StaticToken, UnixMillis,
@@ -13,8 +13,10 @@ use tokensink_types::{
 
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::login::choose::{self, Facts};
+use crate::login::device::{Part, Polling};
 use crate::login::identity::{self, label};
 use crate::login::keep::Newcomer;
+use crate::login::race::{LOGIN_TIME, Won, race};
 use crate::login::{
     LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, ProviderChoice, device, discover, page,
     pkce,
@@ -23,13 +25,14 @@ use crate::refresher::{ENDPOINT_FIELD, endpoint_to_store};
 use crate::sink::Sink;
 
 /// A login under way.
+#[derive(Clone, Copy)]
 pub(crate) struct Login<'a> {
     pub(crate) sink: &'a Sink,
     pub(crate) definition: &'a Definition,
     pub(crate) method: &'a Method,
     pub(crate) request: &'a LoginRequest,
     pub(crate) ui: &'a dyn LoginUi,
-    pub(crate) facts: Facts,
+    pub(crate) facts: &'a Facts,
 }
 
 /// What the provider gave, and when it was asked for.
@@ -51,24 +54,21 @@ impl Sink {
         self.require_writable("a login")?;
         let definition = self.login_definition(&request.provider)?;
         let facts = Facts::new(&*self.host().env, ui.interactive(), request.no_browser);
-        let method = choose::method(definition, request, &facts)?;
+        let ways = choose::ways(definition, request, &facts)?;
         if let Some(id) = &request.profile_id {
             self.check_wanted_id(&request.agent, &definition.id, id)?;
         }
-        if !method.notice.is_empty() {
-            ui.show(LoginEvent::Notice(&method.notice));
-        }
-        let again = choose::again(definition, request);
-        let method = discover::complete(self.host(), method, &again)?;
         let login = Login {
             sink: self,
             definition,
-            method: &method,
+            method: ways.method,
             request,
             ui,
-            facts,
+            facts: &facts,
         };
-        login.run()
+        login.notice();
+        let method = login.discovered(ways.method)?;
+        login.by(&method).run(ways.device)
     }
 
     /// The providers that can be logged in to or given a credential, with their methods, for pickers. Logins that
@@ -128,22 +128,32 @@ impl Login<'_> {
         choose::again(self.definition, self.request)
     }
 
-    fn run(&self) -> Result<LoginOutcome> {
+    /// The same login by another method.
+    fn by<'b>(&'b self, method: &'b Method) -> Login<'b> {
+        Login { method, ..*self }
+    }
+
+    fn discovered(&self, method: &Method) -> Result<Method> {
+        discover::complete(self.host(), method, &self.again())
+    }
+
+    fn notice(&self) {
+        if !self.method.notice.is_empty() {
+            self.ui.show(LoginEvent::Notice(&self.method.notice));
+        }
+    }
+
+    fn run(&self, device: Option<&Method>) -> Result<LoginOutcome> {
         match &self.method.flow {
-            Flow::Pkce(flow) => {
-                let (pending, answered) = pkce::ask(self, flow)?;
-                let outcome = answered.code.and_then(|code| {
-                    self.ui.show(LoginEvent::Exchanging);
-                    let granted = pkce::exchange(self, flow, &pending, &code)?;
-                    self.finish(&flow.client, &granted)
-                });
-                if let Some(browser) = answered.browser {
-                    let (status, html) = self.page(&outcome);
-                    // A browser that is gone misses nothing; the terminal says the same.
-                    let _ = browser.respond(status, &html);
+            Flow::Pkce(flow) => match (self.in_browser(flow, device), device) {
+                (Err(error), Some(device)) if error.code() == choose::NO_LISTENER => {
+                    let reason = error.to_string();
+                    self.ui.show(LoginEvent::ListenerFailed { reason: &reason });
+                    let device = self.discovered(device)?;
+                    self.by(&device).run(None)
                 }
-                outcome
-            }
+                (outcome, _) => outcome,
+            },
             Flow::Device(flow) => {
                 let granted = device::run(self, flow)?;
                 self.finish(&flow.client, &granted)
@@ -154,6 +164,50 @@ impl Login<'_> {
                 Err(SinkError::new(ErrorKind::Usage, "no_login_method", message))
             }
         }
+    }
+
+    /// Logs in with the user's browser, or by `device` where none can be started here and its code is approved first.
+    fn in_browser(&self, flow: &PkceFlow, device: Option<&Method>) -> Result<LoginOutcome> {
+        let mut asked = pkce::ask(self, flow, device.is_some())?;
+        let device = device
+            .filter(|_| !asked.opened)
+            .and_then(|device| self.or_told(self.discovered(device)));
+        let beside = device.as_ref().map(|device| self.by(device));
+        let polling = beside.as_ref().and_then(|beside| match &beside.method.flow {
+            Flow::Device(flow) => self.or_told(Polling::begin(beside, flow, Part::Beside(LOGIN_TIME))),
+            _ => None,
+        });
+        if let Some(uri) = asked.listens_at() {
+            self.ui.show(LoginEvent::Listening { uri });
+        }
+        let answered = race(self, &mut asked, polling);
+        let outcome = answered.won.and_then(|won| match won {
+            Won::Code(code) => {
+                self.ui.show(LoginEvent::Exchanging);
+                let granted = pkce::exchange(self, flow, &asked.pending, &code)?;
+                self.finish(&flow.client, &granted)
+            }
+            Won::Device(polling, approval) => {
+                let granted = polling.redeem(approval)?;
+                polling.login().finish(polling.client(), &granted)
+            }
+        });
+        if let Some(browser) = answered.browser {
+            let (status, html) = self.page(&outcome);
+            // A browser that is gone misses nothing; the terminal says the same.
+            let _ = browser.respond(status, &html);
+        }
+        outcome
+    }
+
+    /// A device login that cannot be is told in a line, and the other ways go on.
+    fn or_told<T>(&self, result: Result<T>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                let reason = error.to_string();
+                self.ui.show(LoginEvent::DeviceFailed { reason: &reason });
+            })
+            .ok()
     }
 
     fn page(&self, outcome: &Result<LoginOutcome>) -> (StatusCode, String) {

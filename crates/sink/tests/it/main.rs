@@ -5,6 +5,8 @@
 
 mod acquire;
 mod agents;
+mod agreement;
 mod faults;
 mod outage;
+mod rivals;
 mod world;

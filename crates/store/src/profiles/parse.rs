@@ -8,8 +8,8 @@ use tokensink_types::{
     SecretRef, SecretSource, SecretText, StaticToken, TokenSet,
 };
 
-use super::ProfileEntry;
-use crate::json as js;
+use super::{ProfileEntry, Profiles};
+use crate::json::{self as js, SecretMap};
 
 /// An entry that stays in the file and is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,33 +81,45 @@ const OAUTH_FIELDS: [&str; 14] = [
     "managedBy",
 ];
 
-/// The typed view of all entries: the valid ones, then the ignored ones.
-pub(super) fn entries(profiles: &Map<String, Value>) -> (Vec<ProfileEntry>, Vec<Ignored>) {
-    let mut valid: Vec<ProfileEntry> = Vec::with_capacity(profiles.len());
-    let mut ignored = Vec::new();
-    let mut seen = HashSet::new();
-    for (key, value) in profiles {
-        let shadowed = key.trim() != key && profiles.contains_key(key.trim());
+/// The typed view of all entries: the valid ones, then the ignored ones. The secrets are moved out of `profiles`.
+pub(super) fn take_entries(profiles: &mut Map<String, Value>) -> Profiles {
+    let shadowed: HashSet<String> = profiles
+        .keys()
+        .filter(|key| key.trim() != *key && profiles.contains_key(key.trim()))
+        .cloned()
+        .collect();
+    let mut found = Profiles {
+        entries: Vec::with_capacity(profiles.len()),
+        ignored: Vec::new(),
+    };
+    let mut seen = HashSet::with_capacity(profiles.len());
+    for (key, value) in profiles.iter_mut() {
         let entry = match ProfileId::parse(key) {
-            Ok(id) if !shadowed && seen.insert(key.trim()) => {
-                parse_credential(value).map(|credential| ProfileEntry { id, credential })
+            Ok(id) if !shadowed.contains(key) && seen.insert(key.trim()) => {
+                let map = value.as_object_mut().ok_or(IgnoredReason::NonObject);
+                map.and_then(take_credential)
+                    .map(|credential| ProfileEntry { id, credential })
             }
             Ok(_) | Err(_) => Err(IgnoredReason::InvalidId),
         };
         match entry {
-            Ok(entry) => valid.push(entry),
-            Err(reason) => ignored.push(Ignored {
+            Ok(entry) => found.entries.push(entry),
+            Err(reason) => found.ignored.push(Ignored {
                 key: key.clone(),
                 reason,
             }),
         }
     }
-    (valid, ignored)
+    found
 }
 
 /// One entry as a credential.
-pub(crate) fn parse_credential(value: &Value) -> Result<Credential, IgnoredReason> {
-    let entry = value.as_object().ok_or(IgnoredReason::NonObject)?;
+pub(crate) fn parse_credential(entry: &Map<String, Value>) -> Result<Credential, IgnoredReason> {
+    take_credential(&mut SecretMap(entry.clone()).0)
+}
+
+/// One entry as a credential; the secrets are moved out of it.
+fn take_credential(entry: &mut Map<String, Value>) -> Result<Credential, IgnoredReason> {
     let kind = declared_kind(entry).ok_or(IgnoredReason::InvalidType)?;
     let provider = js::text(entry, "provider").ok_or(IgnoredReason::MissingProvider)?;
     let provider = ProviderId::parse(&provider).map_err(|_| IgnoredReason::InvalidProvider)?;
@@ -155,7 +167,7 @@ fn static_token(entry: &Map<String, Value>, provider: ProviderId) -> StaticToken
     }
 }
 
-fn oauth(entry: &Map<String, Value>, provider: ProviderId) -> OAuth {
+fn oauth(entry: &mut Map<String, Value>, provider: ProviderId) -> OAuth {
     let labels = labels(entry);
     let fields = entry
         .iter()
@@ -165,10 +177,10 @@ fn oauth(entry: &Map<String, Value>, provider: ProviderId) -> OAuth {
     OAuth {
         provider,
         tokens: TokenSet {
-            access: js::secret(entry, "access").unwrap_or_else(|| Secret::new("")),
-            refresh: js::secret(entry, "refresh"),
+            access: js::take_secret(entry, "access").unwrap_or_else(|| Secret::new("")),
+            refresh: js::take_secret(entry, "refresh"),
             expires: entry.get("expires").and_then(js::millis),
-            id_token: js::secret(entry, "idToken"),
+            id_token: js::take_secret(entry, "idToken"),
         },
         account: Account {
             account_id: js::text(entry, "accountId"),
@@ -299,11 +311,7 @@ pub(crate) fn flat_entry(key: &str, value: &Value) -> Result<Flat, IgnoredReason
             }
         }
     }
-    let value = Value::Object(entry);
-    let credential = parse_credential(&value)?;
-    let Value::Object(entry) = value else {
-        return Err(IgnoredReason::NonObject);
-    };
+    let credential = parse_credential(&entry)?;
     let id = ProfileId::of(&provider, "default");
     Ok(Flat {
         id,

@@ -24,7 +24,7 @@ pub(super) fn fresh(credential: &Credential) -> Map<String, Value> {
 
 /// Brings an existing entry to say what `credential` says.
 pub(super) fn patch(entry: &mut Map<String, Value>, credential: &Credential) {
-    let old = parse_credential(&Value::Object(entry.clone())).ok();
+    let old = parse_credential(entry).ok();
     let kind = credential.kind();
     if old.as_ref().map(Credential::kind) != Some(kind) {
         drop_secrets(entry);

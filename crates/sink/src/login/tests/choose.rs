@@ -4,7 +4,7 @@ use tokensink_providers::{Definition, Flow, PkceFlow, Registry, UserFile};
 
 use super::{DESK, request};
 use crate::login::LoginRequest;
-use crate::login::choose::{Facts, again, method, pkce};
+use crate::login::choose::{Facts, again, method, pkce, ways};
 use crate::world::{agent, id};
 
 fn registry(toml: &str) -> Registry {
@@ -58,6 +58,95 @@ fn the_method_is_the_first_that_can_be_completed() {
             method.id.as_str(),
             want,
             "{provider} {named:?} {device_code} {interactive}"
+        );
+    }
+}
+
+#[test]
+fn a_device_login_stands_by_unless_the_user_chose() {
+    // The device login first, as an administrator may write it.
+    let turned = DESK.replacen("id = \"desk\"", "id = \"turned\"", 1).replacen(
+        "id = \"oauth\"\nkind",
+        "id = \"late\"\nkind",
+        1,
+    );
+    let at = |text: &str| turned.find(text).unwrap();
+    let (late, device, token) = (
+        at("[[auth]]\nid = \"late\""),
+        at("[[auth]]\nid = \"device\""),
+        at("[[auth]]\nid = \"token\""),
+    );
+    let turned = format!(
+        "{}{}{}{}",
+        &turned[..late],
+        &turned[device..token],
+        &turned[late..device],
+        &turned[token..]
+    );
+    let (desk, turned) = (registry(DESK), registry(&turned));
+    type Case<'a> = (
+        &'a str,
+        Option<&'a str>,
+        bool,
+        bool,
+        bool,
+        &'a str,
+        Option<&'a str>,
+    );
+    let cases: [Case<'_>; 14] = [
+        // provider, --method, --device-code, somebody there, no browser here: tried, beside it
+        ("desk", None, false, true, true, "oauth", Some("device")),
+        ("desk", None, false, true, false, "oauth", Some("device")),
+        ("desk", Some("oauth"), false, true, true, "oauth", None),
+        ("desk", Some("device"), false, true, true, "device", None),
+        ("desk", None, true, true, true, "device", None),
+        // Its redirect ends at a page of the provider, so without a terminal only the device login is left.
+        ("desk", None, false, false, true, "device", None),
+        (
+            "openai-codex",
+            None,
+            false,
+            false,
+            true,
+            "oauth",
+            Some("device-code"),
+        ),
+        (
+            "openai-codex",
+            None,
+            false,
+            true,
+            true,
+            "oauth",
+            Some("device-code"),
+        ),
+        ("anthropic", None, false, true, true, "oauth", None),
+        ("github-copilot", None, false, true, true, "device", None),
+        ("turned", None, false, true, true, "late", Some("device")),
+        ("turned", None, false, true, false, "device", None),
+        ("turned", None, false, false, true, "device", None),
+        ("turned", None, true, true, true, "device", None),
+    ];
+    for case @ (provider, named, device_code, interactive, headless, tried, beside) in cases {
+        let registry = if provider == "turned" { &turned } else { &desk };
+        let request = LoginRequest {
+            method: named.map(|id| id.parse().unwrap()),
+            device_code,
+            ..request()
+        };
+        let found = ways(
+            registry.resolve(provider).unwrap(),
+            &request,
+            &facts(interactive, headless),
+        )
+        .unwrap();
+        assert_eq!(
+            (
+                found.method.id.as_str(),
+                found.device.map(|device| device.id.as_str())
+            ),
+            (tried, beside),
+            "{case:?}"
         );
     }
 }

@@ -12,6 +12,7 @@ mod keep;
 mod names;
 mod page;
 mod pkce;
+mod race;
 mod sockets;
 
 use std::collections::VecDeque;
@@ -159,12 +160,15 @@ impl LoginUi for Person {
                 verification_uri,
                 complete,
                 expires_in,
+                beside,
             } => {
+                let device = if beside { "or device" } else { "device" };
                 format!(
-                    "device {user_code} {verification_uri} {complete:?} {}",
+                    "{device} {user_code} {verification_uri} {complete:?} {}",
                     expires_in.as_secs()
                 )
             }
+            LoginEvent::DeviceFailed { reason } => format!("no device {reason}"),
             LoginEvent::Listening { uri } => format!("listening {uri}"),
             LoginEvent::ListenerFailed { reason } => format!("deaf {reason}"),
             LoginEvent::PasteRefused { reason } => format!("refused {reason}"),

@@ -111,6 +111,7 @@ fn a_browser_is_started_only_where_one_can_be_seen() {
             .sink()
             .login(
                 &LoginRequest {
+                    method: Some("oauth".parse().unwrap()),
                     no_browser,
                     ..request()
                 },
@@ -129,11 +130,14 @@ fn a_browser_that_does_not_start_is_told_and_no_obstacle() {
         .test
         .processes
         .push_result(Err(std::io::ErrorKind::NotFound.into()));
+    // The login by device code takes part then; here it has nothing to give.
+    world.test.transport.push(Scripted::json(404, "{}"));
     world.test.transport.push(granted("alice"));
     let person = Person::pasting(&world, vec![code_and_state("c")]);
     world.sink().login(&request(), &person).unwrap();
     let why = person.heard().why_no_browser.unwrap();
     assert!(why.contains("xdg-open") && why.contains("set BROWSER"), "{why}");
+    person.said("no device https://desk.test/device: ");
 }
 
 #[test]

@@ -24,7 +24,7 @@ type Seen = Arc<Mutex<Vec<(u16, String)>>>;
 /// A visit: makes requests to the addresses that follow from the one that was opened, the last one awaited.
 type Visit = fn(&Url) -> Vec<(Method, Url)>;
 
-fn fetch(method: &Method, url: &Url) -> Option<Response<Body>> {
+pub(super) fn fetch(method: &Method, url: &Url) -> Option<Response<Body>> {
     let transport = HttpTransport::new(Arc::new(tokensink_testkit::MapEnvironment::default()), Vec::new());
     let connection = transport.connect(url, Duration::from_secs(10)).ok()?;
     let request = Request::builder()
@@ -98,7 +98,7 @@ fn straight(url: &Url) -> Vec<(Method, Url)> {
 }
 
 /// A machine with the server as its provider `rig`.
-fn rig(config: ServerConfig) -> (World, Running, Sink) {
+pub(super) fn rig(config: ServerConfig) -> (World, Running, Sink) {
     let world = World::new();
     let server = Running::start(
         config,
@@ -116,7 +116,7 @@ fn rig(config: ServerConfig) -> (World, Running, Sink) {
     (world, server, sink)
 }
 
-fn at_rig() -> LoginRequest {
+pub(super) fn at_rig() -> LoginRequest {
     LoginRequest {
         provider: "rig".to_owned(),
         ..request()
@@ -204,7 +204,7 @@ fn the_device_flow_needs_no_terminal() {
 }
 
 /// `desk` with a redirect URI on this machine; the token endpoint is scripted.
-fn desk_at_home(uri: &str) -> World {
+pub(super) fn desk_at_home(uri: &str) -> World {
     let world = world();
     world.put(
         "tokensink/providers/desk.toml",
@@ -304,10 +304,13 @@ fn a_port_that_is_taken_falls_through_to_paste() {
         .sink()
         .login(&only_browser, &Person::nobody(&world))
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Failed, "no_listener"));
+    let told = told(&error);
     assert!(
-        told(&error).contains(&format!("because 127.0.0.1:{port} is in use by another program")),
-        "{error}"
+        told.starts_with(&format!(
+            "127.0.0.1:{port} is in use by another program, and standard input"
+        )) && told.contains("login --provider desk --device-code"),
+        "{told}"
     );
 }
 
