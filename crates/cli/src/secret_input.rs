@@ -84,6 +84,35 @@ fn text_of(bytes: &[u8], name: &str) -> Result<Secret> {
     Ok(Secret::new(text))
 }
 
+/// Standard input without echo, until dropped.
+struct Quiet(rustix::termios::Termios);
+
+impl Quiet {
+    /// `None` when standard input is no terminal or cannot be changed; reading then hides what is typed by itself.
+    fn begin() -> Option<Self> {
+        let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        set(&quiet).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // Nothing can be done about a terminal that is gone.
+        let _ = set(&self.0);
+    }
+}
+
+fn set(modes: &rustix::termios::Termios) -> rustix::io::Result<()> {
+    rustix::termios::tcsetattr(
+        rustix::stdio::stdin(),
+        rustix::termios::OptionalActions::Now,
+        modes,
+    )
+}
+
 fn ask(prompt: &str, check: &dyn Fn(&Secret) -> Result<()>) -> Result<Secret> {
     let mut refused = None;
     for _ in 0..TRIES {
@@ -91,6 +120,8 @@ fn ask(prompt: &str, check: &dyn Fn(&Secret) -> Result<()>) -> Result<Secret> {
             let error: SinkError = error;
             let _ignored = io::Write::write_all(&mut io::stderr(), format!("{error}\n").as_bytes());
         }
+        // The prompt is an invitation to paste: echo must be off before it is seen.
+        let _quiet = Quiet::begin();
         let typed = rpassword::prompt_password(format!("{prompt} (not shown): ")).map_err(|error| {
             SinkError::new(ErrorKind::Failed, "prompt", "the secret could not be asked for")
                 .because(error)

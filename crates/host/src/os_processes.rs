@@ -15,6 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -37,34 +38,34 @@ const GLANCE: Duration = Duration::from_millis(20);
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Processes of this machine, seen from this one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct OsProcesses {
-    this: ProcessId,
-}
-
-impl Default for OsProcesses {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// Found out when it is first asked for: a command that only reads never does.
+    this: OnceLock<ProcessId>,
 }
 
 impl OsProcesses {
-    /// Finds out who we are.
+    /// Looks at nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        let pid = std::process::id();
-        let start = fs::read_to_string("/proc/self/stat")
-            .ok()
-            .and_then(|stat| parse_stat(&stat))
-            .map_or(0, |stat| stat.start);
-        Self {
-            this: ProcessId {
-                host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-                boot: boot(),
-                pid,
-                start,
-            },
-        }
+        Self::default()
+    }
+
+    fn who_we_are(&self) -> &ProcessId {
+        self.this.get_or_init(this_process)
+    }
+}
+
+fn this_process() -> ProcessId {
+    let start = fs::read_to_string("/proc/self/stat")
+        .ok()
+        .and_then(|stat| parse_stat(&stat))
+        .map_or(0, |stat| stat.start);
+    ProcessId {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        boot: boot(),
+        pid: std::process::id(),
+        start,
     }
 }
 
@@ -83,7 +84,7 @@ fn boot() -> String {
 
 impl Processes for OsProcesses {
     fn this(&self) -> ProcessId {
-        self.this.clone()
+        self.who_we_are().clone()
     }
 
     fn this_program(&self) -> io::Result<PathBuf> {
@@ -96,12 +97,12 @@ impl Processes for OsProcesses {
     }
 
     fn liveness(&self, process: &ProcessId) -> Liveness {
-        if process.host != self.this.host {
+        if process.host != self.who_we_are().host {
             return Liveness::Unknown;
         }
-        if process.boot != self.this.boot {
+        if process.boot != self.who_we_are().boot {
             let boot = |text: &str| text.split('@').next().unwrap_or_default().to_owned();
-            return if boot(&process.boot) == boot(&self.this.boot) || process.boot.is_empty() {
+            return if boot(&process.boot) == boot(&self.who_we_are().boot) || process.boot.is_empty() {
                 Liveness::Unknown
             } else {
                 Liveness::Dead

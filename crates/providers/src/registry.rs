@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
-use tokensink_types::ProviderId;
+use tokensink_types::{BillingClass, CredentialKind, ProviderId};
 
 use crate::build::build;
 use crate::builtin::{BUILTIN, Builtin};
@@ -100,8 +100,8 @@ impl Item {
 
 fn build_builtin(builtin: &Builtin) -> Option<Built> {
     let tree = parse(builtin.text, None).ok()?;
+    // Its fields are checked by a test, so that the cost is not paid by every process.
     let mut problems = Problems::new(Arc::from(Path::new(builtin.file)));
-    check_table(&tree, DEFINITION, "", &mut problems);
     let definition = build(&tree, &top(None), &mut problems)?;
     Some(Built { definition, tree })
 }
@@ -261,6 +261,22 @@ impl Registry {
     #[must_use]
     pub fn get(&self, id: &ProviderId) -> Option<&Definition> {
         self.items.get(id)?.built().map(|built| &built.definition)
+    }
+
+    /// What a request on a stored credential costs, unless the user says otherwise; `None` for a provider that nobody
+    /// knows. Parses nothing for a provider that the user's files leave alone.
+    #[must_use]
+    pub fn billing_for(
+        &self,
+        id: &ProviderId,
+        kind: CredentialKind,
+        client_id: Option<&str>,
+    ) -> Option<BillingClass> {
+        let item = self.items.get(id)?;
+        match (&item.user, item.builtin) {
+            (None, Some(builtin)) => Some(builtin.billing_for(kind)),
+            _ => Some(item.built()?.definition.billing_for(kind, client_id)),
+        }
     }
 
     /// The definition that `text` names: trimmed, lower-case, by id and then by alias (spec.md 3.1).

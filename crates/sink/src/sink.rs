@@ -65,7 +65,7 @@ impl Sink {
         let paths = resolve_paths(&host)?;
         let settings = Settings::load(&*host.files, &paths.settings_file())?;
         if settings.extra_ca().is_empty() {
-            return Self::open_with(host, flights);
+            return Self::assemble(host, paths, settings, flights);
         }
         let files = settings
             .extra_ca()
@@ -74,7 +74,7 @@ impl Sink {
             .collect::<std::result::Result<_, _>>();
         let files =
             files.map_err(|error| SinkError::new(ErrorKind::Failed, "bad_extra_ca", error.to_string()))?;
-        Self::open_with(Host::real_with_ca(files), flights)
+        Self::assemble(Host::real_with_ca(files), paths, settings, flights)
     }
 
     /// Opens the sink of the state dir that the environment names. Reads the settings, `openclaw.json` and the
@@ -93,6 +93,10 @@ impl Sink {
     pub fn open_with(host: Host, flights: Flights) -> Result<Self> {
         let paths = resolve_paths(&host)?;
         let settings = Settings::load(&*host.files, &paths.settings_file())?;
+        Self::assemble(host, paths, settings, flights)
+    }
+
+    fn assemble(host: Host, paths: Paths, settings: Settings, flights: Flights) -> Result<Self> {
         let (registry, warnings) = load_registry(&host, &paths);
         let readonly = host
             .env
@@ -260,13 +264,9 @@ impl Sink {
     /// What using a profile costs: the user's word, else the method's, else the provider's, else metered.
     pub(crate) fn billing_of(&self, id: &ProfileId, credential: &Credential) -> BillingClass {
         let by_definition = || {
-            let definition = self.registry().get(credential.provider())?;
             let client_id = credential.as_oauth().and_then(|oauth| oauth.client_id.as_deref());
-            Some(
-                definition
-                    .method_for(credential.kind(), client_id)
-                    .map_or(definition.billing, |method| method.billing),
-            )
+            self.registry()
+                .billing_for(credential.provider(), credential.kind(), client_id)
         };
         self.0
             .settings

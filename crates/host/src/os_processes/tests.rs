@@ -50,7 +50,7 @@ fn states() {
 #[test]
 fn our_own_line_is_understood() {
     let stat = parse_stat(&fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
-    assert_eq!(stat.start, OsProcesses::new().this.start);
+    assert_eq!(stat.start, OsProcesses::new().who_we_are().start);
     assert!(stat.start > 0);
     assert_eq!(Pid::from_raw(stat.group), Some(getpgid(None).unwrap()));
 }

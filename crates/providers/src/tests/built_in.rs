@@ -74,6 +74,42 @@ fn every_built_in_definition_holds_and_is_named_like_its_file() {
 }
 
 #[test]
+fn the_table_knows_what_every_credential_costs() {
+    let registry = Registry::builtin();
+    let kinds = [
+        CredentialKind::OAuth,
+        CredentialKind::Token,
+        CredentialKind::ApiKey,
+    ];
+    for (definition, kind) in registry.all().flat_map(|one| kinds.map(|kind| (one, kind))) {
+        let known = registry.billing_for(&definition.id, kind, None);
+        assert_eq!(
+            known,
+            Some(definition.billing_for(kind, None)),
+            "{} {kind:?}",
+            definition.id
+        );
+        // Not even the client makes a difference, which the table could not tell.
+        let methods = definition
+            .methods
+            .iter()
+            .filter(|method| method.stores() == Some(kind));
+        for method in methods {
+            assert_eq!(Some(method.billing), known, "{} {:?}", definition.id, method.id);
+        }
+    }
+    assert_eq!(
+        registry.billing_for(&id("nobody"), CredentialKind::ApiKey, None),
+        None
+    );
+    let dear = super::file("x.toml", "id = \"anthropic\"\nbilling = \"free\"\n");
+    let (changed, problems) = Registry::load(&[dear]);
+    assert_eq!(problems, []);
+    let billing = changed.billing_for(&id("anthropic"), CredentialKind::ApiKey, None);
+    assert_eq!(billing, Some(BillingClass::Free), "the user's file counts");
+}
+
+#[test]
 fn definitions_survive_being_written_and_read_again() {
     let registry = Registry::builtin();
     for before in registry.all() {
