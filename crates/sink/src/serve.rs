@@ -250,7 +250,7 @@ impl Sink {
     }
 
     /// Nobody says how to refresh: the user's file for the provider is missing, or wrong and therefore left out.
-    fn no_definition(&self, provider: &ProviderId) -> Block {
+    pub(crate) fn no_definition(&self, provider: &ProviderId) -> Block {
         let file = self.paths().providers_dir().join(format!("{provider}.toml"));
         let fix = if self.host().files.read(&file).is_ok() {
             format!("tokensink providers check {}", quoted(&file.to_string_lossy()))

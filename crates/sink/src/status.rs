@@ -171,7 +171,7 @@ impl Sink {
                 ProfileState::Expiring
             }
             Standing::Fresh => self.fresh_state(grant),
-            Standing::Due(_) => ProfileState::Refreshable,
+            Standing::Due(_) => self.due_state(grant),
             Standing::Dead(_) if living => ProfileState::Expiring,
             Standing::Dead(death) => ProfileState::LoginNeeded {
                 reason: Block::dead(death).reason,
@@ -186,6 +186,21 @@ impl Sink {
                 }
             }
         }
+    }
+
+    /// Due, and nothing of ours in the way of a refresh?
+    fn due_state(&self, grant: &Grant) -> ProfileState {
+        let block = if self.store().is_readonly() {
+            Some(Block::readonly())
+        } else if self.refresher_of(&grant.oauth).is_none() {
+            Some(self.no_definition(&grant.oauth.provider))
+        } else {
+            None
+        };
+        block.map_or(ProfileState::Refreshable, |block| ProfileState::Waiting {
+            reason: block.reason,
+            until: None,
+        })
     }
 
     /// A fresh token whose grant is known to be dead serves to its end and no further.

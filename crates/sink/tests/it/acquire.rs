@@ -279,6 +279,12 @@ fn a_read_only_store_is_not_touched() {
     world.test.clock.advance(HOUR);
     let error = world.sink().acquire(&request()).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Failed, "readonly"));
+    let report = world.sink().status(&tokensink_sink::AgentId::main()).unwrap();
+    assert_eq!(
+        report.profiles[0].state.word(),
+        "waiting",
+        "status says what a caller gets"
+    );
     assert_eq!(world.test.files.snapshot(), before);
     assert_eq!(world.ledger().refreshes, 0);
 }
