@@ -10,7 +10,7 @@ use tokensink_types::{AgentId, CredentialKind, Expiry, ProfileId, ProviderId, Un
 
 use crate::eligibility::{kind_of, of_credential};
 use crate::{
-    Ask, Candidate, Config, CredentialForm, EligibilityCode, OrderInput, Purpose, ResolvedOrder, Rule, State,
+    Ask, Candidate, Config, CredentialForm, EligibilityCode, OrderInput, Purpose, Rule, State, Verdict,
     Window, eligibility, resolve_order,
 };
 
@@ -138,8 +138,13 @@ fn of_provider<'a>(
         now,
     })
     .ok();
+    let verdicts: BTreeMap<&ProfileId, &Verdict> = order
+        .iter()
+        .flat_map(|order| &order.verdicts)
+        .map(|verdict| (&verdict.profile, verdict))
+        .collect();
     let profiles: Vec<ProfileHealth> = candidates
-        .map(|candidate| of_profile(config, candidate, order.as_ref(), now))
+        .map(|candidate| of_profile(config, candidate, verdicts.get(&candidate.id).copied(), now))
         .collect();
     let mut effective: Vec<&ProfileHealth> = profiles.iter().filter(|one| one.position.is_some()).collect();
     effective.sort_by_key(|one| one.position);
@@ -166,7 +171,7 @@ fn of_provider<'a>(
 fn of_profile(
     config: &Config,
     candidate: &Candidate,
-    order: Option<&ResolvedOrder>,
+    verdict: Option<&Verdict>,
     now: UnixMillis,
 ) -> ProfileHealth {
     let ask = Ask {
@@ -183,7 +188,6 @@ fn of_profile(
         EligibilityCode::IneligibleProfile => (HealthStatus::Missing, None),
         _ => lasting(candidate, now),
     };
-    let verdict = order.and_then(|order| order.verdict(&candidate.id));
     ProfileHealth {
         profile: candidate.id.clone(),
         owner: candidate.owner.clone(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokensink_policy::{self as policy, Decision, Outcome, Target as Wanted, Unavailable};
+use tokensink_policy::{self as policy, Decision, Outcome, Target as Wanted, Unavailable, Verdict};
 use tokensink_providers::UnknownProvider;
 use tokensink_store::OwnedProfile;
 use tokensink_types::{
@@ -33,17 +33,23 @@ impl Sink {
             Outcome::Unavailable(why) => return Err(self.unavailable(why, &snapshot, request)),
         };
         let call = Call::new(self, request);
-        // The next in the order may serve, but never at a higher price: that takes the user's word.
-        let others: Vec<&ProfileId> = decision
-            .verdicts
-            .iter()
-            .filter(|verdict| {
+        if let Ok(Some(lease)) = self.served_again(&snapshot, &choice.profile, &call) {
+            return Ok(lease);
+        }
+        // The next in the order may serve, but never at a higher price: that takes the user's word. They are looked for
+        // only where they are needed, for there may be a thousand.
+        let others = || {
+            let usable = |verdict: &&Verdict| {
                 verdict.profile != choice.profile && verdict.position.is_some() && verdict.bench.is_none()
-            })
-            .map(|verdict| &verdict.profile)
-            .filter(|id| self.billing_by_id(&snapshot, id) <= Some(choice.billing))
-            .collect();
-        if others.is_empty() {
+            };
+            let ids = decision
+                .verdicts
+                .iter()
+                .filter(usable)
+                .map(|verdict| &verdict.profile);
+            ids.filter(|id| self.billing_by_id(&snapshot, id) <= Some(choice.billing))
+        };
+        if others().next().is_none() {
             return self.lease_of(&snapshot, &choice.profile, &call);
         }
         let at_once = call.with_others();
@@ -52,7 +58,7 @@ impl Sink {
             Err(error) => error,
         };
         let mut waiting = None;
-        for id in others {
+        for id in others() {
             match self.lease_of(&snapshot, id, &at_once) {
                 Ok(mut lease) => {
                     lease.note = Some(format!("{} could not serve: {first}", choice.profile));
@@ -120,9 +126,6 @@ impl Sink {
     }
 
     fn lease_of(&self, snapshot: &AgentSnapshot, id: &ProfileId, call: &Call<'_>) -> Result<Lease> {
-        if let Some(lease) = self.served_again(snapshot, id, call)? {
-            return Ok(lease);
-        }
         let Some(profile) = snapshot.profile(id) else {
             return Err(no_profile(id, &call.request.agent));
         };

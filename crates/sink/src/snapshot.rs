@@ -1,6 +1,7 @@
 //! What an agent sees at one moment, with everything that decisions need, kept while no file changes.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use tokensink_policy as policy;
 use tokensink_store::legacy::ImportReport;
@@ -28,6 +29,8 @@ pub(crate) struct AgentSnapshot {
     owner_paths: Vec<(AgentId, String)>,
     /// What was served of it.
     pub(crate) kept: Kept,
+    /// Positions in `state.candidates`, made by the first who goes through all of them.
+    positions: OnceLock<HashMap<ProfileId, usize>>,
 }
 
 /// The stores that a snapshot is made of.
@@ -68,6 +71,17 @@ impl AgentSnapshot {
 
     pub(crate) fn profile(&self, id: &ProfileId) -> Option<&OwnedProfile> {
         self.view.get(id)
+    }
+
+    /// What selection knows of a profile, by an index: for loops over all profiles.
+    pub(crate) fn candidate(&self, id: &ProfileId) -> Option<&policy::Candidate> {
+        let candidates = &self.state.candidates;
+        let positions = self.positions.get_or_init(|| {
+            // Backwards, because the first counts where an id stands twice.
+            let all = candidates.iter().enumerate().rev();
+            all.map(|(at, candidate)| (candidate.id.clone(), at)).collect()
+        });
+        candidates.get(*positions.get(id)?)
     }
 }
 
@@ -163,6 +177,7 @@ impl Sink {
             sources,
             owner_paths,
             kept: Kept::default(),
+            positions: OnceLock::new(),
         })
     }
 

@@ -108,8 +108,12 @@ impl Sink {
             owner: profile.owner.clone(),
             profile: profile.entry.id.clone(),
         };
-        let is_oauth = profile.entry.credential.kind() == CredentialKind::OAuth;
-        let grant = if is_oauth { self.grant(&target)? } else { None };
+        // The stores are as the snapshot has them; only the record is looked at.
+        let key = snapshot.record_key(&target);
+        let grant = match (profile.entry.credential.as_oauth(), key) {
+            (Some(oauth), Some(key)) => Some(self.overlaid(oauth, &key)?),
+            _ => None,
+        };
         let state = match self.eligibility_of(snapshot, profile) {
             why if why.code != EligibilityCode::Ok => ineligible_state(profile, &why),
             _ => match &grant {
@@ -132,7 +136,7 @@ impl Sink {
             now: self.now(),
         };
         let id = &profile.entry.id;
-        policy::eligibility(id, snapshot.state.candidate(id), &ask).unwrap_or_else(|error| Eligibility {
+        policy::eligibility(id, snapshot.candidate(id), &ask).unwrap_or_else(|error| Eligibility {
             code: EligibilityCode::IneligibleProfile,
             detail: error.to_string(),
         })
@@ -459,7 +463,6 @@ fn ineligible_state(profile: &OwnedProfile, why: &Eligibility) -> ProfileState {
 /// The window that keeps a profile from being tried.
 pub(crate) fn bench_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: UnixMillis) -> Option<Bench> {
     let window = snapshot
-        .state
         .candidate(&profile.entry.id)?
         .bench(&snapshot.config.aliases, None, now)?;
     Some(Bench {

@@ -137,6 +137,8 @@ impl Flight {
         }
         self.current = self.next.take();
         match self.standing(now) {
+            // The answer to a repeated request counts from the first; with a new key the next may be asked for at once.
+            Some(Standing::Due(_)) if self.was_repeated() => self.read_again(),
             Some(Standing::Due(_)) | None => {
                 let reason = format!(
                     "the access token that {} was given is of no use for this request",
@@ -146,5 +148,10 @@ impl Flight {
             }
             Some(standing) => self.proceed(standing, store_behind, now),
         }
+    }
+
+    fn was_repeated(&self) -> bool {
+        let admitted = self.admitted.as_ref().map(|record| &record.state);
+        matches!(admitted, Some(RecordState::Sent(sent)) if sent.sends > 1)
     }
 }

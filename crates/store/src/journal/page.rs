@@ -5,6 +5,7 @@
 //! starts at the page size, which each page names, so that it is found even when the first one is lost.
 
 use sha2::{Digest, Sha256};
+use tokensink_types::Body;
 use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 8] = b"tsrec01\n";
@@ -18,11 +19,11 @@ const ROOM: usize = 3;
 
 /// The bytes of a record's file, wiped on drop.
 #[derive(Debug)]
-pub(super) struct Image(Zeroizing<Vec<u8>>);
+pub(super) struct Image(Body);
 
 impl Image {
     pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self(Body::new(bytes))
     }
 }
 
@@ -44,7 +45,7 @@ pub(super) struct Pages<'a> {
 impl<'a> Pages<'a> {
     /// Finds the pages of an image; the newest whole one counts.
     pub(super) fn of(image: &'a Image) -> Self {
-        let image = image.0.as_slice();
+        let image = image.0.expose();
         let first = page_at(image, 0, None).map(|(size, page)| (size, page, 0));
         let sizes =
             std::iter::successors(Some(SIZE_MIN), |size| Some(size * 2)).take_while(|size| *size <= SIZE_MAX);
