@@ -375,7 +375,8 @@ fn check(seen: &Seen) -> Result<(), String> {
         "usable" | "expiring" => kind.is_none() && quiet,
         // What is in flight may be an earlier login; the caller's turn comes after it.
         "refreshable" if seen.locked => quiet && (note || kind == Some(ErrorKind::TryAgain)),
-        "refreshable" => kind.is_none() && seen.requests == 1,
+        // Two where a repeated request was answered with tokens that had run out meanwhile.
+        "refreshable" => kind.is_none() && (1..=2).contains(&seen.requests),
         // The old token while it lives, and else the word to come again.
         "refreshing" | "waiting" => quiet && (note || kind == Some(ErrorKind::TryAgain)),
         "login_needed" => quiet && kind == Some(ErrorKind::LoginNeeded),
