@@ -9,8 +9,8 @@ use tokensink_refresh::{Death, Standing, Verdict};
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::error::{ErrorKind, SinkError};
-use crate::flight::Target;
 use crate::grant::Grant;
+use crate::owner::Target;
 use crate::snapshot::AgentSnapshot;
 
 /// What stands in the way.

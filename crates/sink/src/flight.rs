@@ -12,14 +12,15 @@ use tokensink_providers::{Definition, OAuthClient};
 use tokensink_refresh::{
     Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Standing, Verdict,
 };
-use tokensink_store::{CasOutcome, DotLock, Expected, LockKind, RecordKey, StoreError, lock_sibling};
+use tokensink_store::{DotLock, LockKind, RecordKey, StoreError, lock_sibling};
 use tokensink_types::record::{Generation, Record, RecordState};
-use tokensink_types::{AgentId, Body, Credential, OAuth, ProfileId, SpendKey, UnixMillis};
+use tokensink_types::{AgentId, Body, OAuth, SpendKey, UnixMillis};
 
 use std::time::Duration;
 
 use crate::audit;
-use crate::grant::{generation_of, with_generation};
+use crate::grant::generation_of;
+use crate::owner::{Replaced, Target};
 use crate::refresher::Refresher;
 use crate::sink::Sink;
 
@@ -35,13 +36,6 @@ const FOREIGN_LOCK_WAIT: Duration = Duration::from_secs(5);
 const FOREIGN_LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How long a flight waits for another process's admission, which takes milliseconds.
 const ADMISSION_WAIT: Duration = Duration::from_secs(10);
-
-/// The grant that a flight is for: a profile in the store of the agent that owns it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Target {
-    pub(crate) owner: AgentId,
-    pub(crate) profile: ProfileId,
-}
 
 /// What a flight needs while it is under way.
 struct Hands<'a> {
@@ -66,12 +60,7 @@ impl Sink {
     }
 
     fn prepare(&self, target: &Target) -> Result<Option<(OAuth, RecordKey)>, StoreError> {
-        let store = self.store().load(&target.owner)?;
-        let oauth = store
-            .profiles
-            .get(&target.profile)
-            .and_then(Credential::as_oauth)
-            .cloned();
+        let oauth = self.stored_oauth(target)?;
         let key = self.record_key(target)?;
         Ok(oauth.map(|oauth| (oauth, key)))
     }
@@ -186,14 +175,10 @@ impl Hands<'_> {
     }
 
     fn read(&mut self) -> Result<Event, StoreError> {
-        let store = self.sink.store().load(&self.target.owner)?;
-        let oauth = store
-            .profiles
-            .get(&self.target.profile)
-            .and_then(Credential::as_oauth);
-        let stored = oauth.map(generation_of);
+        let oauth = self.sink.stored_oauth(self.target)?;
+        let stored = oauth.as_ref().map(generation_of);
         let record = self.record()?;
-        let holders = self.holders(oauth)?;
+        let holders = self.holders(oauth.as_ref())?;
         let key = stored
             .as_ref()
             .map(|stored| tokensink_refresh::overlay(stored, record.as_ref()).current)
@@ -226,24 +211,17 @@ impl Hands<'_> {
         if self.target.owner == main || ours.is_none() || !self.sink.inherits(&self.target.owner) {
             return Ok(Vec::new());
         }
-        let store = self.sink.store().load(&main)?;
-        let theirs = store
-            .profiles
-            .get(&self.target.profile)
-            .and_then(Credential::as_oauth);
+        let mains = Target::of_agent(&main, &self.target.profile);
+        let theirs = self.sink.stored_oauth(&mains)?;
         let same_provider = theirs.filter(|theirs| ours.is_some_and(|ours| ours.provider == theirs.provider));
         let Some(oauth) = same_provider else {
             return Ok(Vec::new());
         };
-        let key = self.sink.record_key(&Target {
-            owner: main,
-            profile: self.target.profile.clone(),
-        })?;
-        let record = match self.sink.journal().read(&key) {
+        let record = match self.sink.journal().read(&self.sink.record_key(&mains)?) {
             Err(StoreError::Unreadable(_)) => None,
             result => result?,
         };
-        let grant = self.sink.overlaid_by(oauth, record);
+        let grant = self.sink.overlaid_by(&oauth, record);
         // A login that the server has refused is not newer than ours in any way that helps.
         if matches!(
             grant.standing(&Demand::default(), self.sink.now()),
@@ -351,16 +329,11 @@ impl Hands<'_> {
             .tokens
             .refresh_token()
             .ok_or("there is no refresh token")?;
-        let store = self
+        let oauth = self
             .sink
-            .store()
-            .load(&self.target.owner)
+            .stored_oauth(self.target)
             .map_err(|error| error.to_string())?;
-        let oauth = store
-            .profiles
-            .get(&self.target.profile)
-            .and_then(Credential::as_oauth);
-        let client_id = oauth.and_then(|oauth| oauth.client_id.as_deref());
+        let client_id = oauth.as_ref().and_then(|oauth| oauth.client_id.as_deref());
         let env = |name: &str| self.sink.host().env.var(name);
         self.client
             .refresh_request(refresh, client_id, &env)
@@ -415,39 +388,11 @@ impl Hands<'_> {
     }
 
     fn commit(&self, expected: Option<SpendKey>, generation: &Generation) -> Event {
-        match self.try_commit(expected, generation) {
-            Ok(event) => event,
+        match self.sink.replace_tokens(self.target, expected, generation) {
+            Ok(Replaced::Done) => Event::Committed,
+            Ok(Replaced::Conflict(found)) => Event::Conflict(found),
             Err(error) => Event::Failed(store_failure(&error)),
         }
-    }
-
-    fn try_commit(&self, expected: Option<SpendKey>, generation: &Generation) -> Result<Event, StoreError> {
-        let store = self.sink.store().load(&self.target.owner)?;
-        let Some(oauth) = store
-            .profiles
-            .get(&self.target.profile)
-            .and_then(Credential::as_oauth)
-        else {
-            return Ok(Event::Conflict(None));
-        };
-        let next = Credential::OAuth(with_generation(oauth, generation));
-        let expected = expected.map_or(Expected::NoRefreshToken, Expected::Spend);
-        let outcome = self.sink.store().compare_and_set(
-            &self.target.owner,
-            &self.target.profile,
-            expected,
-            Some(&next),
-        )?;
-        Ok(match outcome {
-            CasOutcome::Done => Event::Committed,
-            CasOutcome::Conflict(current) => Event::Conflict(
-                current
-                    .as_deref()
-                    .and_then(Credential::as_oauth)
-                    .map(generation_of)
-                    .map(Box::new),
-            ),
-        })
     }
 
     /// A record of an answer or a refusal is worth a line in the audit trail.

@@ -19,7 +19,7 @@ use tokensink_types::{AgentId, ProfileId, Secret, UnixMillis};
 
 use crate::boarding::{Boarding, Pass, Turn};
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flight::Target;
+use crate::owner::Target;
 use crate::sink::Sink;
 
 /// How flights run.
@@ -254,10 +254,7 @@ impl Sink {
     /// # Errors
     /// When the profile or its lock is not what the arguments say.
     pub fn run_flight(&self, args: &FlightArgs) -> Result<String> {
-        let target = Target {
-            owner: args.owner.clone(),
-            profile: args.profile.clone(),
-        };
+        let target = Target::of_agent(&args.owner, &args.profile);
         let Some(oauth) = self.stored_oauth(&target)? else {
             return Ok(write_verdict(&Verdict::Gone));
         };

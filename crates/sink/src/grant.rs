@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokensink_refresh::{Demand, Standing, View, overlay, stand};
 use tokensink_store::{RecordKey, StoreError};
 use tokensink_types::record::{Generation, Record};
-use tokensink_types::{Account, Credential, OAuth, UnixMillis};
+use tokensink_types::{Account, OAuth, UnixMillis};
 
 use crate::error::Result;
-use crate::flight::{Target, policy_of};
+use crate::flight::policy_of;
+use crate::owner::Target;
 use crate::sink::Sink;
 
 /// The generation that a stored OAuth profile holds.
@@ -55,16 +56,6 @@ impl Grant {
 }
 
 impl Sink {
-    /// The OAuth profile as its owner's store has it now.
-    pub(crate) fn stored_oauth(&self, target: &Target) -> Result<Option<OAuth>> {
-        let store = self.store().load(&target.owner)?;
-        Ok(store
-            .profiles
-            .get(&target.profile)
-            .and_then(Credential::as_oauth)
-            .cloned())
-    }
-
     /// A grant as it stands: the store overlaid by its record. `None` when the store has no such OAuth profile.
     pub(crate) fn grant(&self, target: &Target) -> Result<Option<Grant>> {
         let Some(oauth) = self.stored_oauth(target)? else {

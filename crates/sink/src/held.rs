@@ -14,8 +14,8 @@ use tokensink_types::{Credential, Labels, OAuth, ProfileId, ProviderId};
 
 use crate::block::Block;
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flight::Target;
 use crate::grant::{generation_of, with_generation};
+use crate::owner::Target;
 use crate::sink::Sink;
 
 /// How long a change of a grant waits for a refresh that is under way; a healthy one takes a second or two.

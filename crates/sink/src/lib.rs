@@ -22,6 +22,7 @@ mod login;
 mod logout;
 mod models;
 mod order;
+mod owner;
 mod paste;
 mod profiles;
 mod refresher;

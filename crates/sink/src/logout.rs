@@ -20,8 +20,8 @@ use tokensink_types::{AgentId, Credential, OAuth, ProfileId, ProviderId, Revisio
 use crate::audit;
 use crate::block::{no_profile, quoted};
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flight::Target;
 use crate::held::Held;
+use crate::owner::Target;
 use crate::report::{LogoutReport, Revocation};
 use crate::sink::Sink;
 
@@ -42,10 +42,7 @@ impl Sink {
     /// otherwise when the store cannot be written. The profile is then still there.
     pub fn logout(&self, agent: &AgentId, id: &ProfileId, revoke: bool) -> Result<LogoutReport> {
         self.require_writable("a logout")?;
-        let target = Target {
-            owner: agent.clone(),
-            profile: id.clone(),
-        };
+        let target = Target::of_agent(agent, id);
         let provider = self.provider_to_leave(&target)?;
         let _lock = self.lock_grant(&provider, id, "logged out")?;
         // What was there before the lock may be gone or have become another provider's.

@@ -4,7 +4,7 @@ use tokensink_store::OwnedProfile;
 use tokensink_types::{AgentId, Credential, Expiry, UnixMillis};
 
 use crate::error::Result;
-use crate::flight::Target;
+use crate::owner::Target;
 use crate::report::{ProfileInfo, ProfileState};
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -71,10 +71,7 @@ impl Sink {
                 Expiry::Never | Expiry::Invalid => (None, None),
             },
             Credential::OAuth(stored) => {
-                let target = Target {
-                    owner: profile.owner.clone(),
-                    profile: profile.entry.id.clone(),
-                };
+                let target = Target::of(profile);
                 match self.grant(&target) {
                     Ok(Some(grant)) => (grant.generation.tokens.expires, grant.generation.account.email),
                     _ => (stored.tokens.expires, stored.account.email.clone()),

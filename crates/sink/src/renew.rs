@@ -8,9 +8,9 @@ use tokensink_types::{AgentId, Credential, ProviderId};
 
 use crate::block::{Block, login_command};
 use crate::error::{ErrorKind, Result};
-use crate::flight::Target;
 use crate::grant::Grant;
 use crate::lease::WAIT;
+use crate::owner::Target;
 use crate::report::{RenewOutcome, RenewReport, RenewResult};
 use crate::sink::Sink;
 
@@ -42,10 +42,7 @@ impl Sink {
                 .filter(|entry| matches!(entry.credential, Credential::OAuth(_)));
             targets.extend(grants.map(|entry| {
                 let provider = self.registry().canonical(entry.credential.provider());
-                let target = Target {
-                    owner: agent.clone(),
-                    profile: entry.id.clone(),
-                };
+                let target = Target::of_agent(&agent, &entry.id);
                 (provider, target)
             }));
         }

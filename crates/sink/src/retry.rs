@@ -14,9 +14,9 @@ use tokensink_types::{AgentId, Credential, CredentialKind, ProfileId, UnixMillis
 use crate::audit;
 use crate::block::{login_command, no_profile};
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flight::Target;
 use crate::grant::generation_of;
 use crate::held::Held;
+use crate::owner::Target;
 use crate::report::RetryReport;
 use crate::sink::Sink;
 
@@ -88,17 +88,11 @@ impl Sink {
     fn target_to_retry(&self, agent: &AgentId, id: &ProfileId) -> Result<Target> {
         let snapshot = self.snapshot(agent)?;
         if let Some(profile) = snapshot.profile(id) {
-            return Ok(Target {
-                owner: profile.owner.clone(),
-                profile: id.clone(),
-            });
+            return Ok(Target::of(profile));
         }
         let main = Some(AgentId::main()).filter(|_| self.inherits(agent));
         for owner in std::iter::once(agent.clone()).chain(main) {
-            let target = Target {
-                owner,
-                profile: id.clone(),
-            };
+            let target = Target::of_agent(&owner, id);
             let held = self.held(&target)?;
             if held.credential.is_none() && held.grant().is_some() {
                 return Ok(target);

@@ -11,11 +11,11 @@ use tokensink_types::{AgentId, OAuth, ProfileId, ProviderId};
 use crate::block::{Block, no_profile, quoted};
 use crate::boarding::{Pass, Turn};
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flight::Target;
 use crate::flights::Landing;
 use crate::grant::{Grant, readable};
 use crate::kept::Ready;
 use crate::lease::{AcquireRequest, Lease};
+use crate::owner::Target;
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
 
@@ -62,10 +62,7 @@ impl Sink {
         call: &Call<'_>,
     ) -> Result<Option<Lease>> {
         let id = &profile.entry.id;
-        let target = Target {
-            owner: profile.owner.clone(),
-            profile: id.clone(),
-        };
+        let target = Target::of(profile);
         let Some(key) = snapshot.record_key(&target) else {
             return Ok(None);
         };
@@ -88,10 +85,7 @@ impl Sink {
 
     /// Serves an OAuth profile: from what is stored while that is fresh, else after a flight.
     pub(crate) fn oauth_lease(&self, profile: &OwnedProfile, call: &Call<'_>) -> Result<Lease> {
-        let target = Target {
-            owner: profile.owner.clone(),
-            profile: profile.entry.id.clone(),
-        };
+        let target = Target::of(profile);
         let mut rounds = 0;
         let mut queue = Queue::default();
         loop {

@@ -8,12 +8,11 @@ use std::time::Duration;
 use tokensink_host::{Host, lock::KernelLock};
 use tokensink_policy as policy;
 use tokensink_providers::{Registry, UserFile};
-use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths, RecordKey, StoreError};
+use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths};
 use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::audit;
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flight::Target;
 use crate::flights::Flights;
 use crate::settings::Settings;
 use crate::snapshot::AgentSnapshot;
@@ -273,13 +272,6 @@ impl Sink {
             .billing(id)
             .or_else(by_definition)
             .unwrap_or(BillingClass::Metered)
-    }
-
-    pub(crate) fn record_key(&self, target: &Target) -> std::result::Result<RecordKey, StoreError> {
-        Ok(RecordKey {
-            store: self.store().owner_path(&target.owner)?,
-            profile: target.profile.clone(),
-        })
     }
 
     pub(crate) fn refresh_lock_path(&self, provider: &ProviderId, profile: &ProfileId) -> PathBuf {

@@ -9,9 +9,9 @@ use tokensink_store::{AgentStore, OwnedProfile, RecordKey, StoreError, View, War
 use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
 
 use crate::error::Result;
-use crate::flight::Target;
 use crate::grant::with_generation;
 use crate::kept::Kept;
+use crate::owner::Target;
 use crate::secrets;
 use crate::sink::Sink;
 
@@ -210,10 +210,7 @@ impl Sink {
         if oauth.tokens.refresh_token().is_some() {
             return None;
         }
-        let target = Target {
-            owner: profile.owner.clone(),
-            profile: profile.entry.id.clone(),
-        };
+        let target = Target::of(profile);
         let grant = self.overlaid(oauth, &self.record_key(&target).ok()?).ok()?;
         Some(Credential::OAuth(with_generation(oauth, &grant.generation)))
     }

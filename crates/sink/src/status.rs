@@ -17,8 +17,8 @@ use tokensink_types::{
 
 use crate::block::{Block, login_command, paste_command};
 use crate::error::{ErrorKind, Result};
-use crate::flight::Target;
 use crate::grant::Grant;
+use crate::owner::Target;
 use crate::report::{
     Bench, Counts, EnvKey, ModelsView, ProfileState, ProfileStatus, ProviderStatus, StatusReport,
 };
@@ -104,10 +104,7 @@ impl Sink {
     }
 
     fn look<'a>(&self, snapshot: &AgentSnapshot, profile: &'a OwnedProfile) -> Result<Looked<'a>> {
-        let target = Target {
-            owner: profile.owner.clone(),
-            profile: profile.entry.id.clone(),
-        };
+        let target = Target::of(profile);
         // The stores are as the snapshot has them; only the record is looked at.
         let key = snapshot.record_key(&target);
         let grant = match (profile.entry.credential.as_oauth(), key) {

@@ -10,8 +10,8 @@ use tokensink_testkit::{FakeProcesses, TestHost};
 use tokensink_types::record::{Generation, Record};
 use tokensink_types::{Account, AgentId, ProfileId, ProviderId, SpendKey, TokenSet, UnixMillis};
 
-use crate::flight::Target;
 use crate::flights::Flights;
+use crate::owner::Target;
 use crate::sink::Sink;
 
 /// The state dir.
@@ -229,8 +229,5 @@ impl World {
 
 /// A profile in its owner's store.
 pub(crate) fn target(owner: &str, profile: &str) -> Target {
-    Target {
-        owner: agent(owner),
-        profile: id(profile),
-    }
+    Target::of_agent(&agent(owner), &id(profile))
 }

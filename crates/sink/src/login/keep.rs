@@ -19,10 +19,10 @@ use tokensink_types::{Account, AgentId, Credential, OAuth, ProfileId, ProviderId
 use crate::audit;
 use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flight::Target;
 use crate::grant::generation_of;
 use crate::login::identity::label;
 use crate::login::names::{self, Choice, Stored, Wish};
+use crate::owner::Target;
 use crate::sink::Sink;
 
 /// How long storing waits for a refresh of the same profile that is under way. The user waits too.
@@ -256,10 +256,7 @@ impl Sink {
     }
 
     fn key_of(&self, agent: &AgentId, id: &ProfileId) -> std::result::Result<RecordKey, StoreError> {
-        self.record_key(&Target {
-            owner: agent.clone(),
-            profile: id.clone(),
-        })
+        self.record_key(&Target::of_agent(agent, id))
     }
 
     fn guard_login(&self, provider: &ProviderId, id: &ProfileId) -> Guard {

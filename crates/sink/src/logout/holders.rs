@@ -5,8 +5,8 @@ use tokensink_store::{ProfileEntry, RecordKey, StoreError};
 use tokensink_types::record::{Generation, Record};
 use tokensink_types::{AgentId, OAuth, SpendKey};
 
-use crate::flight::Target;
 use crate::held::Held;
+use crate::owner::Target;
 use crate::sink::Sink;
 
 /// What a search for holders found.
@@ -78,10 +78,7 @@ impl Sink {
             let Some(oauth) = credential.as_oauth() else {
                 continue;
             };
-            let key = self.record_key(&Target {
-                owner: agent.clone(),
-                profile: id.clone(),
-            })?;
+            let key = self.record_key(&Target::of_agent(agent, id))?;
             if seen.contains(&key) {
                 continue;
             }
@@ -103,10 +100,7 @@ impl Sink {
             .into_iter()
             .filter(|agent| *agent != target.owner)
             .find(|agent| {
-                let theirs = Target {
-                    owner: agent.clone(),
-                    profile: target.profile.clone(),
-                };
+                let theirs = Target::of_agent(agent, &target.profile);
                 let is_other_file = self.record_key(&theirs).ok() != ours;
                 is_other_file && !matches!(self.store().credential(agent, &target.profile), Ok(None))
             })
