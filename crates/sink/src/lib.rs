@@ -45,9 +45,9 @@ pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
 };
 pub use report::{
-    AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, ModelInfo, ModelsView, OrderView,
-    ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome, RenewReport, RenewResult,
-    RetryReport, Revocation, StatusReport, StatusScope,
+    AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,
+    ModelsView, OrderView, ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome,
+    RenewReport, RenewResult, RetryReport, Revocation, StatusReport, StatusScope,
 };
 pub use sink::Sink;
 pub use tokensink_host::Host;

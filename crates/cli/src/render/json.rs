@@ -6,7 +6,7 @@ use tokensink_sink::{
     AgentInfo, Bench, Lease, ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileState, ProfileStatus,
     ProviderStatus, RenewReport, RenewResult, StatusReport,
 };
-use tokensink_types::{ProfileId, ProviderId, UnixMillis};
+use tokensink_types::{ProfileId, UnixMillis};
 
 use super::status::with_oauth_or_tokens;
 use super::{path, words};
@@ -46,7 +46,7 @@ fn status_auth(report: &StatusReport, name: Name) -> Value {
         "storePath": path(&report.store_path),
         "shellEnvFallback": { "enabled": false, "appliedKeys": [] },
         "providersWithOAuth": with_oauth_or_tokens(report).collect::<Vec<_>>(),
-        "missingProvidersInUse": report.missing_in_use.iter().map(ProviderId::as_str).collect::<Vec<_>>(),
+        "missingProvidersInUse": report.missing_in_use.iter().map(|one| one.provider.as_str()).collect::<Vec<_>>(),
         "providers": report.providers.iter().map(provider).collect::<Vec<_>>(),
         "unusableProfiles": unusable(report),
         "oauth": {

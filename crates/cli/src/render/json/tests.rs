@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use tokensink_sink::{Account, AgentId, BillingClass, CredentialKind, Secret};
 
+use tokensink_types::ProviderId;
+
 use super::*;
 use crate::render::status::tests::{NOW, sample};
 
