@@ -408,10 +408,7 @@ fn a_pasted_token_that_ends_too_early_is_served_and_said_to_be_so() {
     let profiles =
         json!({"rig:manual": {"type": "token", "provider": "rig", "token": "t-canary", "expires": expires}});
     let store = json!({"version": 1, "profiles": profiles});
-    world
-        .test
-        .files
-        .put(store_path("main"), store.to_string(), 0o600);
+    world.test.files.put(store_path("main"), store.to_string(), 0o600);
     let note_for = |min_ttl| {
         let mut request = request_profile("rig:manual");
         request.min_ttl = min_ttl;
