@@ -155,6 +155,9 @@ impl Sink {
         let id = &profile.entry.id;
         match secrets::resolve(source, &*self.host().env) {
             Ok(secret) => {
+                if let Some(lease) = self.runtime_key_lease(profile, &secret, call)? {
+                    return Ok(lease);
+                }
                 let note = self.ends_too_early(profile, expires, call);
                 Ok(self.lease(profile, secret, expires, Account::default(), note))
             }

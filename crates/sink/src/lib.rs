@@ -29,6 +29,7 @@ mod refresher;
 mod renew;
 mod report;
 mod retry;
+mod runtime_key;
 mod secrets;
 mod serve;
 mod settings;

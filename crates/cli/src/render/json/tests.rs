@@ -138,6 +138,7 @@ fn leases_and_renewals() {
         base_url: Some("http://127.0.0.1/v1".to_owned()),
         headers: vec![("authorization".to_owned(), Secret::new("Bearer sk-1"))],
         env_name: Some("RIG_API_KEY".to_owned()),
+        env_secret: None,
         source: "profile:rig:default".to_owned(),
         note: None,
     };
