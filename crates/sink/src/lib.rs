@@ -24,6 +24,7 @@ mod models;
 mod order;
 mod owner;
 mod paste;
+mod plugins;
 mod profiles;
 mod refresher;
 mod renew;
@@ -44,6 +45,10 @@ pub use flights::{FlightArgs, Flights};
 pub use lease::{AcquireRequest, ChildEnvironment, Lease, WAIT, Want};
 pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
+};
+pub use plugins::{
+    CheckReport, FileFate, PlannedFile, PlannedProvider, PluginChange, PluginInfo, PluginKind, PluginPlan,
+    PluginState, Scenario,
 };
 pub use report::{
     AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,

@@ -18,6 +18,7 @@ mod logins;
 mod manners;
 mod messages;
 mod models_and_agents;
+mod plugins;
 mod readonly;
 mod real_logins;
 mod secrecy;
