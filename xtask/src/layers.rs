@@ -83,8 +83,7 @@ const TABLE: &[Layer] = &[
     },
     Layer {
         name: "neighbours",
-        // oauth for the claims of their tokens: two readers of a JWT would come to differ.
-        ours: &["types", "oauth", "host", "store"],
+        ours: &["types", "host", "store"],
         outside: None,
     },
     // The authorization server stands on the HTTP server of host.
