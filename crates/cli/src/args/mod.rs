@@ -6,7 +6,6 @@ mod auth;
 mod demo;
 mod lease;
 mod models;
-mod plugins;
 mod tools;
 pub(crate) mod values;
 
@@ -22,7 +21,6 @@ pub(crate) use auth::{
 pub(crate) use demo::DemoArgs;
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
-pub(crate) use plugins::{PluginsArgs, PluginsCommand};
 pub(crate) use tools::{
     ChannelsArgs, ChannelsCommand, CompletionsArgs, ManArgs, ProvidersArgs, ProvidersCommand, Shell,
 };
@@ -90,8 +88,6 @@ pub(crate) enum Command {
     Agents(AgentsArgs),
     /// The providers that are known, and how to log in to them
     Providers(ProvidersArgs),
-    /// Providers that other people wrote: install, list, check, remove
-    Plugins(PluginsArgs),
     /// Watch it work: real processes against a strict server, in a throw-away directory
     Demo(DemoArgs),
     /// Print a completion script for a shell

@@ -8,7 +8,6 @@ mod login;
 mod models;
 mod order;
 mod paste;
-mod plugins;
 mod providers;
 mod status;
 mod tools;
@@ -22,7 +21,7 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
     AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, FallbackCommand, ModelsCommand,
-    OrderCommand, PluginsCommand, ProvidersCommand,
+    OrderCommand, ProvidersCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -84,7 +83,6 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Channels(args) => channels::run(&mut app, &args),
         Command::Agents(args) => agents::run(&mut app, args),
         Command::Providers(args) => providers::run(&mut app, args),
-        Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Completions(_)
         | Command::Man(_)
         | Command::Demo(_)
@@ -123,10 +121,6 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             ProvidersCommand::List { json }
             | ProvidersCommand::Show { json, .. }
             | ProvidersCommand::Check { json, .. } => *json,
-        },
-        Command::Plugins(args) => match &args.command {
-            PluginsCommand::List { json } | PluginsCommand::Check { json, .. } => *json,
-            PluginsCommand::Install { .. } | PluginsCommand::Remove { .. } => false,
         },
         Command::Demo(args) => args.json,
         Command::Exec(_)

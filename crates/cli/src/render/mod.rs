@@ -3,7 +3,6 @@
 pub(crate) mod colour;
 pub(crate) mod json;
 pub(crate) mod lists;
-pub(crate) mod plugins;
 pub(crate) mod profile;
 pub(crate) mod status;
 pub(crate) mod table;
