@@ -10,8 +10,7 @@
 //! | to do | see |
 //! |---|---|
 //! | load and look up providers | [`Registry`] |
-//! | check a file, list the fields | [`check`], [`draft`], [`format_reference`] |
-//! | read other people's plugins | [`plugin`] |
+//! | check a file, list the fields | [`check`], [`format_reference`] |
 //! | what a provider is | [`Definition`], [`Method`], [`Flow`] |
 //! | which method a credential belongs to | [`Definition::method_for`] |
 //! | the headers of a lease | [`ApiShape::lease_headers`] |
@@ -22,12 +21,10 @@ mod builtin;
 mod check_file;
 mod check_value;
 mod definition;
-mod hosts;
 mod lease;
 mod login;
 mod merge;
 mod origin;
-pub mod plugin;
 mod problem;
 mod reference;
 mod registry;
@@ -51,7 +48,7 @@ pub use login::TokenProblem;
 pub use origin::{FieldOrigin, Origin};
 pub use problem::Problem;
 pub use reference::{FormatField, format_reference};
-pub use registry::{EnvName, Registry, UnknownProvider, UserFile, check, draft};
+pub use registry::{EnvName, Registry, UnknownProvider, UserFile, check};
 pub use requests::{BuildError, DeviceLogin, Env, MissingIdentity, ResolvedClient, UntrustedEndpoint};
 pub use runtime_key::{RuntimeCredential, RuntimeKeyError};
 pub use select::UnknownMethod;

@@ -6,10 +6,10 @@ use tokensink_policy::{self as policy, Decision, Outcome, Target as Wanted, Unav
 use tokensink_providers::UnknownProvider;
 use tokensink_store::OwnedProfile;
 use tokensink_types::{
-    Account, AgentId, BillingClass, Credential, Expiry, ProfileId, ProviderId, SecretSource, UnixMillis,
+    Account, BillingClass, Credential, Expiry, ProfileId, ProviderId, SecretSource, UnixMillis,
 };
 
-use crate::block::{ineligible, no_profile, paste_command, seconds};
+use crate::block::{ineligible, no_profile, paste_command};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Lease, Want};
 use crate::secrets::{self, Unresolved};
@@ -130,13 +130,13 @@ impl Sink {
             return Err(no_profile(id, &call.request.agent));
         };
         match &profile.entry.credential {
-            Credential::ApiKey(key) => self.static_lease(profile, &key.key, None, call),
+            Credential::ApiKey(key) => self.static_lease(profile, &key.key, None),
             Credential::Token(token) => {
                 let expires = match token.expires {
                     Expiry::At(at) => Some(at),
                     Expiry::Never | Expiry::Invalid => None,
                 };
-                self.static_lease(profile, &token.token, expires, call)
+                self.static_lease(profile, &token.token, expires)
             }
             Credential::OAuth(oauth) => match self.warm(snapshot, profile, oauth, call)? {
                 Some(lease) => Ok(lease),
@@ -150,17 +150,10 @@ impl Sink {
         profile: &OwnedProfile,
         source: &SecretSource,
         expires: Option<UnixMillis>,
-        call: &Call<'_>,
     ) -> Result<Lease> {
         let id = &profile.entry.id;
         match secrets::resolve(source, &*self.host().env) {
-            Ok(secret) => {
-                if let Some(lease) = self.runtime_key_lease(profile, &secret, call)? {
-                    return Ok(lease);
-                }
-                let note = self.ends_too_early(profile, expires, call);
-                Ok(self.lease(profile, secret, expires, Account::default(), note))
-            }
+            Ok(secret) => Ok(self.lease(profile, secret, expires, Account::default(), None)),
             Err(Unresolved::Missing) => {
                 let message = format!("{id} has neither a value nor a reference");
                 Err(
@@ -182,23 +175,6 @@ impl Sink {
             .with_fix(fix)
             .about(id)),
         }
-    }
-
-    /// A pasted token cannot be renewed, so one that ends before the caller's minimum is served and said to be so.
-    fn ends_too_early(
-        &self,
-        profile: &OwnedProfile,
-        expires: Option<UnixMillis>,
-        call: &Call<'_>,
-    ) -> Option<String> {
-        let left = self.now().until(expires?);
-        let wanted = call.request.min_ttl.filter(|wanted| left < *wanted)?;
-        Some(format!(
-            "{} ends in {}, sooner than the {} that were asked for; a pasted token cannot be renewed",
-            profile.entry.id,
-            seconds(left),
-            seconds(wanted)
-        ))
     }
 
     fn unavailable(
@@ -226,7 +202,12 @@ impl Sink {
                     format!("; the key in ${name} is not used unless it is adopted (tokensink models auth paste-api-key --provider {provider})")
                 });
                 let message = format!("agent {agent} has no profile of {provider}{env}");
-                let fix = self.first_login_command(provider, agent);
+                let verb = if self.has_browser_login(provider) {
+                    "login"
+                } else {
+                    "paste-api-key"
+                };
+                let fix = format!("tokensink models auth {verb} --provider {provider}{for_agent}");
                 SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(fix)
             }
             Unavailable::NoneSelected { provider, .. } => {
@@ -246,21 +227,6 @@ impl Sink {
                 ineligible(snapshot, profile, eligibility, agent)
             }
         }
-    }
-
-    /// The command that gives `agent` its first login of `provider`: in a browser, or a key to paste.
-    pub(crate) fn first_login_command(&self, provider: &ProviderId, agent: &AgentId) -> String {
-        let verb = if self.has_browser_login(provider) {
-            "login"
-        } else {
-            "paste-api-key"
-        };
-        let for_agent = if agent.is_main() {
-            String::new()
-        } else {
-            format!(" --agent {agent}")
-        };
-        format!("tokensink models auth {verb} --provider {provider}{for_agent}")
     }
 
     /// Can the provider be logged in to, or has it only keys and tokens to paste?

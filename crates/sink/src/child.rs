@@ -12,10 +12,7 @@ impl Sink {
         let set: Vec<_> = lease
             .env_name
             .iter()
-            .map(|name| {
-                let secret = lease.env_secret.as_ref().unwrap_or(&lease.secret);
-                (name.clone(), secret.clone())
-            })
+            .map(|name| (name.clone(), lease.secret.clone()))
             .collect();
         let remove = self
             .registry()

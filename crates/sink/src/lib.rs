@@ -24,13 +24,11 @@ mod models;
 mod order;
 mod owner;
 mod paste;
-mod plugins;
 mod profiles;
 mod refresher;
 mod renew;
 mod report;
 mod retry;
-mod runtime_key;
 mod secrets;
 mod serve;
 mod settings;
@@ -46,14 +44,10 @@ pub use lease::{AcquireRequest, ChildEnvironment, Lease, WAIT, Want};
 pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
 };
-pub use plugins::{
-    CheckReport, FileFate, PlannedFile, PlannedProvider, PluginChange, PluginInfo, PluginKind, PluginPlan,
-    PluginState, Scenario,
-};
 pub use report::{
-    AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,
-    ModelsView, OrderView, ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome,
-    RenewReport, RenewResult, RetryReport, Revocation, StatusReport, StatusScope,
+    AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, ModelInfo, ModelsView, OrderView,
+    ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome, RenewReport, RenewResult,
+    RetryReport, Revocation, StatusReport, StatusScope,
 };
 pub use sink::Sink;
 pub use tokensink_host::Host;

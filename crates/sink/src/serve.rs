@@ -351,8 +351,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What is left of the caller's patience.
-    pub(crate) fn left(&self, sink: &Sink) -> Duration {
+    fn left(&self, sink: &Sink) -> Duration {
         self.deadline.saturating_sub(sink.host().clock.monotonic())
     }
 }

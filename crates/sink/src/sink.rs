@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use tokensink_host::{Host, lock::KernelLock};
 use tokensink_policy as policy;
-use tokensink_providers::{Problem, Registry, UserFile};
+use tokensink_providers::{Registry, UserFile};
 use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths};
 use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::audit;
-use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::flights::Flights;
 use crate::settings::Settings;
@@ -20,6 +19,9 @@ use crate::snapshot::AgentSnapshot;
 
 /// How often a long-running process looks whether `openclaw.json` has changed.
 const CONFIG_RECHECK: Duration = Duration::from_secs(1);
+
+/// The variable that forbids every write (spec.md 1.9).
+const READONLY_VAR: &str = "OPENCLAW_AUTH_STORE_READONLY";
 
 /// The one place of a process through which credentials are stored and handed out. Cheap to clone; all clones share
 /// caches and flights.
@@ -95,7 +97,10 @@ impl Sink {
 
     fn assemble(host: Host, paths: Paths, settings: Settings, flights: Flights) -> Result<Self> {
         let (registry, warnings) = load_registry(&host, &paths);
-        let readonly = tokensink_store::readonly_requested(&*host.env);
+        let readonly = host
+            .env
+            .var(READONLY_VAR)
+            .is_some_and(|value| value != "0" && value != "false");
         let config_store = ConfigStore::new(host.clone(), paths.clone(), readonly);
         let loaded = load_config(&host, &config_store, &registry)?;
         let agents = loaded.config.agents();
@@ -331,29 +336,8 @@ fn load_registry(host: &Host, paths: &Paths) -> (Registry, Vec<String>) {
         return (Registry::builtin(), warnings);
     }
     let (registry, problems) = Registry::load(&files);
-    warnings.extend(per_file(&problems));
+    warnings.extend(problems.iter().map(ToString::to_string));
     (registry, warnings)
-}
-
-/// One line per faulty provider file: its first fault, and the command that shows all of them with what is allowed.
-fn per_file(problems: &[Problem]) -> impl Iterator<Item = String> + '_ {
-    problems
-        .chunk_by(|one, next| one.path == next.path)
-        .map(|faults| {
-            let first = &faults[0];
-            let path = first.path.to_string_lossy();
-            let more = match faults.len() {
-                1 => String::new(),
-                many => format!(" (and {} more)", many - 1),
-            };
-            format!(
-                "{path}:{}:{}: {}{more}; see tokensink providers check {}",
-                first.line,
-                first.column,
-                first.message,
-                quoted(&path)
-            )
-        })
 }
 
 fn load_config(host: &Host, store: &ConfigStore, registry: &Registry) -> Result<LoadedConfig> {

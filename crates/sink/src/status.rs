@@ -20,8 +20,7 @@ use crate::error::{ErrorKind, Result};
 use crate::grant::Grant;
 use crate::owner::Target;
 use crate::report::{
-    Bench, Counts, EnvKey, MissingProvider, ModelsView, ProfileState, ProfileStatus, ProviderStatus,
-    StatusReport,
+    Bench, Counts, EnvKey, ModelsView, ProfileState, ProfileStatus, ProviderStatus, StatusReport,
 };
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -52,13 +51,7 @@ impl Sink {
         let health = policy::health::health(&snapshot.config, &state, now);
         let in_use = self.providers_in_use(&models);
         let missing = policy::missing_in_use(&snapshot.config, &health, &in_use);
-        let missing_in_use = missing
-            .into_iter()
-            .map(|provider| MissingProvider {
-                provider: provider.clone(),
-                fix: self.first_login_command(provider, agent),
-            })
-            .collect();
+        let missing_in_use = missing.into_iter().cloned().collect();
         let used = |id: &ProviderId| {
             in_use
                 .iter()

@@ -15,7 +15,7 @@ pub mod conformance;
 mod disk;
 mod error;
 mod journal;
-pub mod json;
+mod json;
 pub mod legacy;
 mod openclaw_lock;
 mod paths;
