@@ -19,7 +19,7 @@ use tokensink_types::{AgentId, Body, OAuth, SpendKey, UnixMillis};
 use std::time::Duration;
 
 use crate::audit;
-use crate::grant::generation_of;
+use crate::grant::{generation_of, restored};
 use crate::owner::{Replaced, Target};
 use crate::refresher::Refresher;
 use crate::sink::Sink;
@@ -60,9 +60,16 @@ impl Sink {
     }
 
     fn prepare(&self, target: &Target) -> Result<Option<(OAuth, RecordKey)>, StoreError> {
-        let oauth = self.stored_oauth(target)?;
         let key = self.record_key(target)?;
-        Ok(oauth.map(|oauth| (oauth, key)))
+        let Some(oauth) = self.stored_oauth(target)? else {
+            return Ok(None);
+        };
+        let record = match self.journal().read(&key) {
+            // It is moved aside once the flight reads it.
+            Err(StoreError::Unreadable(_)) => None,
+            result => result?,
+        };
+        Ok(Some((restored(&oauth, record.as_deref()), key)))
     }
 
     fn fly_prepared(
@@ -176,8 +183,9 @@ impl Hands<'_> {
 
     fn read(&mut self) -> Result<Event, StoreError> {
         let oauth = self.sink.stored_oauth(self.target)?;
-        let stored = oauth.as_ref().map(generation_of);
         let record = self.record()?;
+        let whole = oauth.as_ref().map(|oauth| restored(oauth, record.as_ref()));
+        let stored = whole.as_ref().map(generation_of);
         let holders = self.holders(oauth.as_ref())?;
         let key = stored
             .as_ref()

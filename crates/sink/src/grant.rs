@@ -22,6 +22,24 @@ pub(crate) fn generation_of(oauth: &OAuth) -> Generation {
     }
 }
 
+/// `oauth` with the provider's fields that its record still knows and its store has lost: OpenClaw writes a store whole
+/// and leaves out what it does not know (`tokenEndpoint`, `resourceUrl`). Fields that belong to other tokens than those
+/// of the store, or newer ones that replace them, are not taken.
+pub(crate) fn restored(oauth: &OAuth, record: Option<&Record>) -> OAuth {
+    let mut whole = oauth.clone();
+    let Some(known) = record.and_then(|record| record.generation.as_ref()) else {
+        return whole;
+    };
+    let stored = generation_of(oauth);
+    let same_tokens = known.spend_key().is_some() && known.spend_key() == stored.spend_key();
+    if same_tokens || overlay(&stored, record).heal {
+        for (name, value) in &known.fields {
+            whole.fields.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    whole
+}
+
 /// `oauth` with its tokens replaced by `generation`; what the generation does not say about the account is kept.
 pub(crate) fn with_generation(oauth: &OAuth, generation: &Generation) -> OAuth {
     let account: Account = oauth.account.updated_by(&generation.account);
@@ -70,15 +88,16 @@ impl Sink {
 
     /// The grant that a stored profile and its record make together.
     pub(crate) fn overlaid_by(&self, oauth: &OAuth, record: Option<Arc<Record>>) -> Grant {
-        let stored = generation_of(oauth);
+        let oauth = restored(oauth, record.as_deref());
+        let stored = generation_of(&oauth);
         let View { current, heal } = overlay(&stored, record.as_deref());
         let generation = current.clone();
         let policy = self
-            .refresher_of(oauth)
+            .refresher_of(&oauth)
             .map(|refresher| policy_of(&refresher.client))
             .unwrap_or_default();
         Grant {
-            oauth: oauth.clone(),
+            oauth,
             record,
             generation,
             heal,

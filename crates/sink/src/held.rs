@@ -14,7 +14,7 @@ use tokensink_types::{Credential, Labels, OAuth, ProfileId, ProviderId};
 
 use crate::block::Block;
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::grant::{generation_of, with_generation};
+use crate::grant::{generation_of, restored, with_generation};
 use crate::owner::Target;
 use crate::sink::Sink;
 
@@ -43,10 +43,10 @@ impl Held {
     pub(crate) fn grant(&self) -> Option<OAuth> {
         match &self.credential {
             Some(credential) => {
-                let oauth = credential.as_oauth()?;
-                let stored = generation_of(oauth);
+                let oauth = restored(credential.as_oauth()?, self.record.as_deref());
+                let stored = generation_of(&oauth);
                 Some(with_generation(
-                    oauth,
+                    &oauth,
                     overlay(&stored, self.record.as_deref()).current,
                 ))
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Response;
 use serde_json::json;
-use tokensink_authserver::{Fault, FaultAction};
+use tokensink_authserver::{Endpoint, Fault, FaultAction};
 use tokensink_host::{ExchangeError, Liveness};
 use tokensink_sink::{AcquireRequest, ErrorKind, Flights, ProfileId, RenewResult, Sink};
 use tokensink_store::{Paths, lock_sibling};
@@ -301,4 +301,43 @@ fn what_nobody_can_refresh_is_a_failure_for_renewal_as_for_acquire() {
         "{report:?}"
     );
     assert_eq!(sink.acquire(&request()).unwrap_err().kind(), ErrorKind::Failed);
+}
+
+/// OpenClaw writes a store whole and leaves out the fields that it does not know, such as `tokenEndpoint`. A refresh
+/// token goes to the endpoint that issued it all the same, and the field comes back with the next generation.
+#[test]
+fn an_endpoint_that_openclaw_dropped_from_the_store_is_still_known() {
+    let world = World::new(strict());
+    let other = format!("{ISSUER}/v1/oauth/token");
+    let path = format!("{STATE}/tokensink/providers/rig.toml");
+    let definition = world.test.files.text(&path);
+    let method = format!(
+        "\n[[auth]]\nid = \"oauth-2\"\nkind = \"pkce\"\nclient_id = \"rig\"\nredirect_uri = \"http://127.0.0.1:0/auth/callback\"\n\
+         authorization_endpoint = \"{ISSUER}/oauth/authorize\"\ntoken_endpoint = \"{other}\"\n"
+    );
+    world.test.files.put(&path, definition + &method, 0o600);
+    let mut entry = world.grant_entry("alice");
+    entry["tokenEndpoint"] = json!(other);
+    world.put_store("main", &json!({ PROFILE: entry }));
+    for round in 0..3 {
+        world.test.clock.advance(HOUR);
+        world.sink().acquire(&request()).unwrap();
+        let mut kept = world.stored("main", PROFILE);
+        assert_eq!(kept["tokenEndpoint"], json!(other), "round {round}");
+        kept.as_object_mut().unwrap().remove("tokenEndpoint");
+        world.put_store("main", &json!({ PROFILE: kept }));
+    }
+    let ledger = world.ledger();
+    let paths: Vec<_> = ledger
+        .requests_to(Endpoint::Token)
+        .map(|request| request.path.as_str())
+        .collect();
+    assert_eq!(paths, ["/v1/oauth/token"; 3]);
+    // A login elsewhere is another grant: nothing of the former one is held against it.
+    world.put_store("main", &json!({ PROFILE: world.grant_entry("alice") }));
+    world.test.clock.advance(HOUR);
+    world.sink().acquire(&request()).unwrap();
+    let ledger = world.ledger();
+    let last = ledger.requests_to(Endpoint::Token).last().unwrap();
+    assert_eq!(last.path, "/oauth/token");
 }
