@@ -48,7 +48,7 @@ const TABLE: &[Layer] = &[
     Layer {
         name: "policy",
         ours: &["types"],
-        outside: Some(&["serde", "thiserror"]),
+        outside: Some(&["serde", "serde_json", "thiserror"]),
     },
     Layer {
         name: "refresh",

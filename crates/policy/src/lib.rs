@@ -4,6 +4,7 @@
 //!   order, selection and health ask it.
 //! * [`resolve_order`] puts the eligible profiles of a provider into the sequence in which they are tried.
 //! * [`select`] takes the first that may be used now.
+//! * [`classify`] says what a failed call means, by a table of rules with ids.
 //! * [`health`] gives the words of `models status` and the exit code of its `--check`.
 //!
 //! Every result carries a verdict for every profile that was looked at, so that a decision can be explained from
@@ -12,6 +13,7 @@
 
 mod aliases;
 mod candidate;
+pub mod classify;
 mod config;
 pub mod eligibility;
 pub mod health;
