@@ -10,6 +10,7 @@
 //! HTTP server under the test authorization server ([`http_server`]) and the user's browser ([`browser`]).
 
 pub mod atomic;
+mod bounded;
 pub mod browser;
 pub mod callback;
 mod deadline;
@@ -29,8 +30,9 @@ pub use os_files::OsFiles;
 pub use os_processes::{OsProcesses, detach_self};
 pub use os_world::{OsRandom, ProcessEnvironment, SystemClock};
 pub use ports::{
-    ChildProcess, Clock, ConnectError, ConnectPhase, Connection, Ended, Environment, ExchangeError,
-    FileHandle, FileStamp, Files, HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes,
-    Random, StdioSource, Transport,
+    BoundedEnd, BoundedError, BoundedRequest, Bounds, ChildProcess, Clock, ConnectError, ConnectPhase,
+    Connection, Ended, Environment, ExchangeError, FileFacts, FileHandle, FileKind, FileStamp, Files,
+    HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
+    Transport,
 };
 pub use transport::{CONNECT_TIME, HttpTransport};

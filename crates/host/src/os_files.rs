@@ -9,16 +9,17 @@
 )]
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, FileTimes, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, FileTimes, FileType, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use tokensink_types::UnixMillis;
 
-use crate::{FileHandle, FileStamp, Files, OpenMode};
+use crate::{FileFacts, FileHandle, FileKind, FileStamp, Files, OpenMode};
 
 /// Largest file that is read whole, in bytes: 64 MiB.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -67,6 +68,31 @@ impl Files for OsFiles {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn inspect(&self, path: &Path) -> io::Result<Option<FileFacts>> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(FileFacts {
+                kind: kind_of(metadata.file_type()),
+                stamp: stamp_of(&metadata),
+                links: metadata.nlink(),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_itself(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)?;
+        Ok(Box::new(OsFile(file)))
+    }
+
+    fn user(&self) -> u32 {
+        rustix::process::geteuid().as_raw()
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
@@ -183,6 +209,18 @@ fn give_back_mode(
             Ok(())
         }
         result => result,
+    }
+}
+
+fn kind_of(kind: FileType) -> FileKind {
+    if kind.is_symlink() {
+        FileKind::Link
+    } else if kind.is_dir() {
+        FileKind::Dir
+    } else if kind.is_file() {
+        FileKind::File
+    } else {
+        FileKind::Other
     }
 }
 

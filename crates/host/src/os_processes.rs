@@ -24,7 +24,10 @@ use rustix::process::{Pid, getpgid, getppid, setpgid, setsid, test_kill_process}
 use tokensink_types::ProcessId;
 
 use crate::deadline::{Deadline, wait_ready};
-use crate::{ChildProcess, Ended, HelperReport, Liveness, ProcessRequest, Processes, StdioSource};
+use crate::{
+    BoundedEnd, BoundedError, BoundedRequest, ChildProcess, Ended, HelperReport, Liveness, ProcessRequest,
+    Processes, StdioSource, bounded,
+};
 
 /// Most standard output that [`Processes::output`] accepts, in bytes.
 const OUTPUT_BYTES: usize = 1024 * 1024;
@@ -160,6 +163,10 @@ impl Processes for OsProcesses {
         )))
     }
 
+    fn run_bounded(&self, request: BoundedRequest) -> Result<BoundedEnd, BoundedError> {
+        bounded::run(request)
+    }
+
     fn spawn(&self, request: ProcessRequest) -> io::Result<Box<dyn ChildProcess>> {
         let program = request.program.to_string_lossy().into_owned();
         let child = command(request)
@@ -228,7 +235,7 @@ fn reap(mut child: Child) {
 }
 
 /// As a shell tells it: 128 + n after signal n.
-fn exit_code(status: ExitStatus) -> i32 {
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
     status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal))

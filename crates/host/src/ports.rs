@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use thiserror::Error;
-use tokensink_types::{Body, ProcessId, UnixMillis};
+use tokensink_types::{Body, ProcessId, Secret, UnixMillis};
 use url::Url;
 
 /// Everything that a sink is given of the world. Cheap to clone.
@@ -82,6 +82,30 @@ pub struct FileStamp {
     pub is_dir: bool,
 }
 
+/// What sort of thing has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Link,
+    /// A pipe, socket or device.
+    Other,
+}
+
+/// What is at a path, with a link in the last place not followed: for deciding whether it may be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    /// What sort of thing it is.
+    pub kind: FileKind,
+    /// Its stamp; a link's own.
+    pub stamp: FileStamp,
+    /// How many names it has.
+    pub links: u64,
+}
+
 /// How an existing file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
@@ -113,6 +137,18 @@ pub trait Files: Debug + Send + Sync {
     /// # Errors
     /// As the system gives them.
     fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>>;
+    /// What is at `path`; a link in the last place is told as one. `None` when nothing is there.
+    ///
+    /// # Errors
+    /// As the system gives them, other than `NotFound`.
+    fn inspect(&self, path: &Path) -> io::Result<Option<FileFacts>>;
+    /// Opens an existing file for reading. A link in the last place is not followed, and a pipe is not waited for.
+    ///
+    /// # Errors
+    /// As the system gives them; `FilesystemLoop` for a link.
+    fn open_itself(&self, path: &Path) -> io::Result<Box<dyn FileHandle>>;
+    /// The user whose files are ours.
+    fn user(&self) -> u32;
     /// The names in a directory, sorted; empty when it is missing.
     ///
     /// # Errors
@@ -346,6 +382,65 @@ pub struct Ended {
     pub complaint: Vec<u8>,
 }
 
+/// A program that is asked something and must answer within bounds: it sees exactly this environment, has no terminal,
+/// and on any breach the whole process group is killed.
+#[derive(Debug)]
+pub struct BoundedRequest {
+    /// The program, an absolute path.
+    pub program: PathBuf,
+    /// Arguments, never with a secret among them.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, Secret)>,
+    /// Its working directory.
+    pub dir: PathBuf,
+    /// What it reads on standard input; it may leave it unread.
+    pub input: Body,
+    /// What it must keep to.
+    pub bounds: Bounds,
+}
+
+/// What a program that is asked something must keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// From its start to its end.
+    pub time: Duration,
+    /// Longest time in which it writes nothing.
+    pub quiet: Duration,
+    /// Most bytes on standard output.
+    pub output_bytes: usize,
+}
+
+/// How a bounded program ended. What it wrote to standard error is dropped, since it may hold secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundedEnd {
+    /// Its exit code, 128 + n after signal n.
+    pub code: i32,
+    /// Its standard output.
+    pub output: Body,
+}
+
+/// A bounded program gave no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BoundedError {
+    /// It could not be started.
+    #[error("could not be started: {0}")]
+    NotStarted(io::Error),
+    /// It did not end in time.
+    #[error("did not end within {} ms and was killed", .0.as_millis())]
+    TooLong(Duration),
+    /// It wrote nothing for too long.
+    #[error("wrote nothing for {} ms and was killed", .0.as_millis())]
+    TooQuiet(Duration),
+    /// It wrote too much.
+    #[error("wrote more than {0} bytes and was killed")]
+    TooMuch(usize),
+    /// The system failed while it was talked to.
+    #[error("could not be talked to: {0}")]
+    Io(io::Error),
+}
+
 /// A program that runs beside us and does not outlive this value.
 pub trait ChildProcess: Debug + Send {
     /// Ends it at once (SIGKILL); the programs that it started live on. Fine when it has ended already.
@@ -394,6 +489,17 @@ pub trait Processes: Debug + Send + Sync {
     /// # Errors
     /// As the system gives them; an exit code other than 0 is an error with the program's standard error in it.
     fn output(&self, request: ProcessRequest, deadline: Duration) -> io::Result<Vec<u8>>;
+    /// Runs a program in a process group of its own, gives it its input, and collects what it answers within bounds.
+    ///
+    /// # Errors
+    /// [`BoundedError`]; neither input nor output is in it.
+    fn run_bounded(&self, request: BoundedRequest) -> Result<BoundedEnd, BoundedError> {
+        let program = request.program.display().to_string();
+        Err(BoundedError::NotStarted(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{program} cannot run here"),
+        )))
+    }
     /// Starts a program beside us and collects what it says; many can run at once.
     ///
     /// # Errors

@@ -30,8 +30,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use rustix::io::Errno;
 use tokensink_host::{
-    ConnectError, ConnectPhase, Connection, ExchangeError, FileHandle, FileStamp, Files, Host, Limits,
-    OpenMode, Transport,
+    ConnectError, ConnectPhase, Connection, ExchangeError, FileFacts, FileHandle, FileStamp, Files, Host,
+    Limits, OpenMode, Transport,
 };
 use tokensink_types::{Body, UnixMillis};
 use url::Url;
@@ -275,6 +275,17 @@ impl Files for FaultyFiles {
     fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
         self.faults
             .call("link_target", path, || self.inner.link_target(path))
+    }
+    fn inspect(&self, path: &Path) -> io::Result<Option<FileFacts>> {
+        self.faults.call("inspect", path, || self.inner.inspect(path))
+    }
+    fn open_itself(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+        self.faults
+            .call("open_itself", path, || self.inner.open_itself(path))
+            .map(|handle| self.handle(path, handle))
+    }
+    fn user(&self) -> u32 {
+        self.inner.user()
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         self.faults.call("list", dir, || self.inner.list(dir))

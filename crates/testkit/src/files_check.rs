@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use tokensink_host::{FileHandle, Files, OpenMode};
+use tokensink_host::{FileHandle, FileKind, Files, OpenMode};
 use tokensink_types::UnixMillis;
 
 /// Checks all methods below `root`, an empty directory.
@@ -18,6 +18,30 @@ pub fn check_files(files: &dyn Files, root: &Path) {
     directories(files, &root.join("directories"));
     modes_and_stamps(files, &root.join("modes"));
     locks(files, &root.join("locks"));
+    facts(files, &root.join("facts"));
+}
+
+fn facts(files: &dyn Files, dir: &Path) {
+    files.create_dir(dir, 0o700).expect("create_dir");
+    let (file, other) = (dir.join("file"), dir.join("other"));
+    assert_eq!(files.inspect(&file).expect("inspect"), None);
+    assert_eq!(kind(files.open_itself(&file)), ErrorKind::NotFound);
+    drop(write(files, &file, "text"));
+    let facts = files.inspect(&file).expect("inspect").expect("there");
+    assert_eq!((facts.kind, facts.links), (FileKind::File, 1));
+    assert_eq!(Some(facts.stamp), files.stat(&file).expect("stat"));
+    assert_eq!(facts.stamp.uid, files.user());
+    files.hard_link(&file, &other).expect("hard_link");
+    assert_eq!(files.inspect(&file).expect("inspect").expect("there").links, 2);
+    assert_eq!(
+        files.inspect(dir).expect("inspect").expect("there").kind,
+        FileKind::Dir
+    );
+    let mut handle = files.open_itself(&file).expect("open_itself");
+    let mut buffer = [0; 4];
+    handle.read_at(0, &mut buffer).expect("read_at");
+    assert_eq!(&buffer, b"text");
+    assert!(handle.write_at(0, b"no").is_err(), "opened for reading only");
 }
 
 #[track_caller]

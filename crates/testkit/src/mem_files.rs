@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-use tokensink_host::{Clock, FileHandle, FileStamp, Files, OpenMode};
+use tokensink_host::{Clock, FileFacts, FileHandle, FileKind, FileStamp, Files, OpenMode};
 use tokensink_types::UnixMillis;
 
 use self::disk::{Disk, Kind, READ, WRITE, directory, file};
@@ -234,6 +234,39 @@ impl Files for MemFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn inspect(&self, path: &Path) -> io::Result<Option<FileFacts>> {
+        let disk = self.disk();
+        disk.gate(path, false)?;
+        match disk.existing(path, false) {
+            Ok((_, node)) => Ok(Some(FileFacts {
+                kind: match &disk.nodes[node].kind {
+                    Kind::File { .. } => FileKind::File,
+                    Kind::Dir { .. } => FileKind::Dir,
+                    Kind::Link(_) => FileKind::Link,
+                },
+                stamp: disk.stamp(node),
+                links: disk.nodes[node].links as u64,
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_itself(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+        let mut disk = self.disk();
+        disk.gate(path, false)?;
+        let (_, node) = disk.existing(path, false)?;
+        if matches!(disk.nodes[node].kind, Kind::Link(_)) {
+            return Err(Errno::LOOP.into());
+        }
+        disk.may(node, READ)?;
+        Ok(self.open_node(&mut disk, node, path, false))
+    }
+
+    fn user(&self) -> u32 {
+        self.disk().uid
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {

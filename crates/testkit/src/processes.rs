@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokensink_host::{HelperReport, Liveness, ProcessRequest, Processes, StdioSource};
-use tokensink_types::ProcessId;
+use tokensink_host::{
+    BoundedEnd, BoundedError, BoundedRequest, HelperReport, Liveness, ProcessRequest, Processes, StdioSource,
+};
+use tokensink_types::{Body, ProcessId};
 
 /// How a program was to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum Start {
     Run,
     /// [`Processes::output`].
     Output,
+    /// [`Processes::run_bounded`].
+    Bounded,
 }
 
 /// A program that was to be started.
@@ -39,6 +43,10 @@ pub struct Started {
     pub remove_env: Vec<OsString>,
     /// True when it was given a descriptor as standard input.
     pub has_descriptor: bool,
+    /// What a bounded program was given on standard input.
+    pub input: String,
+    /// Where a bounded program was to work.
+    pub dir: Option<PathBuf>,
 }
 
 /// What a program does: its output (or its helper's report), or an error; for [`Processes::run`] the first byte of
@@ -122,14 +130,19 @@ impl FakeProcesses {
     }
 
     fn start(&self, start: Start, request: &ProcessRequest) -> io::Result<Vec<u8>> {
-        let started = Started {
+        self.begin(&Started {
             start,
             program: request.program.clone(),
             args: request.args.clone(),
             set_env: request.set_env.clone(),
             remove_env: request.remove_env.clone(),
             has_descriptor: matches!(request.stdin, StdioSource::Descriptor(_)),
-        };
+            input: String::new(),
+            dir: None,
+        })
+    }
+
+    fn begin(&self, started: &Started) -> io::Result<Vec<u8>> {
         let program = {
             let mut state = self.state();
             state.started.push(started.clone());
@@ -138,7 +151,7 @@ impl FakeProcesses {
             }
             state.program.clone()
         };
-        program.map_or_else(|| Ok(Vec::new()), |program| program(&started))
+        program.map_or_else(|| Ok(Vec::new()), |program| program(started))
     }
 }
 
@@ -177,6 +190,33 @@ impl Processes for FakeProcesses {
 
     fn output(&self, request: ProcessRequest, _deadline: Duration) -> io::Result<Vec<u8>> {
         self.start(Start::Output, &request)
+    }
+
+    /// A scripted error of kind `TimedOut` means that it took too long, any other that it could not be started.
+    fn run_bounded(&self, request: BoundedRequest) -> Result<BoundedEnd, BoundedError> {
+        let time = request.bounds.time;
+        let answered = self.begin(&Started {
+            start: Start::Bounded,
+            program: request.program.into_os_string(),
+            args: request.args,
+            set_env: request
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), value.expose().into()))
+                .collect(),
+            remove_env: Vec::new(),
+            has_descriptor: false,
+            input: String::from_utf8_lossy(request.input.expose()).into_owned(),
+            dir: Some(request.dir),
+        });
+        match answered {
+            Ok(output) => Ok(BoundedEnd {
+                code: 0,
+                output: Body::new(output),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(BoundedError::TooLong(time)),
+            Err(error) => Err(BoundedError::NotStarted(error)),
+        }
     }
 }
 

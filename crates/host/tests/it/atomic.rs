@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use tokensink_host::atomic::{
     self, ReplaceError, Replaced, leftovers, overwrite_in_place, read_stable, replace,
 };
-use tokensink_host::{FileHandle, FileStamp, Files, OpenMode};
+use tokensink_host::{FileFacts, FileHandle, FileStamp, Files, OpenMode};
 use tokensink_testkit::{Errno, Faults, MemFiles, SeededRandom, TestHost};
 use tokensink_types::UnixMillis;
 
@@ -338,6 +338,15 @@ impl Files for Meddler {
     }
     fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
         self.files.link_target(path)
+    }
+    fn inspect(&self, path: &Path) -> io::Result<Option<FileFacts>> {
+        self.files.inspect(path)
+    }
+    fn open_itself(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
+        self.files.open_itself(path)
+    }
+    fn user(&self) -> u32 {
+        self.files.user()
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
         self.files.list(dir)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::Mode;
 use rustix::process::umask;
-use tokensink_host::{Files, Host, OpenMode, OsFiles};
+use tokensink_host::{FileKind, Files, Host, OpenMode, OsFiles};
 
 #[test]
 fn it_does_what_the_port_says() {
@@ -76,4 +76,24 @@ fn a_real_host_has_all_ports() {
     assert_eq!(host.processes.this().pid, std::process::id());
     assert!(host.env.home().is_some_and(|home| home.is_absolute()));
     assert!(host.clock.now().0 > 1_700_000_000_000);
+}
+
+#[test]
+fn a_link_is_told_and_not_opened_and_a_pipe_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link, pipe) = (
+        dir.path().join("file"),
+        dir.path().join("link"),
+        dir.path().join("pipe"),
+    );
+    drop(OsFiles.create_new(&file, 0o600).unwrap());
+    symlink(&file, &link).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::from_raw_mode(0o600)).unwrap();
+    let kind = |path: &Path| OsFiles.inspect(path).unwrap().unwrap().kind;
+    assert_eq!(
+        (kind(&file), kind(&link), kind(&pipe)),
+        (FileKind::File, FileKind::Link, FileKind::Other)
+    );
+    assert!(OsFiles.open_itself(&link).is_err());
+    OsFiles.open_itself(&pipe).unwrap();
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers among them")]
 
 mod atomic;
+mod bounded;
 mod browser;
 mod callback;
 mod files;
