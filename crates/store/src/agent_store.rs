@@ -134,10 +134,12 @@ pub enum CasOutcome {
     Conflict(Option<Box<Credential>>),
 }
 
-/// Does the environment forbid writes (`OPENCLAW_AUTH_STORE_READONLY=1`, spec.md 1.9)?
+/// Does the environment forbid writes (`OPENCLAW_AUTH_STORE_READONLY=1`, spec.md 1.9)? Whoever writes `true` or `yes`
+/// means it too; only `0`, `false` and nothing at all do not.
 #[must_use]
 pub fn readonly_requested(env: &dyn Environment) -> bool {
-    env.var("OPENCLAW_AUTH_STORE_READONLY").as_deref() == Some("1")
+    env.var("OPENCLAW_AUTH_STORE_READONLY")
+        .is_some_and(|value| value != "0" && value != "false")
 }
 
 impl FileStore {

@@ -60,7 +60,7 @@ impl Drop for SecretMap {
 }
 
 /// Overwrites every text in `value`.
-pub(crate) fn wipe(value: &mut Value) {
+pub fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => wipe_bytes(&mut mem::take(text).into_bytes()),
         Value::Array(items) => items.iter_mut().for_each(wipe),

@@ -34,7 +34,7 @@ pub use config::{
 };
 pub use error::{LockBusy, StoreError, Unreadable};
 pub use journal::{Journal, RecordKey, RecordPlace, Scan};
-pub use json::ParseFailure;
+pub use json::{ParseFailure, wipe as wipe_json};
 pub use openclaw_lock::{DotLock, GuardedLock, LockKind, foreign_lock_text, is_held};
 pub use paths::{Paths, PathsError, lock_sibling, real_path};
 pub use profiles::{Ignored, IgnoredReason, ProfileEntry, Profiles, ProfilesDocument, clean_secret};

@@ -34,6 +34,8 @@ pub(crate) const STATE_MAPS: [&str; 3] = ["order", "lastGood", "usageStats"];
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Profiles {
     entries: Vec<ProfileEntry>,
+    /// Of the OAuth entries that hold references: the fields that do.
+    oauth_refs: Vec<(ProfileId, Vec<String>)>,
     ignored: Vec<Ignored>,
 }
 
@@ -48,6 +50,13 @@ impl Profiles {
     #[must_use]
     pub fn ignored(&self) -> &[Ignored] {
         &self.ignored
+    }
+
+    /// The fields of the OAuth profile `id` that hold a reference, which none may (spec.md 4.3).
+    #[must_use]
+    pub fn oauth_refs(&self, id: &ProfileId) -> &[String] {
+        let found = self.oauth_refs.iter().find(|(known, _)| known == id);
+        found.map_or(&[], |(_, fields)| fields)
     }
 
     /// The credential under `id`.

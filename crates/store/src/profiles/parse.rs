@@ -81,6 +81,9 @@ const OAUTH_FIELDS: [&str; 14] = [
     "managedBy",
 ];
 
+/// Fields of any entry that hold a secret or a reference to one.
+const SECRET_FIELDS: [&str; 6] = ["access", "refresh", "token", "tokenRef", "key", "keyRef"];
+
 /// The typed view of all entries: the valid ones, then the ignored ones. The secrets are moved out of `profiles`.
 pub(super) fn take_entries(profiles: &mut Map<String, Value>) -> Profiles {
     let shadowed: HashSet<String> = profiles
@@ -90,6 +93,7 @@ pub(super) fn take_entries(profiles: &mut Map<String, Value>) -> Profiles {
         .collect();
     let mut found = Profiles {
         entries: Vec::with_capacity(profiles.len()),
+        oauth_refs: Vec::new(),
         ignored: Vec::new(),
     };
     let mut seen = HashSet::with_capacity(profiles.len());
@@ -97,7 +101,15 @@ pub(super) fn take_entries(profiles: &mut Map<String, Value>) -> Profiles {
         let entry = match ProfileId::parse(key) {
             Ok(id) if !shadowed.contains(key) && seen.insert(key.trim()) => {
                 let map = value.as_object_mut().ok_or(IgnoredReason::NonObject);
+                let refs = map
+                    .as_ref()
+                    .map_or_else(|_| Vec::new(), |map| fields_with_refs(map));
                 map.and_then(take_credential)
+                    .inspect(|credential| {
+                        if credential.as_oauth().is_some() && !refs.is_empty() {
+                            found.oauth_refs.push((id.clone(), refs));
+                        }
+                    })
                     .map(|credential| ProfileEntry { id, credential })
             }
             Ok(_) | Err(_) => Err(IgnoredReason::InvalidId),
@@ -111,6 +123,23 @@ pub(super) fn take_entries(profiles: &mut Map<String, Value>) -> Profiles {
         }
     }
     found
+}
+
+/// The fields for secrets that hold something shaped like a reference: an object, a `${NAME}` text, or the older marker
+/// `secretref-env:NAME` (spec.md 4.3, 16.1).
+fn fields_with_refs(entry: &Map<String, Value>) -> Vec<String> {
+    let is_ref = |value: &Value| match value {
+        Value::String(text) => {
+            text.trim().starts_with("secretref-env:")
+                || matches!(secret_text(text), Some(SecretText::EnvTemplate { .. }))
+        }
+        other => secret_ref(other).is_some(),
+    };
+    SECRET_FIELDS
+        .into_iter()
+        .filter(|field| entry.get(*field).is_some_and(is_ref))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// One entry as a credential.
