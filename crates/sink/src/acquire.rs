@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use tokensink_policy::{self as policy, Decision, Outcome, Target as Wanted, Unavailable, Verdict};
+use tokensink_policy::{
+    self as policy, Decision, Eligibility, EligibilityCode, Outcome, Target as Wanted, Unavailable, Verdict,
+};
 use tokensink_providers::UnknownProvider;
 use tokensink_store::OwnedProfile;
 use tokensink_types::{
-    Account, BillingClass, Credential, Expiry, ProfileId, ProviderId, SecretSource, UnixMillis,
+    Account, AgentId, BillingClass, Credential, Expiry, ProfileId, ProviderId, SecretSource, UnixMillis,
 };
 
-use crate::block::{ineligible, no_profile, paste_command};
+use crate::block::{ineligible, no_profile, paste_command, seconds};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Lease, Want};
-use crate::secrets::{self, Unresolved};
+use crate::secrets::reference::Failure;
+use crate::secrets::{Resolved, Unresolved};
 use crate::serve::Call;
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -130,13 +133,13 @@ impl Sink {
             return Err(no_profile(id, &call.request.agent));
         };
         match &profile.entry.credential {
-            Credential::ApiKey(key) => self.static_lease(profile, &key.key, None),
+            Credential::ApiKey(key) => self.static_lease(profile, &key.key, None, call),
             Credential::Token(token) => {
                 let expires = match token.expires {
                     Expiry::At(at) => Some(at),
                     Expiry::Never | Expiry::Invalid => None,
                 };
-                self.static_lease(profile, &token.token, expires)
+                self.static_lease(profile, &token.token, expires, call)
             }
             Credential::OAuth(oauth) => match self.warm(snapshot, profile, oauth, call)? {
                 Some(lease) => Ok(lease),
@@ -150,10 +153,17 @@ impl Sink {
         profile: &OwnedProfile,
         source: &SecretSource,
         expires: Option<UnixMillis>,
+        call: &Call<'_>,
     ) -> Result<Lease> {
         let id = &profile.entry.id;
-        match secrets::resolve(source, &*self.host().env) {
-            Ok(secret) => Ok(self.lease(profile, secret, expires, Account::default(), None)),
+        match self.secret_of(source, call.request.rejected.as_ref())? {
+            Ok(Resolved { secret, note: stale }) => {
+                if let Some(lease) = self.runtime_key_lease(profile, &secret, call)? {
+                    return Ok(lease);
+                }
+                let note = stale.or_else(|| self.ends_too_early(profile, expires, call));
+                Ok(self.lease(profile, secret, expires, Account::default(), note))
+            }
             Err(Unresolved::Missing) => {
                 let message = format!("{id} has neither a value nor a reference");
                 Err(
@@ -167,14 +177,25 @@ impl Sink {
                         .about(id),
                 )
             }
-            Err(Unresolved::Reference { what, fix }) => Err(SinkError::new(
-                ErrorKind::Failed,
-                "unresolved_ref",
-                format!("{id} refers to {what}, which is not set"),
-            )
-            .with_fix(fix)
-            .about(id)),
+            Err(Unresolved::Reference(failure)) => Err(unresolved(id, failure)),
         }
+    }
+
+    /// A pasted token cannot be renewed, so one that ends before the caller's minimum is served and said to be so.
+    fn ends_too_early(
+        &self,
+        profile: &OwnedProfile,
+        expires: Option<UnixMillis>,
+        call: &Call<'_>,
+    ) -> Option<String> {
+        let left = self.now().until(expires?);
+        let wanted = call.request.min_ttl.filter(|wanted| left < *wanted)?;
+        Some(format!(
+            "{} ends in {}, sooner than the {} that were asked for; a pasted token cannot be renewed",
+            profile.entry.id,
+            seconds(left),
+            seconds(wanted)
+        ))
     }
 
     fn unavailable(
@@ -202,12 +223,7 @@ impl Sink {
                     format!("; the key in ${name} is not used unless it is adopted (tokensink models auth paste-api-key --provider {provider})")
                 });
                 let message = format!("agent {agent} has no profile of {provider}{env}");
-                let verb = if self.has_browser_login(provider) {
-                    "login"
-                } else {
-                    "paste-api-key"
-                };
-                let fix = format!("tokensink models auth {verb} --provider {provider}{for_agent}");
+                let fix = self.first_login_command(provider, agent);
                 SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(fix)
             }
             Unavailable::NoneSelected { provider, .. } => {
@@ -222,11 +238,44 @@ impl Sink {
             }
             Unavailable::NoneEligible {
                 first, eligibility, ..
-            } => ineligible(snapshot, first, eligibility, agent),
+            } => self.cannot_be_used(snapshot, first, eligibility, agent),
             Unavailable::Profile { profile, eligibility } => {
-                ineligible(snapshot, profile, eligibility, agent)
+                self.cannot_be_used(snapshot, profile, eligibility, agent)
             }
         }
+    }
+
+    /// A profile that may not be used; of a reference that gives no value, with the reason.
+    fn cannot_be_used(
+        &self,
+        snapshot: &AgentSnapshot,
+        id: &ProfileId,
+        why: &Eligibility,
+        agent: &AgentId,
+    ) -> SinkError {
+        let profile = snapshot.profile(id);
+        let trouble = profile
+            .filter(|_| why.code == EligibilityCode::UnresolvedRef)
+            .and_then(|profile| self.trouble_with(&profile.entry.credential).ok().flatten());
+        match trouble {
+            Some(failure) => unresolved(id, failure),
+            None => ineligible(snapshot, id, why, agent),
+        }
+    }
+
+    /// The command that gives `agent` its first login of `provider`: in a browser, or a key to paste.
+    pub(crate) fn first_login_command(&self, provider: &ProviderId, agent: &AgentId) -> String {
+        let verb = if self.has_browser_login(provider) {
+            "login"
+        } else {
+            "paste-api-key"
+        };
+        let for_agent = if agent.is_main() {
+            String::new()
+        } else {
+            format!(" --agent {agent}")
+        };
+        format!("tokensink models auth {verb} --provider {provider}{for_agent}")
     }
 
     /// Can the provider be logged in to, or has it only keys and tokens to paste?
@@ -250,6 +299,13 @@ impl Sink {
             .find(|name| self.host().env.var(name).is_some())
             .cloned()
     }
+}
+
+/// The reference behind a profile gives no value.
+fn unresolved(id: &ProfileId, failure: Failure) -> SinkError {
+    SinkError::new(ErrorKind::Failed, "unresolved_ref", format!("{id}: {failure}"))
+        .with_fix(failure.fix)
+        .about(id)
 }
 
 pub(crate) fn unknown_provider(unknown: &UnknownProvider) -> SinkError {

@@ -12,7 +12,10 @@ impl Sink {
         let set: Vec<_> = lease
             .env_name
             .iter()
-            .map(|name| (name.clone(), lease.secret.clone()))
+            .map(|name| {
+                let secret = lease.env_secret.as_ref().unwrap_or(&lease.secret);
+                (name.clone(), secret.clone())
+            })
             .collect();
         let remove = self
             .registry()

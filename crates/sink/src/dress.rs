@@ -42,6 +42,7 @@ impl Sink {
             base_url: None,
             headers: Vec::new(),
             env_name: None,
+            env_secret: None,
             source: format!("profile:{}", profile.entry.id),
             note,
             account,

@@ -74,6 +74,8 @@ pub struct Lease {
     pub headers: Vec<(String, Secret)>,
     /// The environment variable that programs of this provider read.
     pub env_name: Option<String>,
+    /// What that variable takes, where it is not [`Lease::secret`].
+    pub env_secret: Option<Secret>,
     /// Where it came from, for example `profile:anthropic:work`.
     pub source: String,
     /// Something the caller should know, for example that an older token is served while a refresh waits.

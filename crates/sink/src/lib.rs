@@ -29,6 +29,7 @@ mod refresher;
 mod renew;
 mod report;
 mod retry;
+mod runtime_key;
 mod secrets;
 mod serve;
 mod settings;
@@ -45,10 +46,11 @@ pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
 };
 pub use report::{
-    AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, ModelInfo, ModelsView, OrderView,
-    ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome, RenewReport, RenewResult,
-    RetryReport, Revocation, StatusReport, StatusScope,
+    AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,
+    ModelsView, OrderView, ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome,
+    RenewReport, RenewResult, RetryReport, Revocation, StatusReport, StatusScope,
 };
+pub use secrets::SecretsReload;
 pub use sink::Sink;
 pub use tokensink_host::Host;
 pub use tokensink_policy::HealthStatus as Health;

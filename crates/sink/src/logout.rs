@@ -130,6 +130,11 @@ impl Sink {
                 "the refresh record could not be erased ({error}); run `{again}` once more"
             ));
         }
+        if let Err(error) = self.forget_runtime_key(owner, profile) {
+            notes.push(format!(
+                "a key made of it could not be removed ({error}); it ends by itself"
+            ));
+        }
         if let Err(error) = self.store().update_state(owner, |state| state.forget(profile)) {
             notes.push(format!(
                 "its statistics could not be removed ({error}); they have no effect any more"

@@ -24,7 +24,7 @@ pub struct StatusReport {
     /// One entry per provider with a profile, sorted by id.
     pub providers: Vec<ProviderStatus>,
     /// Providers of models in use that have no profile.
-    pub missing_in_use: Vec<ProviderId>,
+    pub missing_in_use: Vec<MissingProvider>,
     /// Every profile that the agent sees, sorted by provider, then id.
     pub profiles: Vec<ProfileStatus>,
     /// Known provider keys in the environment. They are listed and never used.
@@ -48,6 +48,15 @@ impl StatusReport {
             StatusScope::All => self.check_all,
         }
     }
+}
+
+/// A provider that a configured model needs and that has no profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingProvider {
+    /// Its id.
+    pub provider: ProviderId,
+    /// The command that gives the agent a login of it.
+    pub fix: String,
 }
 
 /// A provider secret found in the environment.

@@ -351,7 +351,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn left(&self, sink: &Sink) -> Duration {
+    /// What is left of the caller's patience.
+    pub(crate) fn left(&self, sink: &Sink) -> Duration {
         self.deadline.saturating_sub(sink.host().clock.monotonic())
     }
 }

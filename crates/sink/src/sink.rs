@@ -2,26 +2,27 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokensink_host::{Host, lock::KernelLock};
 use tokensink_policy as policy;
-use tokensink_providers::{Registry, UserFile};
+use tokensink_providers::{Problem, Registry, UserFile};
 use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths};
 use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::audit;
+use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::flights::Flights;
+use crate::secrets::ReloadWatch;
+use crate::secrets::config::SecretsConfig;
+use crate::secrets::memory::Memory;
 use crate::settings::Settings;
 use crate::snapshot::AgentSnapshot;
 
 /// How often a long-running process looks whether `openclaw.json` has changed.
 const CONFIG_RECHECK: Duration = Duration::from_secs(1);
-
-/// The variable that forbids every write (spec.md 1.9).
-const READONLY_VAR: &str = "OPENCLAW_AUTH_STORE_READONLY";
 
 /// The one place of a process through which credentials are stored and handed out. Cheap to clone; all clones share
 /// caches and flights.
@@ -40,6 +41,9 @@ struct Inner {
     config: Mutex<LoadedConfig>,
     snapshots: Mutex<HashMap<AgentId, Arc<AgentSnapshot>>>,
     flights: Flights,
+    /// What references have led to; in memory only.
+    secrets: Memory,
+    reload_watch: Mutex<ReloadWatch>,
     warnings: Vec<String>,
     /// Agents whose legacy files were looked at, with what there was to say.
     imported: Mutex<HashMap<AgentId, Vec<String>>>,
@@ -49,6 +53,7 @@ struct Inner {
 struct LoadedConfig {
     config: Arc<Config>,
     policy: Arc<policy::Config>,
+    secrets: Arc<SecretsConfig>,
     /// Monotonic.
     checked_at: Duration,
 }
@@ -97,12 +102,9 @@ impl Sink {
 
     fn assemble(host: Host, paths: Paths, settings: Settings, flights: Flights) -> Result<Self> {
         let (registry, warnings) = load_registry(&host, &paths);
-        let readonly = host
-            .env
-            .var(READONLY_VAR)
-            .is_some_and(|value| value != "0" && value != "false");
+        let readonly = tokensink_store::readonly_requested(&*host.env);
         let config_store = ConfigStore::new(host.clone(), paths.clone(), readonly);
-        let loaded = load_config(&host, &config_store, &registry)?;
+        let loaded = load_config(&host, &config_store, &registry, &paths)?;
         let agents = loaded.config.agents();
         let paths = paths
             .with_agent_dirs(
@@ -124,6 +126,8 @@ impl Sink {
             config: Mutex::new(loaded),
             snapshots: Mutex::new(HashMap::new()),
             flights,
+            secrets: Memory::default(),
+            reload_watch: Mutex::default(),
             warnings,
             imported: Mutex::new(HashMap::new()),
         })))
@@ -238,6 +242,20 @@ impl Sink {
         self.with_config(|loaded| Arc::clone(&loaded.policy))
     }
 
+    /// `secrets` of `openclaw.json` as it is now.
+    pub(crate) fn secrets_config(&self) -> Result<Arc<SecretsConfig>> {
+        self.with_config(|loaded| Arc::clone(&loaded.secrets))
+    }
+
+    /// What references have led to.
+    pub(crate) fn secrets(&self) -> &Memory {
+        &self.0.secrets
+    }
+
+    pub(crate) fn reload_watch(&self) -> MutexGuard<'_, ReloadWatch> {
+        self.0.reload_watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn with_config<T>(&self, read: impl FnOnce(&LoadedConfig) -> T) -> Result<T> {
         let inner = &self.0;
         let mut loaded = inner.config.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,7 +265,7 @@ impl Sink {
             if Arc::ptr_eq(&config, &loaded.config) {
                 loaded.checked_at = now;
             } else {
-                *loaded = load_config(&inner.host, &inner.config_store, &inner.registry)?;
+                *loaded = load_config(&inner.host, &inner.config_store, &inner.registry, &inner.paths)?;
             }
         }
         Ok(read(&loaded))
@@ -256,7 +274,12 @@ impl Sink {
     /// Forgets what was read of the config, after an edit of our own.
     pub(crate) fn config_changed(&self) -> Result<()> {
         let mut loaded = self.0.config.lock().unwrap_or_else(PoisonError::into_inner);
-        *loaded = load_config(&self.0.host, &self.0.config_store, &self.0.registry)?;
+        *loaded = load_config(
+            &self.0.host,
+            &self.0.config_store,
+            &self.0.registry,
+            &self.0.paths,
+        )?;
         Ok(())
     }
 
@@ -336,11 +359,32 @@ fn load_registry(host: &Host, paths: &Paths) -> (Registry, Vec<String>) {
         return (Registry::builtin(), warnings);
     }
     let (registry, problems) = Registry::load(&files);
-    warnings.extend(problems.iter().map(ToString::to_string));
+    warnings.extend(per_file(&problems));
     (registry, warnings)
 }
 
-fn load_config(host: &Host, store: &ConfigStore, registry: &Registry) -> Result<LoadedConfig> {
+/// One line per faulty provider file: its first fault, and the command that shows all of them with what is allowed.
+fn per_file(problems: &[Problem]) -> impl Iterator<Item = String> + '_ {
+    problems
+        .chunk_by(|one, next| one.path == next.path)
+        .map(|faults| {
+            let first = &faults[0];
+            let path = first.path.to_string_lossy();
+            let more = match faults.len() {
+                1 => String::new(),
+                many => format!(" (and {} more)", many - 1),
+            };
+            format!(
+                "{path}:{}:{}: {}{more}; see tokensink providers check {}",
+                first.line,
+                first.column,
+                first.message,
+                quoted(&path)
+            )
+        })
+}
+
+fn load_config(host: &Host, store: &ConfigStore, registry: &Registry, paths: &Paths) -> Result<LoadedConfig> {
     let config = store.load()?;
     let policy = policy::Config {
         aliases: aliases(registry),
@@ -357,6 +401,7 @@ fn load_config(host: &Host, store: &ConfigStore, registry: &Registry) -> Result<
     };
     let checked_at = host.clock.monotonic();
     Ok(LoadedConfig {
+        secrets: Arc::new(SecretsConfig::of(&config, paths)),
         config,
         policy: Arc::new(policy),
         checked_at,

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::grant::with_generation;
 use crate::kept::Kept;
 use crate::owner::Target;
-use crate::secrets;
+use crate::secrets::config::SecretsConfig;
 use crate::sink::Sink;
 
 /// What an agent sees at one moment, with everything that decisions need.
@@ -49,6 +49,12 @@ impl Sources {
             (one, other) => one.is_none() && other.is_none(),
         };
         same_main && Arc::ptr_eq(&self.own, &others.own)
+    }
+
+    /// The fields of an OAuth profile that hold a reference, which none may.
+    fn oauth_refs(&self, profile: &OwnedProfile) -> &[String] {
+        let owner = self.all().find(|store| store.agent == profile.owner);
+        owner.map_or(&[], |store| store.profiles.oauth_refs(&profile.entry.id))
     }
 
     fn all(&self) -> impl Iterator<Item = &AgentStore> {
@@ -147,10 +153,15 @@ impl Sink {
     ) -> Result<AgentSnapshot> {
         let canonical = |id: &ProviderId| self.registry().canonical(id);
         let view = View::of(&sources.own, sources.main.as_deref(), &canonical);
+        let secrets = self.secrets_config()?;
         let candidates = view
             .profiles
             .iter()
-            .map(|profile| self.candidate(profile, &view))
+            .map(|profile| {
+                let mut candidate = self.candidate(profile, &view, &secrets);
+                candidate.ref_fields = sources.oauth_refs(profile).to_vec();
+                candidate
+            })
             .collect();
         let state = policy::State {
             agent: agent.clone(),
@@ -181,7 +192,7 @@ impl Sink {
         })
     }
 
-    fn candidate(&self, profile: &OwnedProfile, view: &View) -> policy::Candidate {
+    fn candidate(&self, profile: &OwnedProfile, view: &View, secrets: &SecretsConfig) -> policy::Candidate {
         let entry = &profile.entry;
         let billing = self.billing_of(&entry.id, &entry.credential);
         let restored = self.restored(profile);
@@ -199,7 +210,7 @@ impl Sink {
                 disabled_reason: usage.disabled_reason.clone(),
             };
         }
-        candidate.references = self.references_of(&entry.credential);
+        candidate.references = self.references_of(&entry.credential, secrets);
         candidate
     }
 
@@ -213,18 +224,6 @@ impl Sink {
         let target = Target::of(profile);
         let grant = self.overlaid(oauth, &self.record_key(&target).ok()?).ok()?;
         Some(Credential::OAuth(with_generation(oauth, &grant.generation)))
-    }
-
-    fn references_of(&self, credential: &Credential) -> policy::References {
-        let source = match credential {
-            Credential::ApiKey(key) => &key.key,
-            Credential::Token(token) => &token.token,
-            Credential::OAuth(_) => return policy::References::Unchecked,
-        };
-        match secrets::resolve(source, &*self.host().env) {
-            Err(secrets::Unresolved::Reference { .. }) => policy::References::Failed,
-            Ok(_) | Err(secrets::Unresolved::Missing) => policy::References::Resolved,
-        }
     }
 }
 

@@ -20,7 +20,8 @@ use crate::error::{ErrorKind, Result};
 use crate::grant::Grant;
 use crate::owner::Target;
 use crate::report::{
-    Bench, Counts, EnvKey, ModelsView, ProfileState, ProfileStatus, ProviderStatus, StatusReport,
+    Bench, Counts, EnvKey, MissingProvider, ModelsView, ProfileState, ProfileStatus, ProviderStatus,
+    StatusReport,
 };
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -51,7 +52,13 @@ impl Sink {
         let health = policy::health::health(&snapshot.config, &state, now);
         let in_use = self.providers_in_use(&models);
         let missing = policy::missing_in_use(&snapshot.config, &health, &in_use);
-        let missing_in_use = missing.into_iter().cloned().collect();
+        let missing_in_use = missing
+            .into_iter()
+            .map(|provider| MissingProvider {
+                provider: provider.clone(),
+                fix: self.first_login_command(provider, agent),
+            })
+            .collect();
         let used = |id: &ProviderId| {
             in_use
                 .iter()
@@ -87,7 +94,7 @@ impl Sink {
             missing_in_use,
             profiles,
             env_keys: self.env_keys(),
-            warnings: snapshot.warnings.clone(),
+            warnings: [snapshot.warnings.clone(), self.secrets_warnings()].concat(),
             check_in_use,
             check_all,
             now,
@@ -112,11 +119,11 @@ impl Sink {
             _ => None,
         };
         let state = match self.eligibility_of(snapshot, profile) {
-            why if why.code != EligibilityCode::Ok => ineligible_state(profile, &why),
-            _ => match &grant {
+            why if matches!(why.code, EligibilityCode::Ok | EligibilityCode::UnresolvedRef) => match &grant {
                 Some(grant) => self.grant_state(&target, grant),
-                None => self.static_state(profile),
+                None => self.static_state(profile)?,
             },
+            why => ineligible_state(profile, &why),
         };
         Ok(Looked {
             profile,
@@ -139,7 +146,13 @@ impl Sink {
         })
     }
 
-    fn static_state(&self, profile: &OwnedProfile) -> ProfileState {
+    fn static_state(&self, profile: &OwnedProfile) -> Result<ProfileState> {
+        if let Some(failure) = self.trouble_with(&profile.entry.credential)? {
+            return Ok(ProfileState::UnresolvedRef {
+                what: failure.to_string(),
+                fix: failure.fix,
+            });
+        }
         let expires = match &profile.entry.credential {
             Credential::Token(token) => match token.expires {
                 tokensink_types::Expiry::At(at) => Some(at),
@@ -147,10 +160,10 @@ impl Sink {
             },
             Credential::ApiKey(_) | Credential::OAuth(_) => None,
         };
-        match expires {
+        Ok(match expires {
             Some(at) if self.now().until(at) <= policy::health::WARN_WITHIN => ProfileState::Expiring,
             _ => ProfileState::Usable,
-        }
+        })
     }
 
     fn grant_state(&self, target: &Target, grant: &Grant) -> ProfileState {
@@ -442,17 +455,11 @@ fn worst(codes: impl Iterator<Item = u8>) -> u8 {
 fn ineligible_state(profile: &OwnedProfile, why: &Eligibility) -> ProfileState {
     let credential = &profile.entry.credential;
     let (id, provider) = (&profile.entry.id, credential.provider());
-    match why.code {
-        EligibilityCode::UnresolvedRef => ProfileState::UnresolvedRef {
-            what: why.detail.clone(),
-            fix: "set the variable, or store the key itself".to_owned(),
-        },
-        _ => ProfileState::LoginNeeded {
-            reason: why.detail.clone(),
-            command: match credential.kind() {
-                CredentialKind::OAuth => login_command(provider, id, &profile.owner),
-                kind => paste_command(provider, id, kind, &profile.owner),
-            },
+    ProfileState::LoginNeeded {
+        reason: why.detail.clone(),
+        command: match credential.kind() {
+            CredentialKind::OAuth => login_command(provider, id, &profile.owner),
+            kind => paste_command(provider, id, kind, &profile.owner),
         },
     }
 }

@@ -76,8 +76,9 @@ pub(super) fn exec(app: &mut App<'_>, args: ExecArgs) -> Outcome {
         Err(error) => {
             let label = app.printer.note_look.paint(colour::BAD, "error:");
             app.printer.note(&format!(
-                "{label} {} could not be run: {error}",
-                program.to_string_lossy()
+                "{label} {} could not be run: {error}\n{} give a program on PATH or an absolute path after --",
+                program.to_string_lossy(),
+                app.printer.note_look.paint(colour::COMMAND, "fix:"),
             ));
             Ok(if error.kind() == io::ErrorKind::NotFound {
                 NOT_FOUND

@@ -40,13 +40,28 @@ fn list(app: &mut App<'_>, json: bool) -> Outcome {
             .collect();
         table.row(vec![
             definition.id.as_str().into(),
-            definition.billing.as_str().into(),
+            classes(definition).into(),
             methods.join(", ").into(),
         ]);
     }
     let text = table.render(&app.printer.look);
     app.printer.data(&text)?;
     Ok(OK)
+}
+
+/// What the provider's login methods cost, cheapest first: `subscription, metered`.
+fn classes(definition: &Definition) -> String {
+    let mut classes: Vec<_> = definition.methods.iter().map(|method| method.billing).collect();
+    if classes.is_empty() {
+        classes.push(definition.billing);
+    }
+    classes.sort_unstable();
+    classes.dedup();
+    let words: Vec<&str> = classes
+        .into_iter()
+        .map(tokensink_sink::BillingClass::as_str)
+        .collect();
+    words.join(", ")
 }
 
 fn summary(definition: &Definition, registry: &Registry) -> Value {

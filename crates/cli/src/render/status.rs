@@ -1,6 +1,6 @@
 //! The text of `models status`: the headings of the documented layout (spec.md 12.2) over tables that fit 80 columns.
 
-use tokensink_sink::{ModelsView, ProfileId, ProfileStatus, ProviderStatus, StatusReport};
+use tokensink_sink::{ModelsView, ProfileId, ProfileState, ProfileStatus, ProviderStatus, StatusReport};
 
 use super::profile::{Shown, fix, state_cell};
 use super::table::{Cell, Table, wrap};
@@ -95,7 +95,8 @@ fn overview(report: &StatusReport, look: &Look) -> Option<String> {
     if !report.providers.is_empty() {
         let mut table = Table::new(&["Provider", "In use", "Health", "Profiles"]);
         for provider in &report.providers {
-            table.row_with(provider_row(provider), provider_details(provider));
+            let renews = renews_on_use(report, provider);
+            table.row_with(provider_row(provider, renews), provider_details(provider));
         }
         text.push('\n');
         text += &table.render(look);
@@ -111,7 +112,15 @@ pub(crate) fn with_oauth_or_tokens(report: &StatusReport) -> impl Iterator<Item 
     })
 }
 
-fn provider_row(provider: &ProviderStatus) -> Vec<Cell> {
+/// Has every effective profile of an expired provider a login that the next use renews?
+fn renews_on_use(report: &StatusReport, provider: &ProviderStatus) -> bool {
+    let effective = |profile: &&ProfileStatus| provider.effective_profiles.contains(&profile.id);
+    let mut states = report.profiles.iter().filter(effective).peekable();
+    states.peek().is_some()
+        && states.all(|profile| matches!(profile.state, ProfileState::Refreshable | ProfileState::Usable))
+}
+
+fn provider_row(provider: &ProviderStatus, renews: bool) -> Vec<Cell> {
     let counts = &provider.counts;
     let kinds: Vec<String> = [
         (counts.oauth, "oauth"),
@@ -126,10 +135,11 @@ fn provider_row(provider: &ProviderStatus) -> Vec<Cell> {
         "missing" => "unknown",
         word => word,
     };
-    let style = match health {
-        "ok" | "static" => colour::GOOD,
-        "expiring" => colour::WARN,
-        _ => colour::BAD,
+    let (health, style) = match health {
+        "ok" | "static" => (health, colour::GOOD),
+        "expiring" => (health, colour::WARN),
+        "expired" if renews => ("expired, renews on use", colour::WARN),
+        _ => (health, colour::BAD),
     };
     vec![
         provider.provider.as_str().into(),
@@ -166,27 +176,14 @@ fn missing(report: &StatusReport, look: &Look) -> Option<String> {
         return None;
     }
     let mut text = heading("Missing auth", look);
-    for provider in &report.missing_in_use {
+    for missing in &report.missing_in_use {
         text += &format!(
             "- {} is used by a configured model and has no profile\n",
-            look.paint(colour::BAD, provider.as_str()),
+            look.paint(colour::BAD, missing.provider.as_str()),
         );
-        let command = format!(
-            "tokensink models auth login --provider {provider}{}",
-            for_agent(report)
-        );
-        text += &format!("    {}\n", fix(&command, look).painted(look));
+        text += &format!("    {}\n", fix(&missing.fix, look).painted(look));
     }
     Some(text)
-}
-
-/// ` --agent <id>` unless the agent is main, for suggested commands.
-fn for_agent(report: &StatusReport) -> String {
-    if report.agent.is_main() {
-        String::new()
-    } else {
-        format!(" --agent {}", report.agent)
-    }
 }
 
 fn profiles(report: &StatusReport, absolute: bool, look: &Look) -> Option<String> {

@@ -19,7 +19,6 @@ mod manners;
 mod messages;
 mod models_and_agents;
 mod readonly;
-mod real;
 mod real_logins;
 mod secrecy;
 mod seeds;

@@ -400,3 +400,25 @@ fn a_rejected_token_is_not_served_from_what_is_kept() {
     };
     assert_ne!(sink.acquire(&rejecting).unwrap().secret, lease.secret);
 }
+
+#[test]
+fn a_pasted_token_that_ends_too_early_is_served_and_said_to_be_so() {
+    let world = World::logged_in(strict());
+    let expires = world.sink().now().plus(HOUR).0;
+    let profiles =
+        json!({"rig:manual": {"type": "token", "provider": "rig", "token": "t-canary", "expires": expires}});
+    let store = json!({"version": 1, "profiles": profiles});
+    world.test.files.put(store_path("main"), store.to_string(), 0o600);
+    let note_for = |min_ttl| {
+        let mut request = request_profile("rig:manual");
+        request.min_ttl = min_ttl;
+        world.sink().acquire(&request).unwrap().note
+    };
+    assert_eq!(note_for(None), None);
+    assert_eq!(note_for(Some(HOUR)), None);
+    let note = note_for(Some(HOUR * 2)).unwrap();
+    assert!(
+        note.contains("3600 s") && note.contains("cannot be renewed"),
+        "{note}"
+    );
+}

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use tokensink_sink::{Account, AgentId, BillingClass, CredentialKind, Secret};
 
+use tokensink_types::ProviderId;
+
 use super::*;
 use crate::render::status::tests::{NOW, sample};
 
@@ -136,6 +138,7 @@ fn leases_and_renewals() {
         base_url: Some("http://127.0.0.1/v1".to_owned()),
         headers: vec![("authorization".to_owned(), Secret::new("Bearer sk-1"))],
         env_name: Some("RIG_API_KEY".to_owned()),
+        env_secret: None,
         source: "profile:rig:default".to_owned(),
         note: None,
     };

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokensink_sink::{
-    Account, AgentId, Bench, BillingClass, Counts, CredentialKind, EnvKey, Health, ModelsView, ProfileId,
-    ProfileState, ProfileStatus, ProviderId, ProviderStatus, StatusReport, UnixMillis,
+    Account, AgentId, Bench, BillingClass, Counts, CredentialKind, EnvKey, Health, MissingProvider,
+    ModelsView, ProfileId, ProfileState, ProfileStatus, ProviderId, ProviderStatus, StatusReport, UnixMillis,
 };
 
 use super::*;
@@ -117,7 +117,10 @@ pub(crate) fn sample() -> StatusReport {
         state_dir: PathBuf::from("/home/u/.openclaw"),
         models: models(),
         providers: vec![anthropic, codex],
-        missing_in_use: vec![provider_id("zai")],
+        missing_in_use: vec![MissingProvider {
+            provider: provider_id("zai"),
+            fix: "tokensink models auth paste-api-key --provider zai".to_owned(),
+        }],
         profiles: profiles_in_every_state(),
         env_keys: vec![EnvKey {
             name: "OPENROUTER_API_KEY".to_owned(),
