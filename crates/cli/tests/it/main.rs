@@ -21,6 +21,7 @@ mod models_and_agents;
 mod readonly;
 mod real_logins;
 mod secrecy;
+mod secrets;
 mod seeds;
 mod storms;
 mod support;
