@@ -16,6 +16,7 @@ use tokensink_types::{
 use crate::agent_store::FileStore;
 use crate::disk;
 use crate::error::{StoreError, Unreadable};
+use crate::foreign::with_kind;
 use crate::json as js;
 use crate::paths::{hash_hex, real_path};
 use crate::profiles::{Flat, IgnoredReason, flat_entry};
@@ -236,14 +237,6 @@ fn read_map(
     }
 }
 
-fn with_kind(value: &Value, kind: CredentialKind) -> Value {
-    let mut value = value.clone();
-    if let Some(map) = value.as_object_mut() {
-        map.insert("type".to_owned(), kind.as_str().into());
-    }
-    value
-}
-
 /// Removes from `auth.json` the keys and tokens that the store holds, as read anew under the store's lock.
 fn scrub(store: &FileStore, agent: &AgentId, report: &mut ImportReport) -> Result<(), StoreError> {
     let path = store.paths().legacy_auth_file(agent);
@@ -293,7 +286,7 @@ fn static_keys(map: &Map<String, Value>) -> Vec<String> {
 }
 
 /// Do both hold the same secret? For a grant its refresh token decides, or the access token where there is none.
-fn same_secret(a: &Credential, b: &Credential) -> bool {
+pub(crate) fn same_secret(a: &Credential, b: &Credential) -> bool {
     a.kind() == b.kind() && fingerprint(a) == fingerprint(b)
 }
 

@@ -14,6 +14,7 @@ mod config;
 pub mod conformance;
 mod disk;
 mod error;
+pub mod foreign;
 mod journal;
 mod json;
 pub mod legacy;
@@ -32,6 +33,7 @@ pub use config::{
     AgentEntry, Config, ConfigProfile, ConfigStore, Editor, ModelChoice, ModelEntry, ModelKind,
     OrderPlacement, ProviderConfig,
 };
+pub use foreign::{ForeignEntry, ForeignProfiles};
 pub use error::{LockBusy, StoreError, Unreadable};
 pub use journal::{Journal, RecordKey, RecordPlace, Scan};
 pub use json::{ParseFailure, wipe as wipe_json};

@@ -79,6 +79,21 @@ impl Paths {
         })
     }
 
+    /// The layout of another program's state directory, whatever this process's own is: an import's source. Only the
+    /// home and the working directory come from the environment; `config_file` is the config that stands there.
+    #[must_use]
+    pub fn of_dir(env: &dyn Environment, state_dir: PathBuf, config_file: PathBuf) -> Self {
+        Self {
+            home: env.home(),
+            current_dir: env.current_dir(),
+            oauth_dir: state_dir.join("credentials"),
+            state_dir,
+            config_file,
+            agent_dirs: BTreeMap::new(),
+            main_from_env: false,
+        }
+    }
+
     /// Adds the `agents.list[].agentDir` of the config (spec.md 1.4). The environment's directory for `main` stays.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use tokensink_types::{Credential, ProfileId};
 
 use crate::json::{self as js, ParseFailure, SecretMap};
 
-pub(crate) use parse::{Flat, flat_entry, secret_ref, secret_text};
+pub(crate) use parse::{Flat, flat_entry, parse_credential, secret_ref, secret_text};
 pub use parse::{Ignored, IgnoredReason, clean_secret};
 
 /// One valid entry of the document.
