@@ -16,6 +16,7 @@ mod flight;
 mod flights;
 mod grant;
 mod held;
+mod import;
 mod kept;
 mod lease;
 mod login;
@@ -41,6 +42,9 @@ mod world;
 
 pub use error::{ErrorKind, Result, SinkError};
 pub use flights::{FlightArgs, Flights};
+pub use import::{
+    ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow, OpenClawImport,
+};
 pub use lease::{AcquireRequest, ChildEnvironment, Lease, WAIT, Want};
 pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,

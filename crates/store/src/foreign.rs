@@ -75,6 +75,20 @@ impl ForeignEntry {
         self
     }
 
+    /// The entry with another credential in it; its unknown fields stay.
+    #[must_use]
+    pub fn with_credential(&self, credential: Credential) -> Self {
+        let mut document = ProfilesDocument::empty();
+        document.insert_raw(&self.id, self.entry.0.clone());
+        document.upsert(&self.id, &credential);
+        let entry = document.raw(&self.id).cloned().unwrap_or_default();
+        Self {
+            id: self.id.clone(),
+            credential,
+            entry: SecretMap(entry),
+        }
+    }
+
     /// Do both hold the same secret? For a grant its refresh token decides, or the access token where there is none.
     #[must_use]
     pub fn has_secret_of(&self, other: &Credential) -> bool {

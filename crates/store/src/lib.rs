@@ -33,8 +33,8 @@ pub use config::{
     AgentEntry, Config, ConfigProfile, ConfigStore, Editor, ModelChoice, ModelEntry, ModelKind,
     OrderPlacement, ProviderConfig,
 };
-pub use foreign::{ForeignEntry, ForeignProfiles};
 pub use error::{LockBusy, StoreError, Unreadable};
+pub use foreign::{ForeignEntry, ForeignProfiles};
 pub use journal::{Journal, RecordKey, RecordPlace, Scan};
 pub use json::{ParseFailure, wipe as wipe_json};
 pub use openclaw_lock::{DotLock, GuardedLock, LockKind, foreign_lock_text, is_held};

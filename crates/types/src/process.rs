@@ -15,6 +15,29 @@ pub struct ProcessId {
     pub start: u64,
 }
 
+/// How the boot of a process begins that is none of this host's.
+const ELSEWHERE: &str = "elsewhere: ";
+
+impl ProcessId {
+    /// Stands for whoever may have used what was read from `origin` (a bundle, an archived file) before it came to the
+    /// host of `here`. No such process runs: its boot is none of this host's.
+    #[must_use]
+    pub fn elsewhere(here: &Self, origin: &str) -> Self {
+        Self {
+            host: here.host.clone(),
+            boot: format!("{ELSEWHERE}{origin}"),
+            pid: 0,
+            start: 0,
+        }
+    }
+
+    /// Where what [`ProcessId::elsewhere`] stands for was read from.
+    #[must_use]
+    pub fn origin(&self) -> Option<&str> {
+        self.boot.strip_prefix(ELSEWHERE).filter(|_| self.pid == 0)
+    }
+}
+
 impl fmt::Display for ProcessId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {}", self.pid, self.host)

@@ -4,6 +4,7 @@
 mod agents;
 mod auth;
 mod demo;
+mod import;
 mod lease;
 mod models;
 mod tools;
@@ -19,6 +20,7 @@ pub(crate) use auth::{
     SecretInput, SetupTokenArgs,
 };
 pub(crate) use demo::DemoArgs;
+pub(crate) use import::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
 pub(crate) use tools::{
@@ -88,6 +90,8 @@ pub(crate) enum Command {
     Agents(AgentsArgs),
     /// The providers that are known, and how to log in to them
     Providers(ProvidersArgs),
+    /// Take over logins that other programs hold
+    Import(ImportArgs),
     /// Watch it work: real processes against a strict server, in a throw-away directory
     Demo(DemoArgs),
     /// Print a completion script for a shell

@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod channels;
+mod import;
 mod lease;
 mod login;
 mod models;
@@ -20,8 +21,8 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
-    AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, FallbackCommand, ModelsCommand,
-    OrderCommand, ProvidersCommand,
+    AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, FallbackCommand, ImportCommand,
+    ModelsCommand, OrderCommand, ProvidersCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -83,6 +84,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Channels(args) => channels::run(&mut app, &args),
         Command::Agents(args) => agents::run(&mut app, args),
         Command::Providers(args) => providers::run(&mut app, args),
+        Command::Import(args) => import::run(&mut app, args),
         Command::Completions(_)
         | Command::Man(_)
         | Command::Demo(_)
@@ -123,6 +125,9 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             | ProvidersCommand::Check { json, .. } => *json,
         },
         Command::Demo(args) => args.json,
+        Command::Import(args) => match &args.command {
+            ImportCommand::Openclaw(args) => args.manner.json,
+        },
         Command::Exec(_)
         | Command::Completions(_)
         | Command::Man(_)

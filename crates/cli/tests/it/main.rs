@@ -13,6 +13,7 @@ mod files;
 mod flows;
 mod holders;
 mod homes;
+mod imports;
 mod leases;
 mod logins;
 mod manners;

@@ -1,0 +1,76 @@
+//! `import …`: show the plan, ask, store, tell.
+
+use tokensink_sink::{AgentId, ImportPlan, ImportReport, OpenClawImport};
+
+use super::{App, needs_terminal, remark, somebody_there, unanswered};
+use crate::args::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
+use crate::exit::{FAILED, OK, Outcome};
+use crate::render::import as render;
+
+/// Runs what is under `import`.
+pub(super) fn run(app: &mut App<'_>, args: ImportArgs) -> Outcome {
+    match args.command {
+        ImportCommand::Openclaw(args) => openclaw(app, args),
+    }
+}
+
+fn openclaw(app: &mut App<'_>, args: ImportOpenClawArgs) -> Outcome {
+    let request = OpenClawImport {
+        from: args.from,
+        agent: args.agent.as_deref().map(AgentId::normalise),
+    };
+    let plan = app.sink.plan_openclaw_import(&request)?;
+    carry_out(app, &plan, &args.manner)
+}
+
+/// Shows a plan and does it, as far as that is wanted.
+fn carry_out(app: &mut App<'_>, plan: &ImportPlan, manner: &ImportManner) -> Outcome {
+    if !manner.json {
+        let text = render::plan(plan, &app.printer.look);
+        app.printer.data(&text)?;
+        for note in &plan.notes {
+            remark(app.printer, note);
+        }
+    }
+    if manner.dry_run || !plan.has_work() {
+        if manner.json {
+            app.printer.json(&render::json(plan, None, app.name()))?;
+        } else if manner.dry_run {
+            app.printer.note("Nothing was changed (--dry-run).");
+        } else {
+            app.printer.note("There is nothing to import.");
+        }
+        return Ok(OK);
+    }
+    if !manner.yes && !confirmed(app)? {
+        app.printer.note("Nothing was done.");
+        return Ok(OK);
+    }
+    let report = app.sink.apply_import(plan)?;
+    tell(app, plan, &report, manner.json)
+}
+
+fn confirmed(app: &App<'_>) -> tokensink_sink::Result<bool> {
+    if !somebody_there() {
+        let fix = "the same command with --yes, or with --dry-run to see the plan only";
+        return Err(needs_terminal("asking whether to import", fix));
+    }
+    let question = format!("Import into {}?", app.sink.state_dir().display());
+    inquire::Confirm::new(&question)
+        .with_default(true)
+        .prompt()
+        .map_err(unanswered)
+}
+
+fn tell(app: &mut App<'_>, plan: &ImportPlan, report: &ImportReport, json: bool) -> Outcome {
+    if json {
+        app.printer.json(&render::json(plan, Some(report), app.name()))?;
+    } else {
+        let text = render::report(report, &app.printer.look);
+        app.printer.data(&text)?;
+        for note in &report.notes {
+            remark(app.printer, note);
+        }
+    }
+    Ok(if report.failed.is_empty() { OK } else { FAILED })
+}
