@@ -78,6 +78,8 @@ pub struct Flight {
     adopted: bool,
     /// The key that the store itself holds.
     stored_key: Option<SpendKey>,
+    /// Where the generation was restored from, if it was and nothing has been sent for it here before.
+    origin: Option<String>,
     rounds: u32,
 }
 
@@ -94,6 +96,7 @@ impl Flight {
             next: None,
             adopted: false,
             stored_key: None,
+            origin: None,
             rounds: 0,
         };
         (flight, Action::Read)

@@ -22,6 +22,10 @@ pub const RESEND_MAX: u32 = 2;
 /// A shorter life than this is not believed: it is the trace of a clock that is wrong by about a token's life.
 const LIFE_MIN: Duration = Duration::from_secs(10);
 
+/// The code of a refusal of a generation that was restored from a bundle or an archived file and had been spent
+/// elsewhere. The server's own code stands in the description.
+pub const RESTORED_SPENT: &str = "restored_spent";
+
 /// What the provider's definition says about refreshing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {

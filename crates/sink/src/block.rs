@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokensink_host::Liveness;
 use tokensink_host::lock::Holder;
 use tokensink_policy::{Eligibility, EligibilityCode};
-use tokensink_refresh::{Death, Standing, Verdict};
+use tokensink_refresh::{Death, RESTORED_SPENT, Standing, Verdict};
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::error::{ErrorKind, SinkError};
@@ -38,11 +38,13 @@ impl Block {
             Standing::Unknown { sent, until } => Self {
                 kind: ErrorKind::TryAgain,
                 code: "outcome_unknown",
-                reason: format!(
+                reason: sent.holder.origin().map_or_else(|| format!(
                     "a refresh of {profile} was sent {} ago by {} and its answer never arrived, so it is not known whether the refresh token is spent",
                     seconds(sent.last_at.until(now)),
                     sent.holder
-                ),
+                ), |origin| format!(
+                    "{profile} was restored from {origin}; its refresh token may have been used since, and is not sent before the access token has ended"
+                )),
                 fix: None,
                 until: Some(until),
             },
@@ -102,6 +104,7 @@ impl Block {
                 "other_account",
                 "the token endpoint answered a refresh with the tokens of another account; they are kept aside and never used".to_owned(),
             ),
+            Death::Refused { code, description, .. } if code == RESTORED_SPENT => ("restored_spent", description),
             Death::Refused { code, description, after_lost_answer: false } => {
                 ("refused", format!("the token endpoint refused the refresh token: {code}{}", bracketed(&description)))
             }

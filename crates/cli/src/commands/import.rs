@@ -5,7 +5,7 @@ use tokensink_sink::{AgentId, ImportPlan, ImportReport, OpenClawImport};
 use super::{App, needs_terminal, remark, somebody_there, unanswered};
 use crate::args::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
 use crate::exit::{FAILED, OK, Outcome};
-use crate::render::import as render;
+use crate::render::{import as render, path, quoted};
 
 /// Runs what is under `import`.
 pub(super) fn run(app: &mut App<'_>, args: ImportArgs) -> Outcome {
@@ -15,16 +15,34 @@ pub(super) fn run(app: &mut App<'_>, args: ImportArgs) -> Outcome {
 }
 
 fn openclaw(app: &mut App<'_>, args: ImportOpenClawArgs) -> Outcome {
+    let again = again(&args);
     let request = OpenClawImport {
         from: args.from,
         agent: args.agent.as_deref().map(AgentId::normalise),
     };
     let plan = app.sink.plan_openclaw_import(&request)?;
-    carry_out(app, &plan, &args.manner)
+    carry_out(app, &plan, &args.manner, &again)
+}
+
+/// The same command without a question.
+fn again(args: &ImportOpenClawArgs) -> String {
+    let from = args
+        .from
+        .as_ref()
+        .map(|from| format!(" --from {}", quoted(&path(from))));
+    let agent = args
+        .agent
+        .as_ref()
+        .map(|agent| format!(" --agent {}", quoted(agent)));
+    format!(
+        "tokensink import openclaw{}{} --yes",
+        from.unwrap_or_default(),
+        agent.unwrap_or_default()
+    )
 }
 
 /// Shows a plan and does it, as far as that is wanted.
-fn carry_out(app: &mut App<'_>, plan: &ImportPlan, manner: &ImportManner) -> Outcome {
+fn carry_out(app: &mut App<'_>, plan: &ImportPlan, manner: &ImportManner, again: &str) -> Outcome {
     if !manner.json {
         let text = render::plan(plan, &app.printer.look);
         app.printer.data(&text)?;
@@ -42,7 +60,7 @@ fn carry_out(app: &mut App<'_>, plan: &ImportPlan, manner: &ImportManner) -> Out
         }
         return Ok(OK);
     }
-    if !manner.yes && !confirmed(app)? {
+    if !manner.yes && !confirmed(app, again)? {
         app.printer.note("Nothing was done.");
         return Ok(OK);
     }
@@ -50,10 +68,9 @@ fn carry_out(app: &mut App<'_>, plan: &ImportPlan, manner: &ImportManner) -> Out
     tell(app, plan, &report, manner.json)
 }
 
-fn confirmed(app: &App<'_>) -> tokensink_sink::Result<bool> {
+fn confirmed(app: &App<'_>, again: &str) -> tokensink_sink::Result<bool> {
     if !somebody_there() {
-        let fix = "the same command with --yes, or with --dry-run to see the plan only";
-        return Err(needs_terminal("asking whether to import", fix));
+        return Err(needs_terminal("asking whether to import", again));
     }
     let question = format!("Import into {}?", app.sink.state_dir().display());
     inquire::Confirm::new(&question)

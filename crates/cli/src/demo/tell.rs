@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::tally::Tally;
 use crate::render::table::wrap;
-use crate::render::{Look, colour, path};
+use crate::render::{Look, colour, path, quoted};
 
 /// Where text stands under a heading.
 const INDENT: &str = "   ";
@@ -149,16 +149,6 @@ fn kept(dir: &Path, look: &Look) -> String {
         text.push_str(&format!("{INDENT}{}\n", look.paint(colour::COMMAND, &command)));
     }
     text
-}
-
-/// A word that a shell takes as one.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+,@".contains(c);
-    if word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 /// What to do next.

@@ -1,7 +1,9 @@
 //! Plans and reports of imports.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
-use tokensink_sink::{ImportAction, ImportOrder, ImportPlan, ImportReport, ImportRow};
+use tokensink_sink::{AgentId, ImportAction, ImportOrder, ImportPlan, ImportReport, ImportRow, ProfileId};
 
 use super::profile::fix as fix_cell;
 use super::table::{Cell, Table};
@@ -10,18 +12,27 @@ use crate::name::Name;
 
 /// The plan as a table, with the orders below it.
 pub(crate) fn plan(plan: &ImportPlan, look: &Look) -> String {
-    let mut text = format!("From {}\n\n", plan.from);
-    let mut table = Table::new(&["Profile", "Agent", "Type", "Action"]);
+    let mut text = format!("From {}\n", plan.from);
+    let mut places: Vec<&Path> = Vec::new();
     for row in &plan.rows {
-        let cells = vec![
-            row.profile.as_str().into(),
-            row.agent.as_str().into(),
-            row.kind.map_or("-", |kind| kind.as_str()).into(),
-            action(&row.action),
-        ];
-        table.row_with(cells, details(row, look));
+        if !places.contains(&row.place.as_path()) {
+            places.push(&row.place);
+        }
     }
-    text += &table.render(look);
+    for place in places {
+        let mut table = Table::new(&["Profile", "Agent", "Type", "Action"]);
+        for row in plan.rows.iter().filter(|row| row.place == place) {
+            let cells = vec![
+                row.profile.as_str().into(),
+                row.agent.as_str().into(),
+                row.kind.map_or("-", |kind| kind.as_str()).into(),
+                action(&row.action),
+            ];
+            table.row_with(cells, details(row, look));
+        }
+        let title = look.paint(colour::FAINT, &path(place));
+        text += &format!("\n{title}\n{}", table.render(look));
+    }
     for order in &plan.orders {
         text += &format!("\nOrder of {}\n", order_line(order));
     }
@@ -39,8 +50,11 @@ fn action(action: &ImportAction) -> Cell {
 
 fn details(row: &ImportRow, look: &Look) -> Vec<Cell> {
     let faint = |text: String| Cell::styled(text, colour::FAINT);
-    let mut details = vec![faint(format!("in {}", path(&row.place)))];
-    details.extend(row.was.as_ref().map(|was| faint(format!("is {was} there"))));
+    let was = row.was.as_ref();
+    let mut details: Vec<Cell> = was
+        .map(|was| faint(format!("is {was} there")))
+        .into_iter()
+        .collect();
     let named = |text: &str| look.name.in_commands(text);
     match &row.action {
         ImportAction::New => {}
@@ -63,7 +77,7 @@ fn details(row: &ImportRow, look: &Look) -> Vec<Cell> {
 }
 
 fn order_line(order: &ImportOrder) -> String {
-    let ids: Vec<&str> = order.profiles.iter().map(|id| id.as_str()).collect();
+    let ids: Vec<&str> = order.profiles.iter().map(ProfileId::as_str).collect();
     let whose = match &order.agent {
         Some(agent) => format!("agent {agent}"),
         None => "openclaw.json".to_owned(),
@@ -133,9 +147,9 @@ pub(crate) fn json(plan: &ImportPlan, report: Option<&ImportReport>, name: Name)
 
 fn json_order(order: &ImportOrder) -> Value {
     json!({
-        "agentId": order.agent.as_ref().map(|agent| agent.as_str()),
+        "agentId": order.agent.as_ref().map(AgentId::as_str),
         "provider": order.provider.as_str(),
-        "order": order.profiles.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+        "order": order.profiles.iter().map(ProfileId::as_str).collect::<Vec<_>>(),
     })
 }
 

@@ -75,3 +75,13 @@ impl Look {
 pub(crate) fn path(path: &Path) -> String {
     path.display().to_string()
 }
+
+/// A word that a shell takes as one.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+,@:".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

@@ -59,7 +59,10 @@ fn shared(world: &World, profiles: &Value, order: &Value) -> Connection {
     ];
     for (key, value) in rows {
         connection
-            .execute("INSERT INTO config_machine_state VALUES (?1, ?2, 1)", [key, &value.to_string()])
+            .execute(
+                "INSERT INTO config_machine_state VALUES (?1, ?2, 1)",
+                [key, &value.to_string()],
+            )
             .unwrap();
     }
     connection
@@ -122,8 +125,16 @@ fn a_store_of_the_newest_age_becomes_what_its_json_ancestor_had() {
     for gone in ["openai-codex:default", "openai-codex:work"] {
         now.as_object_mut().unwrap().remove(gone);
     }
-    let _open = shared(&world, &now, &json!({"openai": ["openai:work", "openai:default", "openai:default-2"]}));
-    let _work = own(&world, "work", &json!({"zai:manual": {"type": "api_key", "provider": "zai", "key": "sk-zai-canary"}}));
+    let _open = shared(
+        &world,
+        &now,
+        &json!({"openai": ["openai:work", "openai:default", "openai:default-2"]}),
+    );
+    let _work = own(
+        &world,
+        "work",
+        &json!({"zai:manual": {"type": "api_key", "provider": "zai", "key": "sk-zai-canary"}}),
+    );
     archive(&world, &before);
     let files = source(&world);
     let line = "tokensink import openclaw --from newest";
@@ -135,8 +146,13 @@ fn a_store_of_the_newest_age_becomes_what_its_json_ancestor_had() {
     let said = world.run(&format!("{line} --yes")).code(0);
     assert_eq!(stored(&world, "main"), before);
     assert_eq!(stored(&world, "work")["zai:manual"]["key"], "sk-zai-canary");
-    let order = world.run("tokensink models auth order get --provider openai-codex --json").code(0);
-    assert_eq!(order.json()["order"], json!(["openai-codex:work", "openai-codex:default"]));
+    let order = world
+        .run("tokensink models auth order get --provider openai-codex --json")
+        .code(0);
+    assert_eq!(
+        order.json()["order"],
+        json!(["openai-codex:work", "openai-codex:default"])
+    );
     assert_eq!(source(&world), files);
     let text = format!("{plan:?}{said:?}{refused:?}");
     assert!(!text.contains("canary"), "{text}");
@@ -151,34 +167,53 @@ fn without_an_archive_the_ids_follow_from_the_provider() {
     let now = json!({"openai:default": renamed(grant("openai-codex", "alice"))});
     drop(shared(&world, &now, &json!({})));
     world.run("tokensink import openclaw --from newest --yes").code(0);
-    assert_eq!(stored(&world, "main"), json!({"openai-codex:default": grant("openai-codex", "alice")}));
+    assert_eq!(
+        stored(&world, "main"),
+        json!({"openai-codex:default": grant("openai-codex", "alice")})
+    );
 }
 
 #[test]
 fn a_fenced_grant_is_not_taken_and_its_archive_is_named() {
     let world = World::new();
     let digest = |kind: &str, secret: &str| {
-        let text = format!(r#"["openclaw.oauth-refresh-generation",1,"openai:default","openai","{kind}","{secret}"]"#);
+        let text = format!(
+            r#"["openclaw.oauth-refresh-generation",1,"openai:default","openai","{kind}","{secret}"]"#
+        );
         hex(&Sha256::digest(text.as_bytes()))
     };
     let mark = |kind: &str, secret: &str| {
-        format!("openclaw-oauth-refresh-fence:v1:0123456789abcdef0123456789abcdef:failed:{kind}:{}", digest(kind, secret))
+        format!(
+            "openclaw-oauth-refresh-fence:v1:0123456789abcdef0123456789abcdef:failed:{kind}:{}",
+            digest(kind, secret)
+        )
     };
     let mut fenced = renamed(grant("openai-codex", "alice"));
     fenced["access"] = mark("access", "access-alice-canary").into();
     fenced["refresh"] = mark("refresh", "refresh-alice-canary").into();
     fenced["expires"] = 1.into();
     drop(shared(&world, &json!({"openai:default": fenced}), &json!({})));
-    let file = archive(&world, &json!({"openai-codex:default": grant("openai-codex", "alice")}));
-    let said = world.run("tokensink import openclaw --from newest --yes --json").code(0);
+    let file = archive(
+        &world,
+        &json!({"openai-codex:default": grant("openai-codex", "alice")}),
+    );
+    let said = world
+        .run("tokensink import openclaw --from newest --yes --json")
+        .code(0);
     let row = &said.json()["rows"][0];
     assert_eq!(row["action"], "skipped", "{row}");
-    assert!(row["why"].as_str().unwrap().contains("may be spent or not"), "{row}");
+    assert!(
+        row["why"].as_str().unwrap().contains("may be spent or not"),
+        "{row}"
+    );
     assert!(!world.state("agents/main/agent/auth-profiles.json").exists());
     let fix = row["fix"].as_str().unwrap();
     assert!(fix.ends_with(file.to_str().unwrap()), "{fix}");
     world.run(&format!("{fix} --yes")).code(0);
-    assert_eq!(stored(&world, "main")["openai-codex:default"], grant("openai-codex", "alice"));
+    assert_eq!(
+        stored(&world, "main")["openai-codex:default"],
+        grant("openai-codex", "alice")
+    );
     let said = world.run("tokensink token --provider openai-codex").code(0);
     assert_eq!(said.out.trim(), "access-alice-canary");
 }
@@ -186,20 +221,40 @@ fn a_fenced_grant_is_not_taken_and_its_archive_is_named() {
 #[test]
 fn a_shared_database_that_is_not_the_store_is_left_out() {
     let world = World::new();
-    let connection = shared(&world, &json!({"zai:a": {"type": "api_key", "provider": "zai", "key": "sk-a"}}), &json!({}));
+    let connection = shared(
+        &world,
+        &json!({"zai:a": {"type": "api_key", "provider": "zai", "key": "sk-a"}}),
+        &json!({}),
+    );
     connection
-        .execute("DELETE FROM config_machine_state WHERE state_key = 'auth.sharedStore'", [])
+        .execute(
+            "DELETE FROM config_machine_state WHERE state_key = 'auth.sharedStore'",
+            [],
+        )
         .unwrap();
-    let _own = own(&world, "main", &json!({"zai:b": {"type": "api_key", "provider": "zai", "key": "sk-b"}}));
-    let said = world.run("tokensink import openclaw --from newest --yes --json").code(0).json();
+    let _own = own(
+        &world,
+        "main",
+        &json!({"zai:b": {"type": "api_key", "provider": "zai", "key": "sk-b"}}),
+    );
+    let said = world
+        .run("tokensink import openclaw --from newest --yes --json")
+        .code(0)
+        .json();
     assert_eq!(said["stored"], json!([{"agentId": "main", "profileId": "zai:b"}]));
-    assert!(said["notes"][0].as_str().unwrap().contains("not marked"), "{said}");
+    assert!(
+        said["notes"][0].as_str().unwrap().contains("not marked"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_file_that_is_no_database() {
     let world = World::new();
-    world.write("newest/state/openclaw.sqlite", "this is no database, however long the text in it may be");
+    world.write(
+        "newest/state/openclaw.sqlite",
+        "this is no database, however long the text in it may be",
+    );
     let said = world.run("tokensink import openclaw --from newest --yes").code(1);
     assert!(said.err.contains("openclaw.sqlite"), "{said:#?}");
     let said = world.run("tokensink import openclaw --from nowhere").code(2);

@@ -5,7 +5,7 @@ use tokensink_types::{SpendKey, UnixMillis};
 
 use super::{Action, Event, Failure, Holder, Rival, Setup, Snapshot, Verdict};
 use super::{Flight, Phase, REREAD_WAIT, new_record, try_again};
-use crate::stand::{Death, Standing, alive, exempt, unanswered};
+use crate::stand::{Death, RESTORED_SPENT, Standing, alive, exempt, unanswered};
 use crate::view::{descends_from, note_newer_login, overlay};
 
 impl Flight {
@@ -212,6 +212,13 @@ impl Flight {
         let Some(spent) = self.key() else {
             return self.read_again();
         };
+        if let Some(origin) = self.origin.take() {
+            let description = format!(
+                "it was restored from {origin}, and its refresh token has been used or revoked since: {}",
+                format!("{code} {description}").trim()
+            );
+            return self.settle_refused(record, spent, RESTORED_SPENT.to_owned(), description, false, now);
+        }
         // More than one send means that an earlier answer may not have reached us: the refusal may be its echo.
         let after_lost_answer = unanswered(&record, spent).is_some_and(|sent| sent.sends > 1);
         self.settle_refused(record, spent, code, description, after_lost_answer, now)
@@ -253,6 +260,13 @@ fn adoptable<'a>(current: &Generation, key: SpendKey, record: &'a Record) -> Opt
 }
 
 fn unknown_outcome(setup: &Setup, sent: &Sent, now: UnixMillis) -> Failure {
+    if let Some(origin) = sent.holder.origin() {
+        let reason = format!(
+            "{} was restored from {origin}; its refresh token may have been used since and is kept until the access token ends",
+            setup.profile
+        );
+        return Failure { reason, fix: None };
+    }
     let reason = format!(
         "a refresh of {} was sent {} s ago by {} and its answer never arrived, so it is not known whether the refresh token is spent",
         setup.profile,

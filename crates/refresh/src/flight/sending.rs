@@ -22,6 +22,10 @@ impl Flight {
             return self.proceed(standing, None, now);
         }
         let mut record = self.record_or_new();
+        self.origin = unanswered(&record, spend).and_then(|sent| {
+            let origin = sent.holder.origin().map(str::to_owned);
+            origin.or_else(|| self.origin.take())
+        });
         note_newer_login(&mut record, Some(spend));
         let (first_at, sends) = unanswered(&record, spend).map_or((now, 1), |earlier| {
             (earlier.first_at, earlier.sends.saturating_add(1))

@@ -364,6 +364,50 @@ fn a_refusal_is_the_echo_of_a_lost_answer_if_there_was_an_earlier_request() {
     }
 }
 
+/// `name` as it came from a bundle: whether it was spent since is not known.
+fn restored(name: &str) -> RecordState {
+    let RecordState::Sent(mut sent) = sent(name, -86_400, 1) else {
+        unreachable!("that is what it makes")
+    };
+    sent.holder = tokensink_types::ProcessId::elsewhere(&sent.holder, "bundle b1 of yesterday");
+    RecordState::Sent(sent)
+}
+
+#[test]
+fn what_was_restored_is_used_to_its_end_and_sent_only_then() {
+    let alive = generation("1", 180);
+    let living = Pilot::new(alive.clone(), Some(record(alive, restored("1"))));
+    let ended = || in_state(restored("1"));
+    check(vec![
+        (
+            "fresh",
+            Pilot::new(
+                generation("1", 3600),
+                Some(record(generation("1", 3600), restored("1"))),
+            ),
+            "read served",
+        ),
+        ("alive", living, "read unknown"),
+        ("ended, unspent", ended().answering([granted("2")]), HAPPY),
+    ]);
+    let mut pilot = ended().answering([no()]);
+    let (_, verdict) = pilot.fly();
+    let Verdict::LoginNeeded(Death::Refused {
+        code, description, ..
+    }) = verdict
+    else {
+        panic!("{verdict:?}")
+    };
+    assert_eq!(code, crate::RESTORED_SPENT);
+    assert!(
+        description.contains("bundle b1 of yesterday") && description.contains("invalid_grant gone"),
+        "{description}"
+    );
+    // After a crash of its own request it is a matter of that one.
+    let mut pilot = ended().answering([ambiguous()]);
+    assert!(!pilot.fly().0.contains("login"));
+}
+
 #[test]
 fn a_refusal_is_overtaken_by_a_newer_login() {
     let mut pilot = in_state(committed()).answering([no()]);

@@ -87,3 +87,12 @@ pub(crate) fn agent_option(agent: &AgentId) -> String {
         format!(" --agent {agent}")
     }
 }
+
+/// An instant in words, UTC.
+pub(crate) fn time_of(at: UnixMillis) -> String {
+    let known = jiff::Timestamp::from_millisecond(at.0);
+    known.map_or_else(
+        |_| "an unknown time".to_owned(),
+        |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+    )
+}

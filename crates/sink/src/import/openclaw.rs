@@ -11,13 +11,13 @@ use tokensink_store::foreign::parse_profiles;
 use tokensink_store::{
     Config, ConfigStore, ForeignProfiles, Ignored, Journal, Paths, RecordKey, StateDocument, real_path,
 };
-use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SpendKey, UnixMillis};
+use tokensink_types::{AgentId, Credential, Expiry, ProfileId, ProviderId, SpendKey, UnixMillis};
 
 use super::archives::{self, AUTH, archived, fence_of, fenced, parse_named};
 use super::ids::{Renamed, former, split_order};
 use super::report::{ImportAction, ImportPlan, ImportRow};
 use super::source::{Found, Source, read_file, unreadable};
-use super::{Incoming, Unverified};
+use super::{Incoming, Unverified, time_of};
 use crate::block::login_command;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::grant::{generation_of, with_generation};
@@ -156,7 +156,7 @@ impl Sink {
                 mains.clone_from(&read.found);
             }
             self.link_static_copies(&agent, &mains, &mut read, &mut source);
-            renamed.extend(self.take_agent(&place, &agent, read, &mut source)?);
+            renamed.extend(self.take_agent(&place, &agent, &read, &mut source)?);
         }
         for (provider, ids) in place.config.auth_order() {
             let orders = split_order(&provider, &ids, &renamed);
@@ -202,7 +202,7 @@ impl Sink {
                 place: found.place.clone(),
                 ancestors: Vec::new(),
                 unverified: Some(Unverified {
-                    origin: file.display().to_string(),
+                    origin: format!("{} of {}", file.display(), time_of(written)),
                     at: written,
                 }),
             });
@@ -333,10 +333,12 @@ impl Sink {
         if agent.is_main() || !self.inherits(agent) {
             return;
         }
+        let now = self.now();
         let is_copy = |found: &Found| {
-            mains.iter().any(|main| {
+            let same = |main: &Found| {
                 main.entry.id() == found.entry.id() && main.entry.has_secret_of(found.entry.credential())
-            })
+            };
+            !has_ended(found, now) && mains.iter().any(same)
         };
         let provider = |found: &Found| found.entry.credential().provider().clone();
         let own: Vec<ProviderId> = read
@@ -366,7 +368,7 @@ impl Sink {
         &self,
         place: &Place,
         agent: &AgentId,
-        read: Agent,
+        read: &Agent,
         source: &mut Source,
     ) -> Result<Vec<Renamed>> {
         source.skip_ignored(agent, &read.ignored);
@@ -559,6 +561,13 @@ fn same_name(older: &Found, found: &Found) -> bool {
         let former = older.credential().provider().as_str() == "openai-codex"
             && found.credential().provider().as_str() == "openai";
         both && former && older.id().name_part() == found.id().name_part()
+    }
+}
+
+fn has_ended(found: &Found, now: UnixMillis) -> bool {
+    match found.entry.credential() {
+        Credential::Token(token) => matches!(token.expires, Expiry::At(end) if end <= now),
+        Credential::ApiKey(_) | Credential::OAuth(_) => false,
     }
 }
 

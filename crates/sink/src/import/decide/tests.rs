@@ -49,6 +49,15 @@ fn decided(here: &[Known], incoming: &Incoming) -> (&'static str, Option<String>
     (action.word(), written)
 }
 
+/// Name, what is here, what comes, the word, what is written.
+type Case = (
+    &'static str,
+    Vec<Known>,
+    Incoming,
+    &'static str,
+    Option<&'static str>,
+);
+
 #[test]
 fn grants() {
     let alice = || oauth("rig", "alice");
@@ -79,7 +88,7 @@ fn grants() {
         ..here()
     };
     let nobody = |name: &str| without(without(oauth("rig", name), "accountId"), "email");
-    let cases: Vec<(&str, Vec<Known>, Incoming, &str, Option<&str>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "nothing here",
             vec![],
