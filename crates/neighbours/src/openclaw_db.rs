@@ -289,4 +289,8 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> O
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the databases of these tests are real files"
+)]
 mod tests;

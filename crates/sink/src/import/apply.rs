@@ -18,8 +18,8 @@ use super::Unverified;
 use super::report::{ImportFailure, ImportOrder, ImportPlan, ImportReport, Work};
 use crate::audit;
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flight::Target;
 use crate::grant::generation_of;
+use crate::owner::Target;
 use crate::sink::Sink;
 
 impl Sink {

@@ -7,8 +7,8 @@ use tokensink_types::{Account, AgentId, Credential, ProfileId, ProviderId, Spend
 
 use super::{Incoming, account_of};
 use crate::error::Result;
-use crate::flight::Target;
 use crate::grant::{generation_of, readable, with_generation};
+use crate::owner::Target;
 use crate::sink::Sink;
 
 /// A credential that is here.
