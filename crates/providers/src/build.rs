@@ -2,6 +2,7 @@
 //!
 //! Single values have passed [`crate::schema`]; here a file fails for what its fields are together.
 
+mod choice;
 mod flow;
 mod section;
 
@@ -46,6 +47,8 @@ pub(crate) fn build(tree: &Table, top: &Place, problems: &mut Problems) -> Optio
         tree,
         api_table,
         &Inherited {
+            provider: id.unwrap_or_default(),
+            name: root.text("name").or(id).unwrap_or_default(),
             billing,
             notice: &notice,
             template,
@@ -77,6 +80,8 @@ pub(crate) fn build(tree: &Table, top: &Place, problems: &mut Problems) -> Optio
 
 /// What a method takes from its provider unless it says otherwise.
 struct Inherited<'a> {
+    provider: &'a str,
+    name: &'a str,
     billing: BillingClass,
     notice: &'a str,
     template: bool,
@@ -215,6 +220,8 @@ fn build_method(
         build_api(&api_section, inherited.template, problems)
     };
     let flow = flow?;
+    let profile_name = profile_name(method, &flow);
+    let choices = choice::build_choices(method, &flow, &profile_name, inherited, problems);
     Some(Method {
         name: method.text("name").unwrap_or(id.as_str()).to_owned(),
         billing: method.word("billing", billing_class).unwrap_or(inherited.billing),
@@ -223,9 +230,10 @@ fn build_method(
             .unwrap_or(inherited.notice)
             .trim()
             .to_owned(),
-        profile_name: profile_name(method, &flow),
+        profile_name,
         api: api?,
         flow,
+        choices,
         id,
     })
 }
@@ -233,13 +241,19 @@ fn build_method(
 /// How a profile is called where the definition does not say (spec.md 3.2).
 fn profile_name(method: &Section<'_>, flow: &Flow) -> ProfileName {
     match (method.text("profile_name"), flow) {
-        (Some("email"), _) => ProfileName::Email,
-        (Some("email_or_subject"), _) => ProfileName::EmailOrSubject,
-        (Some(name), _) => ProfileName::Fixed(name.trim().to_owned()),
+        (Some(text), _) => named(text),
         (None, Flow::Pkce(_) | Flow::Device(_)) => ProfileName::Email,
         (None, Flow::Token(_)) => ProfileName::Fixed("manual".to_owned()),
         (None, Flow::ApiKey(_)) => ProfileName::Fixed("default".to_owned()),
         (None, Flow::External(external)) => ProfileName::Fixed(external.cli.clone()),
+    }
+}
+
+fn named(text: &str) -> ProfileName {
+    match text.trim() {
+        "email" => ProfileName::Email,
+        "email_or_subject" => ProfileName::EmailOrSubject,
+        name => ProfileName::Fixed(name.to_owned()),
     }
 }
 

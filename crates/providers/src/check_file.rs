@@ -3,10 +3,11 @@
 //! It sees one file alone. What is missing shows only after merging, in [`crate::build`].
 
 use crate::check_value::{
-    Fault, check_env_name, check_header_name, check_header_value, check_id, check_pointer, check_url,
+    Fault, check_env_name, check_header_name, check_header_value, check_id, check_option_name, check_pointer,
+    check_url,
 };
 use crate::problem::{Place, Problems, nearest, quoted_list};
-use crate::schema::{ALTERNATIVES, Field, Shape, find, join, method_path, set_entry};
+use crate::schema::{ALTERNATIVES, Field, Shape, find, join, keyed_path, set_entry};
 use crate::tree::{Entry, Node, Table, Value};
 
 /// Checks a table of one file against `fields`: unknown names, wrong types, values that cannot be.
@@ -78,22 +79,29 @@ fn check_field(entry: &Entry, known: &'static Field, path: &str, problems: &mut 
 }
 
 fn check_keyed(node: &Node, fields: &'static [Field], path: &str, problems: &mut Problems) {
+    let (article, noun, array) = if path == "auth" {
+        ("a", "login method", "[[auth]]")
+    } else {
+        ("an", "auth choice", "[[auth.choice]]")
+    };
     let mut seen: Vec<String> = Vec::new();
     for item in expect_list(node, path, problems) {
         let Some(table) = expect_table(item, path, problems) else {
             continue;
         };
-        let own_path = method_path(table);
+        let own_path = keyed_path(path, table);
         check_table(table, fields, &own_path, problems);
         let Some(id) = table.text("id") else {
-            let message = "a login method ([[auth]]) has no id".to_owned();
-            problems.add(&item.place, "auth.id", message, "add a line like id = \"oauth\"");
+            let message = format!("{article} {noun} ({array}) has no id");
+            let id = join(path, "id");
+            problems.add(&item.place, &id, message, "add a line like id = \"oauth\"");
             continue;
         };
         let id = id.trim().to_lowercase();
         if seen.contains(&id) {
-            let message = format!("the login method {id:?} is given twice");
-            problems.add(&item.place, &own_path, message, "keep one [[auth]] for each id");
+            let message = format!("the {noun} {id:?} is given twice");
+            let fix = format!("keep one {array} for each id");
+            problems.add(&item.place, &own_path, message, fix);
         }
         seen.push(id);
     }
@@ -161,6 +169,7 @@ fn check_text(text: &str, shape: Shape, place: &Place, path: &str, problems: &mu
         Shape::Url => check_url(text),
         Shape::HeaderName => check_header_name(text),
         Shape::EnvName | Shape::EnvNames => check_env_name(text),
+        Shape::OptionName => check_option_name(text),
         Shape::Pointers | Shape::PointerMap => check_pointer(text),
         Shape::Headers => check_header_value(text),
         Shape::Word(words) | Shape::Words(words) => check_word(text, words),

@@ -29,6 +29,19 @@ pub(crate) fn check_id(text: &str) -> Result<(), Fault> {
         .map_err(|error| fault(error.to_string(), "write lower-case letters, digits and - _ ."))
 }
 
+/// A long option of a command line: `--` and a word of lower-case letters, digits and dashes.
+pub(crate) fn check_option_name(text: &str) -> Result<(), Fault> {
+    let word = text.strip_prefix("--").unwrap_or_default();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if word.starts_with(|c: char| c.is_ascii_lowercase()) && !word.ends_with('-') && word.chars().all(plain) {
+        return Ok(());
+    }
+    Err(fault(
+        format!("{text:?} is no name of an option"),
+        "write -- and lower-case letters, digits and dashes, for example --rig-api-key",
+    ))
+}
+
 /// An absolute URL: https anywhere, http on loopback hosts only, no user name or password, no fragment.
 pub(crate) fn check_url(text: &str) -> Result<(), Fault> {
     let url = Url::parse(text).map_err(|error| {

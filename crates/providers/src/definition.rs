@@ -140,6 +140,29 @@ pub struct Method {
     pub api: ApiShape,
     /// The login itself.
     pub flow: Flow,
+    /// The answers to `onboard --auth-choice` that take this method.
+    pub choices: Vec<Choice>,
+}
+
+/// An auth choice: one answer to `onboard --auth-choice`, and one line of its menu (spec.md 13, 14.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The word, as it is shown; compared in any case.
+    pub id: String,
+    /// Further words that stand for it.
+    pub deprecated: Vec<String>,
+    /// The line shown to people.
+    pub name: String,
+    /// A few words beside that line, or empty.
+    pub hint: String,
+    /// The menu entry that it stands under.
+    pub group: String,
+    /// The option that takes the secret, with its dashes; absent where none is taken.
+    pub option: Option<String>,
+    /// It is left out of menus.
+    pub hidden: bool,
+    /// How the profile is called that it leaves.
+    pub profile_name: ProfileName,
 }
 
 /// The name part of a profile id that a login makes.

@@ -20,6 +20,7 @@ mod build;
 mod builtin;
 mod check_file;
 mod check_value;
+mod choice;
 mod definition;
 mod lease;
 mod login;
@@ -38,8 +39,9 @@ mod tree;
 mod tests;
 
 pub use check_value::is_loopback;
+pub use choice::{ChoiceRef, UnknownChoice};
 pub use definition::{
-    ApiKind, ApiShape, Definition, DeviceDialect, DeviceFlow, EnvVar, ExternalLogin, Flow, Identity,
+    ApiKind, ApiShape, Choice, Definition, DeviceDialect, DeviceFlow, EnvVar, ExternalLogin, Flow, Identity,
     IdentitySource, Method, OAuthClient, Pairs, PkceFlow, ProfileName, Redirect, RedirectMode, RequestShape,
     RequiredIdentity, RuntimeKey, RuntimeKeyDialect, SecretSetting, Setting, StateSource, TokenCheck,
 };

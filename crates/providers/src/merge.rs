@@ -5,7 +5,7 @@
 //! say which line took a value away.
 
 use crate::problem::{Problems, quoted_list};
-use crate::schema::{ALTERNATIVES, DEFINITION, Field, Shape, find, method_path, set_entry};
+use crate::schema::{ALTERNATIVES, DEFINITION, Field, Shape, find, keyed_path, method_path, set_entry};
 use crate::tree::{Entry, Node, Table, Value};
 
 /// Lays `over` over `base`. `over` has passed the check of its own file.
@@ -100,7 +100,7 @@ fn merge_keyed(base: &[Node], over: &[Node], fields: &'static [Field]) -> Vec<No
 
 fn same_id(node: &Node, table: &Table) -> bool {
     node.table()
-        .is_some_and(|other| method_path(other) == method_path(table))
+        .is_some_and(|other| keyed_path("", other) == keyed_path("", table))
 }
 
 /// `disabled = true` for a method that is not there is a typing error.
@@ -129,7 +129,7 @@ fn check_disabled(base: &Table, over: &Table, problems: &mut Problems) {
     }
 }
 
-/// Whether a method's table carries `disabled = true`.
+/// Whether the table of a method or choice carries `disabled = true`.
 pub(crate) fn is_disabled(table: &Table) -> bool {
     matches!(
         table.get("disabled").map(|node| &node.value),

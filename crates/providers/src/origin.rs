@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::problem::Place;
-use crate::schema::{DEFINITION, Field, Shape, find, join, method_path};
+use crate::schema::{DEFINITION, Field, Shape, find, join, keyed_path};
 use crate::tree::{Node, Table, Value, to_toml_value};
 
 /// One field with its value.
@@ -66,7 +66,7 @@ fn walk_table(table: &Table, fields: &'static [Field], path: &str, found: &mut V
             (Shape::Table(inner), Value::Table(sub)) => walk_table(sub, inner, &own_path, found),
             (Shape::Keyed(inner), Value::List(list)) => {
                 for table in list.iter().filter_map(Node::table) {
-                    walk_table(table, inner, &method_path(table), found);
+                    walk_table(table, inner, &keyed_path(&own_path, table), found);
                 }
             }
             (_, Value::Table(map)) => {

@@ -46,6 +46,7 @@ fn allowed(shape: Shape) -> String {
         Shape::Url => "an https URL, or http on a loopback host".to_owned(),
         Shape::HeaderName => "a header name".to_owned(),
         Shape::EnvName => "the name of an environment variable".to_owned(),
+        Shape::OptionName => "an option name such as --rig-api-key".to_owned(),
         Shape::EnvNames => "an array of names of environment variables".to_owned(),
         Shape::Word(words) => format!("one of {}", quoted_list(words.iter().copied())),
         Shape::Words(words) => format!("one or an array of {}", quoted_list(words.iter().copied())),

@@ -424,6 +424,8 @@ fn pattern_of(builtin: &Table) -> Table {
                 for method in methods {
                     if let Value::Table(method) = &mut method.value {
                         method.remove("env");
+                        // So would its auth choices; the new provider gets the usual one.
+                        method.remove("choice");
                     }
                 }
             }

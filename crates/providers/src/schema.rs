@@ -20,6 +20,8 @@ pub(crate) enum Shape {
     HeaderName,
     /// The name of an environment variable.
     EnvName,
+    /// The name of a command line option, with its dashes.
+    OptionName,
     /// One of these words.
     Word(&'static [&'static str]),
     /// One of these words, or an array of them.
@@ -230,6 +232,11 @@ pub(crate) const AUTH: &[Field] = &[
         "name part of the profile id: email, email_or_subject, or a fixed word",
     ),
     field(
+        "choice",
+        Shape::Keyed(CHOICE),
+        "an answer to onboard --auth-choice that takes this method; [] for none",
+    ),
+    field(
         "api",
         Shape::Table(API),
         "what differs from [api] for leases of this method",
@@ -432,6 +439,27 @@ pub(crate) const AUTH: &[Field] = &[
     ),
 ];
 
+/// `[[auth.choice]]` (spec.md 13, 14.7).
+const CHOICE: &[Field] = &[
+    field("id", Shape::Id, "the word after --auth-choice"),
+    field("deprecated", Shape::Texts, "further words that stand for it"),
+    field("name", Shape::Text, "the line shown to people"),
+    field("hint", Shape::Text, "a few words beside that line"),
+    field("group", Shape::Text, "the menu entry that it stands under"),
+    field(
+        "option",
+        Shape::OptionName,
+        "the command line option that takes the secret",
+    ),
+    field("hidden", Shape::Flag, "true keeps it out of menus"),
+    field("disabled", Shape::Flag, "true removes the choice"),
+    field(
+        "profile_name",
+        Shape::Text,
+        "name part of the profile id, where the method's is not meant",
+    ),
+];
+
 const TOKEN_CHECK: &[Field] = &[
     field("prefix", Shape::Text, "how it begins"),
     field(
@@ -542,9 +570,14 @@ pub(crate) fn join(parent: &str, name: &str) -> String {
 
 /// The path of one login method: `auth.<id>`, or `auth` while it has none.
 pub(crate) fn method_path(table: &Table) -> String {
+    keyed_path("auth", table)
+}
+
+/// The path of one table of a keyed array: `<array>.<id>`, or the array's while it has none.
+pub(crate) fn keyed_path(array: &str, table: &Table) -> String {
     table.text("id").map_or_else(
-        || "auth".to_owned(),
-        |id| format!("auth.{}", id.trim().to_lowercase()),
+        || array.to_owned(),
+        |id| format!("{array}.{}", id.trim().to_lowercase()),
     )
 }
 

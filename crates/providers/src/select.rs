@@ -144,6 +144,16 @@ impl Definition {
         }
     }
 
+    /// The variables that may hold the key or token of `method` for us alone: its own, else those of no method. One
+    /// that other programs need too says nothing about what it holds.
+    pub fn variables_of<'a>(&'a self, method: &'a Method) -> impl Iterator<Item = &'a EnvVar> {
+        // A variable of no method holds an API key, or what a login of another kind than a paste leaves.
+        let takes_any = !matches!(method.flow, Flow::Token(_) | Flow::External(_));
+        let fits = move |owner: Option<&MethodId>| owner.map_or(takes_any, |owner| *owner == method.id);
+        let own = self.env.iter().filter(|variable| !variable.shared);
+        own.filter(move |variable| fits(variable.method.as_ref()))
+    }
+
     /// The kind of credential that a variable holds: that of its method, else an API key.
     #[must_use]
     pub fn env_kind(&self, variable: &EnvVar) -> CredentialKind {

@@ -1,6 +1,7 @@
 //! Tests of the crate as its callers use it.
 
 mod built_in;
+mod choices;
 mod files;
 mod merging;
 mod requests;
