@@ -22,6 +22,7 @@ mod lease;
 mod login;
 mod logout;
 mod models;
+mod onboard;
 mod order;
 mod owner;
 mod paste;
@@ -48,6 +49,9 @@ pub use import::{
 pub use lease::{AcquireRequest, ChildEnvironment, Lease, WAIT, Want};
 pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
+};
+pub use onboard::{
+    AuthChoice, CustomDefined, CustomProvider, GivenSecret, KeyChange, KeyOrigin, KeyOutcome, KeyRequest,
 };
 pub use report::{
     AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,

@@ -33,6 +33,10 @@ pub trait LoginUi: Sync {
     /// Asks for a pasted redirect URL or code. Blocks until a line that is not blank is there; `None` when `cancel`
     /// was set meanwhile or the input has ended.
     fn ask_paste(&self, prompt: &str, cancel: &Cancel) -> Option<String>;
+    /// The person wants no more of this login. Looked at whenever something is waited for.
+    fn given_up(&self) -> bool {
+        false
+    }
 }
 
 /// Set once, by the first valid answer, so that the other ways of answering end.

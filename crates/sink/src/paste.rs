@@ -166,6 +166,27 @@ fn check_of(method: &Method) -> Option<&TokenCheck> {
     }
 }
 
+/// What `method` takes of a pasted text, as it is stored.
+///
+/// # Errors
+/// A usage error when the text cannot be such a credential.
+pub(crate) fn accept(definition: &Definition, method: &Method, text: &Secret) -> Result<Secret> {
+    let recipient = Recipient {
+        id: definition.id.clone(),
+        definition: Some(definition),
+    };
+    let taken = match &method.flow {
+        Flow::ApiKey(_) => accept_key(&recipient, text),
+        Flow::Token(_) => accept_token(&recipient, method.id.as_str() == SETUP_TOKEN, text),
+        // A login whose outcome is a plain token; nothing is known of how that looks.
+        Flow::Pkce(_) | Flow::Device(_) | Flow::External(_) => {
+            let plain = TokenCheck::default().accept(&Secret::new(clean_secret(text.expose())));
+            return plain.map_err(|problem| refused(&recipient, &problem));
+        }
+    };
+    taken.map(|(_, secret)| secret)
+}
+
 /// The method that a pasted token belongs to, and the token as it is stored. Providers without a method for tokens
 /// take any text.
 fn accept_token<'a>(

@@ -18,10 +18,14 @@ use crate::login::LoginEvent;
 use crate::login::choose::login_of;
 use crate::login::exchange::{self, Answer, Unanswered, endpoint_of};
 use crate::login::pkce::bytes;
+use crate::login::race::given_up;
 use crate::login::run::{Granted, Login, build_error};
 
 /// How long a code is waited for while a login in a browser waits for it: connecting, then the answer.
 const SHORT: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(6));
+
+/// How long a pause goes on before it is looked whether the person has given up.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How much of a login this one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +66,9 @@ pub(crate) enum Approval {
 pub(crate) fn run(login: &Login<'_>, flow: &DeviceFlow) -> Result<Granted> {
     let mut polling = Polling::begin(login, flow, Part::Alone)?;
     while let Some(pause) = polling.pause() {
-        login.host().clock.sleep(pause);
+        if !slept(login, pause) {
+            return Err(given_up(login));
+        }
         let answer = polling
             .request()
             .and_then(|(url, request)| exchange::send_once(login.host(), &url, &request));
@@ -74,6 +80,22 @@ pub(crate) fn run(login: &Login<'_>, flow: &DeviceFlow) -> Result<Granted> {
         }
     }
     Err(polling.expired())
+}
+
+/// Waits until the next poll is due; false when the person gives up meanwhile.
+fn slept(login: &Login<'_>, pause: Duration) -> bool {
+    let clock = &login.host().clock;
+    let due = clock.monotonic().saturating_add(pause);
+    loop {
+        let left = due.saturating_sub(clock.monotonic());
+        if login.ui.given_up() {
+            return false;
+        }
+        if left.is_zero() {
+            return true;
+        }
+        clock.sleep(left.min(LOOK));
+    }
 }
 
 /// A code that was shown and is polled for.

@@ -122,6 +122,9 @@ fn wait<'a>(
             }
             Ok(Event::Pasted(Err(error))) => return ended(denied(login, &error.to_string())),
             Ok(Event::Polled(answer)) => Some(answer),
+            Err(RecvTimeoutError::Disconnected) if login.ui.given_up() => {
+                return ended(given_up(login));
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 return ended(failed.unwrap_or_else(|| input_ended(login)));
             }
@@ -138,6 +141,9 @@ fn wait<'a>(
                 }
                 Turn::End(answered) => return answered,
             }
+        }
+        if login.ui.given_up() {
+            return ended(given_up(login));
         }
         if login.host().clock.monotonic() >= deadline {
             return ended(too_late(login));
@@ -258,6 +264,15 @@ fn too_late(login: &Login<'_>) -> SinkError {
         login.definition.name
     );
     SinkError::new(ErrorKind::Failed, "login_timeout", message).with_fix(login.again())
+}
+
+/// The end of a login that the person stopped.
+pub(crate) fn given_up(login: &Login<'_>) -> SinkError {
+    let message = format!(
+        "the login at {} was given up; nothing was stored",
+        login.definition.name
+    );
+    SinkError::new(ErrorKind::Failed, "login_given_up", message)
 }
 
 fn input_ended(login: &Login<'_>) -> SinkError {
