@@ -9,6 +9,7 @@ use tokensink_host::Environment;
 
 use crate::args;
 use crate::commands::{self, COMPLETE_VARIABLE};
+use crate::complete;
 use crate::exit::{self, FAILED, OK, USAGE};
 use crate::logging;
 use crate::name::Name;
@@ -19,9 +20,9 @@ use crate::render::colour;
 pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
     let name = Name::of(args.first().map(OsString::as_os_str));
     if env.var(COMPLETE_VARIABLE).is_some() {
-        return complete(name, args, env);
+        return completions(name, args, env);
     }
-    let cli = match args::parse(name, &args) {
+    let cli = match args::parse(name, &args, complete::key_options) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&unquoted(error)),
     };
@@ -55,9 +56,9 @@ fn not_parsed(error: &clap::Error) -> u8 {
 }
 
 /// Answers a completion script. Errors are silent, because they would land in the user's command line.
-fn complete(name: Name, args: Vec<OsString>, env: &dyn Environment) -> u8 {
+fn completions(name: Name, args: Vec<OsString>, env: &dyn Environment) -> u8 {
     let current_dir = env.current_dir();
-    let _ignored = CompleteEnv::with_factory(|| args::grammar(name))
+    let _ignored = CompleteEnv::with_factory(|| args::grammar(name, &complete::key_options()))
         .var(COMPLETE_VARIABLE)
         .try_complete(args, current_dir.as_deref());
     OK

@@ -1,4 +1,5 @@
-//! Ids offered by shell completion. Read only: no locks, no network, nothing written, and silent when anything is
+//! What the grammar takes from the state dir: ids offered by shell completion, and the options that are made from
+//! provider definitions. Read only: no locks, no network, nothing written, and silent when anything is
 //! wrong, because the text would land in the middle of the user's command line.
 
 use std::collections::BTreeSet;
@@ -7,7 +8,9 @@ use std::sync::Arc;
 
 use clap_complete::CompletionCandidate;
 use tokensink_host::{Environment, Host};
-use tokensink_sink::Sink;
+use tokensink_sink::{Registry, Sink};
+
+use crate::args::{KeyOption, onboard};
 
 /// Provider ids with their names.
 pub(crate) fn providers() -> Vec<CompletionCandidate> {
@@ -51,6 +54,25 @@ pub(crate) fn agents() -> Vec<CompletionCandidate> {
         .iter()
         .map(|agent| CompletionCandidate::new(agent.id.as_str()))
         .collect()
+}
+
+/// Auth choices with what they are.
+pub(crate) fn auth_choices() -> Vec<CompletionCandidate> {
+    let Some(sink) = open() else { return Vec::new() };
+    sink.auth_choices()
+        .into_iter()
+        .filter(|choice| !choice.hidden)
+        .map(|choice| CompletionCandidate::new(choice.id).help(Some(choice.name.into())))
+        .collect()
+}
+
+/// The options of `onboard` that take a key: those of the definitions in force, or the built-in ones where the state
+/// dir cannot be read, which the command itself then says.
+pub(crate) fn key_options() -> Vec<KeyOption> {
+    match open() {
+        Some(sink) => onboard::key_options(sink.registry()),
+        None => onboard::key_options(&Registry::builtin()),
+    }
 }
 
 fn open() -> Option<Sink> {

@@ -6,6 +6,7 @@
 
 mod app;
 mod args;
+mod ask;
 mod commands;
 mod complete;
 mod demo;

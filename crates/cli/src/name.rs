@@ -59,7 +59,9 @@ impl Name {
 }
 
 /// The first words of our commands, as they stand in suggestions.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 11] = [
+    "onboard",
+    "configure",
     "models",
     "agents",
     "channels",

@@ -86,11 +86,11 @@ fn text_of(bytes: &[u8], name: &str) -> Result<Secret> {
 }
 
 /// Standard input without echo, until dropped.
-struct Quiet(rustix::termios::Termios);
+pub(crate) struct Quiet(rustix::termios::Termios);
 
 impl Quiet {
     /// `None` when standard input is no terminal or cannot be changed; reading then hides what is typed by itself.
-    fn begin() -> Option<Self> {
+    pub(crate) fn begin() -> Option<Self> {
         let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()?;
         let mut quiet = before.clone();
         quiet.local_modes.remove(rustix::termios::LocalModes::ECHO);

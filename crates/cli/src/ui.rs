@@ -3,13 +3,15 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokensink_sink::{Cancel, LoginEvent, LoginUi};
+use tokensink_sink::{Cancel, LoginEvent, LoginUi, SinkError};
 use zeroize::Zeroizing;
 
+use crate::exit;
 use crate::render::table::fold;
 use crate::render::{Look, colour, words};
 
@@ -28,6 +30,8 @@ pub(crate) struct Terminal {
     look: Look,
     /// Whether text is broken at words, as a terminal needs it.
     folds: bool,
+    /// Set when the person wants no more of it.
+    interrupted: Option<Arc<AtomicBool>>,
 }
 
 struct Notes {
@@ -54,6 +58,14 @@ impl Terminal {
         }
     }
 
+    /// The same, given up once `interrupted` is set.
+    pub(crate) fn interruptible(look: Look, interrupted: Arc<AtomicBool>) -> Self {
+        Self {
+            interrupted: Some(interrupted),
+            ..Self::standard(look)
+        }
+    }
+
     fn over(notes: impl Write + Send + 'static, look: Look) -> Self {
         Self {
             notes: Mutex::new(Notes {
@@ -62,6 +74,7 @@ impl Terminal {
             }),
             look,
             folds: false,
+            interrupted: None,
         }
     }
 
@@ -99,23 +112,54 @@ impl LoginUi for Terminal {
     }
 
     fn show(&self, event: LoginEvent<'_>) {
-        let text = in_words(event, &self.look);
-        if self.folds {
-            self.say(&fold(&text, self.look.width));
-        } else {
-            self.say(&text);
-        }
+        self.tell(&in_words(event, &self.look));
     }
 
     fn ask_paste(&self, prompt: &str, cancel: &Cancel) -> Option<String> {
         let stdin = io::stdin();
-        self.answer(stdin.as_fd(), stdin.is_terminal(), prompt, &|| cancel.is_set())
+        let over = || cancel.is_set() || self.given_up();
+        self.answer(stdin.as_fd(), stdin.is_terminal(), prompt, &over)
+    }
+
+    fn given_up(&self) -> bool {
+        let flag = self.interrupted.as_ref();
+        flag.is_some_and(|flag| flag.load(Ordering::SeqCst))
     }
 }
 
 impl Terminal {
+    /// Says something as it is, broken at words where a terminal needs it.
+    pub(crate) fn tell(&self, text: &str) {
+        if self.folds {
+            self.say(&fold(text, self.look.width));
+        } else {
+            self.say(text);
+        }
+    }
+
+    /// Says why an answer is not taken.
+    pub(crate) fn refuse(&self, error: &SinkError) {
+        self.tell(&format!("{}\n", exit::in_words(error, &self.look)));
+    }
+
     /// Reads one line that is not empty from `input`; `None` at its end, on an error, or once `cancelled`.
     fn answer(
+        &self,
+        input: BorrowedFd<'_>,
+        terminal: bool,
+        prompt: &str,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Option<String> {
+        loop {
+            let line = self.line(input, terminal, prompt, cancelled)?;
+            if !line.is_empty() {
+                return Some(line);
+            }
+        }
+    }
+
+    /// Reads one line, which may be empty, without the white space around it; `None` as for an answer.
+    pub(crate) fn line(
         &self,
         input: BorrowedFd<'_>,
         terminal: bool,
@@ -130,9 +174,13 @@ impl Terminal {
                 Next::End if line.is_empty() => break,
                 Next::End | Next::Byte(b'\n' | b'\r') => {
                     self.close(true);
-                    if let Some(answer) = self.accept(&line, terminal) {
-                        return Some(answer);
+                    if !(terminal && line.len() >= TERMINAL_LINE_MAX) {
+                        return Some(String::from_utf8_lossy(&line).trim().to_owned());
                     }
+                    self.say(&format!(
+                        "The terminal cut this line at {TERMINAL_LINE_MAX} characters. Paste only the part after \
+                         `code=`.\n"
+                    ));
                     line.clear();
                     self.open(prompt);
                 }
@@ -142,17 +190,6 @@ impl Terminal {
         }
         self.close(false);
         None
-    }
-
-    fn accept(&self, line: &[u8], terminal: bool) -> Option<String> {
-        if terminal && line.len() >= TERMINAL_LINE_MAX {
-            self.say(&format!(
-                "The terminal cut this line at {TERMINAL_LINE_MAX} characters. Paste only the part after `code=`.\n"
-            ));
-            return None;
-        }
-        let text = String::from_utf8_lossy(line);
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 }
 

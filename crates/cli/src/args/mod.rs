@@ -7,6 +7,7 @@ mod demo;
 mod import;
 mod lease;
 mod models;
+pub(crate) mod onboard;
 mod tools;
 pub(crate) mod values;
 
@@ -23,6 +24,7 @@ pub(crate) use demo::DemoArgs;
 pub(crate) use import::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
+pub(crate) use onboard::{CustomArgs, KeyOption, KeySource, OnboardArgs, SecretMode};
 pub(crate) use tools::{
     ChannelsArgs, ChannelsCommand, CompletionsArgs, ManArgs, ProvidersArgs, ProvidersCommand, Shell,
 };
@@ -76,6 +78,10 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Set up logins: finds what is on this host, proposes, logs in
+    Onboard(Box<OnboardArgs>),
+    /// The login step of onboard alone
+    Configure(Box<OnboardArgs>),
     /// Print an access token or API key, renewed first where it is due
     Token(TokenArgs),
     /// Run a command that finds an access token or API key in its environment
@@ -110,9 +116,13 @@ pub(crate) enum Command {
     },
 }
 
-/// The grammar under `name`, for help, completions and manual pages.
-pub(crate) fn grammar(name: Name) -> clap::Command {
-    let grammar = Cli::command()
+/// The grammar under `name`, for help, completions and manual pages. `keys` are the options of `onboard` that take a
+/// key.
+pub(crate) fn grammar(name: Name, keys: &[KeyOption]) -> clap::Command {
+    let with_keys = onboard::COMMANDS.iter().fold(Cli::command(), |grammar, command| {
+        grammar.mut_subcommand(command, |command| onboard::with_keys(command, keys))
+    });
+    let grammar = with_keys
         .name(name.as_str())
         .bin_name(name.as_str())
         .mut_subcommand("completions", |command| {
@@ -146,15 +156,24 @@ enum FrequentCommand {
     },
 }
 
-/// Parses a whole command line, program name included.
+/// Parses a whole command line, program name included. `keys` is asked for the options of `onboard`.
 ///
 /// # Errors
 /// Clap's: help and version, which go to standard output with exit code 0, and usage errors (exit code 2).
-pub(crate) fn parse(name: Name, args: &[OsString]) -> Result<Cli, clap::Error> {
+pub(crate) fn parse(
+    name: Name,
+    args: &[OsString],
+    keys: impl FnOnce() -> Vec<KeyOption>,
+) -> Result<Cli, clap::Error> {
     if let Some(cli) = parse_frequent(args) {
         return Ok(cli);
     }
-    let mut grammar = grammar(name);
+    // No other command has these options, and to know them all definitions have to be read.
+    let wanted = args
+        .iter()
+        .any(|word| onboard::COMMANDS.iter().any(|command| word == command));
+    let keys = if wanted { keys() } else { Vec::new() };
+    let mut grammar = grammar(name, &keys);
     let matches = grammar.try_get_matches_from_mut(args)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))
 }

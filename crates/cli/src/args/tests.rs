@@ -10,7 +10,7 @@ fn try_parse(line: &str) -> Result<Cli, clap::Error> {
     let mut words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
     let name = Name::of(words.first().map(OsString::as_os_str));
     words[0] = name.as_str().into();
-    parse(name, &words)
+    parse(name, &words, Vec::new)
 }
 
 fn parsed(line: &str) -> Command {
@@ -20,9 +20,13 @@ fn parsed(line: &str) -> Command {
     }
 }
 
+fn built_in_keys() -> Vec<KeyOption> {
+    onboard::key_options(&tokensink_sink::Registry::builtin())
+}
+
 #[test]
 fn the_definitions_hold() {
-    grammar(Name::OWN).debug_assert();
+    grammar(Name::OWN, &built_in_keys()).debug_assert();
 }
 
 #[test]
@@ -153,8 +157,6 @@ fn what_does_not_work() {
             "tokensink models auth order",
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
         ),
-        ("tokensink onboard", ErrorKind::InvalidSubcommand),
-        ("tokensink configure", ErrorKind::InvalidSubcommand),
         ("tokensink doctor", ErrorKind::InvalidSubcommand),
         ("tokensink agents bind", ErrorKind::InvalidSubcommand),
         (
@@ -211,7 +213,7 @@ fn durations_have_their_own_default_unit() {
 fn help_carries_the_name() {
     for name in Name::ALL {
         let args = [name.as_str(), "models", "auth", "--help"].map(OsString::from);
-        let error = parse(name, &args).map(|cli| cli.command).unwrap_err();
+        let error = parse(name, &args, Vec::new).map(|cli| cli.command).unwrap_err();
         assert_eq!(error.exit_code(), 0);
         let usage = format!("Usage: {} models auth [OPTIONS] <COMMAND>", name.as_str());
         assert!(error.to_string().contains(&usage), "{error}");
@@ -237,7 +239,7 @@ fn the_frequent_grammar_says_the_same_as_the_whole() {
     ];
     let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
     for line in taken {
-        let matches = grammar(Name::OWN).try_get_matches_from(words(line)).unwrap();
+        let matches = grammar(Name::OWN, &[]).try_get_matches_from(words(line)).unwrap();
         let whole = Cli::from_arg_matches(&matches).unwrap();
         let frequent = parse_frequent(&words(line)).unwrap();
         assert_eq!(format!("{frequent:?}"), format!("{whole:?}"), "{line}");
@@ -251,7 +253,7 @@ fn the_frequent_grammar_says_the_same_as_the_whole() {
 #[test]
 fn help_texts() {
     let mut all = String::new();
-    let mut grammar = grammar(Name::OWN).term_width(80);
+    let mut grammar = grammar(Name::OWN, &built_in_keys()).term_width(80);
     grammar.build();
     collect(&mut grammar, &mut all);
     insta::assert_snapshot!(all);

@@ -7,6 +7,7 @@ mod import;
 mod lease;
 mod login;
 mod models;
+mod onboard;
 mod order;
 mod paste;
 mod providers;
@@ -66,8 +67,7 @@ pub(crate) fn run(command: Command, printer: &mut Printer) -> Outcome {
 }
 
 fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
-    // A refresh that this command starts outlives it: killing us does not kill a request on its way.
-    let sink = Sink::open_here(Flights::helper(FLIGHT_COMMAND))?;
+    let sink = open_sink()?;
     // `check` says itself what is wrong with its file.
     if !matches!(&command, Command::Providers(args) if matches!(args.command, ProvidersCommand::Check { .. }))
     {
@@ -77,6 +77,8 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
     }
     let mut app = App { sink: &sink, printer };
     match command {
+        Command::Onboard(args) => onboard::run(&mut app, &args, onboard::Scope::All),
+        Command::Configure(args) => onboard::run(&mut app, &args, onboard::Scope::LoginOnly),
         Command::Token(args) => lease::token(&mut app, args),
         Command::Exec(args) => lease::exec(&mut app, args),
         Command::Renew(args) => lease::renew(&mut app, &args),
@@ -91,6 +93,11 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         | Command::Browser { .. }
         | Command::Flight { .. } => Ok(OK),
     }
+}
+
+fn open_sink() -> tokensink_sink::Result<Sink> {
+    // A refresh that this command starts outlives it: killing us does not kill a request on its way.
+    Sink::open_here(Flights::helper(FLIGHT_COMMAND))
 }
 
 /// Something that is wrong but stops nothing.
@@ -108,6 +115,7 @@ fn remark(printer: &mut Printer, text: &str) {
 /// Whether the command was asked for JSON; an error is then JSON too.
 pub(crate) fn wants_json(command: &Command) -> bool {
     match command {
+        Command::Onboard(args) | Command::Configure(args) => args.json,
         Command::Token(args) => args.json,
         Command::Renew(args) => args.json,
         Command::Models(args) => args.command.as_ref().map_or(args.status_json, models_wants_json),

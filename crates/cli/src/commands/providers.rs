@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokensink_sink::providers::{Definition, FieldOrigin, Method, Origin, Problem, Registry, check};
+use tokensink_sink::providers::{
+    ChoiceRef, Definition, FieldOrigin, Method, Origin, Problem, Registry, check,
+};
 use tokensink_sink::{ErrorKind, SinkError};
 
 use super::App;
 use crate::args::{ProvidersArgs, ProvidersCommand};
 use crate::exit::{FAILED, OK, Outcome};
-use crate::render::table::Table;
+use crate::render::table::{Cell, Table};
 use crate::render::{colour, path};
 
 /// Runs what is under `providers`.
@@ -38,11 +40,23 @@ fn list(app: &mut App<'_>, json: bool) -> Outcome {
             .iter()
             .map(|method| method.id.as_str())
             .collect();
-        table.row(vec![
-            definition.id.as_str().into(),
-            classes(definition).into(),
-            methods.join(", ").into(),
-        ]);
+        let choices = registry.choices_of(&definition.id);
+        let ids: Vec<&str> = choices.iter().map(|choice| choice.choice.id.as_str()).collect();
+        let details = match ids.as_slice() {
+            [] => Vec::new(),
+            ids => vec![Cell::styled(
+                format!("auth choices: {}", ids.join(", ")),
+                colour::FAINT,
+            )],
+        };
+        table.row_with(
+            vec![
+                definition.id.as_str().into(),
+                classes(definition).into(),
+                methods.join(", ").into(),
+            ],
+            details,
+        );
     }
     let text = table.render(&app.printer.look);
     app.printer.data(&text)?;
@@ -65,6 +79,7 @@ fn classes(definition: &Definition) -> String {
 }
 
 fn summary(definition: &Definition, registry: &Registry) -> Value {
+    let choices = registry.choices_of(&definition.id);
     json!({
         "id": definition.id.as_str(),
         "name": definition.name,
@@ -74,17 +89,33 @@ fn summary(definition: &Definition, registry: &Registry) -> Value {
         "builtin": registry.is_builtin(&definition.id),
         "env": definition.env.iter().map(|variable| variable.name.as_str()).collect::<Vec<_>>(),
         "api": definition.api.kind.as_str(),
-        "methods": definition.methods.iter().map(method).collect::<Vec<_>>(),
+        "methods": definition.methods.iter().map(|one| method(one, &choices)).collect::<Vec<_>>(),
     })
 }
 
-fn method(method: &Method) -> Value {
+fn method(method: &Method, choices: &[ChoiceRef<'_>]) -> Value {
+    let own = choices.iter().filter(|choice| choice.method.id == method.id);
     json!({
         "id": method.id.as_str(),
         "name": method.name,
         "kind": method.flow.kind(),
         "billing": method.billing.as_str(),
         "notice": some_text(&method.notice),
+        "choices": own.map(choice).collect::<Vec<_>>(),
+    })
+}
+
+fn choice(found: &ChoiceRef<'_>) -> Value {
+    let choice = found.choice;
+    json!({
+        "id": choice.id,
+        "deprecated": choice.deprecated,
+        "name": choice.name,
+        "hint": some_text(&choice.hint),
+        "group": choice.group,
+        "option": choice.option,
+        "hidden": choice.hidden,
+        "leaves": found.leaves(),
     })
 }
 

@@ -8,6 +8,7 @@ use tokensink_host::{Host, atomic};
 use tokensink_sink::{ErrorKind, SinkError};
 
 use crate::args::{self, CompletionsArgs, ManArgs, Shell};
+use crate::complete;
 use crate::exit::{FAILED, Failure, OK, Outcome};
 use crate::printer::Printer;
 
@@ -51,7 +52,7 @@ pub(super) fn man(args: &ManArgs, host: &Host, printer: &mut Printer) -> Outcome
         None => args.out.clone(),
     };
     atomic::ensure_dir(&*host.files, &dir, 0o755).map_err(|error| failed(&dir, error))?;
-    let mut grammar = args::grammar(printer.look.name);
+    let mut grammar = args::grammar(printer.look.name, &complete::key_options());
     grammar.build();
     let pages = pages(&grammar)?;
     for (name, text) in &pages {

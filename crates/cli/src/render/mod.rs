@@ -4,6 +4,7 @@ pub(crate) mod colour;
 pub(crate) mod import;
 pub(crate) mod json;
 pub(crate) mod lists;
+pub(crate) mod onboard;
 pub(crate) mod profile;
 pub(crate) mod status;
 pub(crate) mod table;

@@ -19,6 +19,7 @@ mod logins;
 mod manners;
 mod messages;
 mod models_and_agents;
+mod onboard;
 mod readonly;
 mod real_logins;
 mod secrecy;

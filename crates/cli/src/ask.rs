@@ -1,0 +1,228 @@
+//! Questions to the person at the terminal: menus, yes or no, a line, a secret.
+//!
+//! On a terminal that can move its cursor they are inquire's; on a dumb one (`TERM=dumb`) numbered lists and plain
+//! lines. Esc, Ctrl-C and the end of the input all mean the same: the whole thing is given up ([`given_up`]). While
+//! an [`Asker`] lives, Ctrl-C outside of a question does not kill the process but sets a flag that everything which
+//! waits looks at; a second one kills.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use inquire::{Confirm, InquireError, Password, PasswordDisplayMode, Select, Text};
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+use tokensink_host::Environment;
+use tokensink_sink::{ErrorKind, Result, Secret, SinkError};
+use zeroize::Zeroizing;
+
+use crate::secret_input::Quiet;
+use crate::ui::Terminal;
+
+/// Lines of a menu that are shown at once.
+const PAGE: usize = 12;
+
+/// The code of [`given_up`].
+const GIVEN_UP: &str = "cancelled";
+
+/// Exit code of a process that Ctrl-C ended: 128 and the number of SIGINT.
+const KILLED: i32 = 130;
+
+/// Somebody who can be asked.
+pub(crate) struct Asker {
+    is_dumb: bool,
+    interrupted: Arc<AtomicBool>,
+    handlers: Vec<signal_hook::SigId>,
+}
+
+/// A line of a menu.
+pub(crate) struct Line<T> {
+    pub(crate) text: String,
+    pub(crate) value: T,
+}
+
+impl<T> fmt::Display for Line<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Asker {
+    /// The person at the process's own terminal.
+    pub(crate) fn new(env: &dyn Environment) -> Self {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        // The second handler must look at the flag before the first sets it. Without them Ctrl-C ends the process
+        // without a word, which is no harm.
+        let handlers = [
+            flag::register_conditional_shutdown(SIGINT, KILLED, Arc::clone(&interrupted)),
+            flag::register(SIGINT, Arc::clone(&interrupted)),
+        ];
+        Self {
+            is_dumb: env.var("TERM").is_none_or(|term| term == "dumb"),
+            interrupted,
+            handlers: handlers.into_iter().flatten().collect(),
+        }
+    }
+
+    /// The flag that Ctrl-C sets.
+    pub(crate) fn interrupted(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
+    }
+
+    /// One of several; `start` is the index of the line that Enter alone takes.
+    pub(crate) fn select<T>(
+        &self,
+        ui: &Terminal,
+        question: &str,
+        lines: Vec<Line<T>>,
+        start: usize,
+    ) -> Result<T> {
+        self.go_on()?;
+        if !self.is_dumb {
+            let menu = Select::new(question, lines)
+                .with_starting_cursor(start)
+                .with_page_size(PAGE);
+            return Ok(menu.prompt().map_err(ended)?.value);
+        }
+        let mut text = format!("{question}\n");
+        for (number, line) in lines.iter().enumerate() {
+            text.push_str(&format!("  {:>2}  {}\n", number + 1, line.text));
+        }
+        ui.tell(&text);
+        let prompt = format!("Number (Enter for {})", start + 1);
+        loop {
+            let answer = self.line(ui, &prompt)?;
+            let number = match answer.as_str() {
+                "" => Some(start),
+                answer => answer
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|number| number.checked_sub(1)),
+            };
+            if let Some(number) = number.filter(|number| *number < lines.len()) {
+                let chosen = lines.into_iter().nth(number);
+                return chosen.map(|line| line.value).ok_or_else(given_up);
+            }
+            ui.tell(&format!("Type a number from 1 to {}.\n", lines.len()));
+        }
+    }
+
+    /// Yes or no.
+    pub(crate) fn confirm(&self, ui: &Terminal, question: &str, default: bool) -> Result<bool> {
+        self.go_on()?;
+        if !self.is_dumb {
+            return Confirm::new(question)
+                .with_default(default)
+                .prompt()
+                .map_err(ended);
+        }
+        let prompt = format!("{question} ({})", if default { "Y/n" } else { "y/N" });
+        loop {
+            match self.line(ui, &prompt)?.to_lowercase().as_str() {
+                "" => return Ok(default),
+                "y" | "yes" => return Ok(true),
+                "n" | "no" => return Ok(false),
+                _ => ui.tell("Type y or n.\n"),
+            }
+        }
+    }
+
+    /// A line of text; `default` is what Enter alone takes.
+    pub(crate) fn text(&self, ui: &Terminal, question: &str, default: Option<&str>) -> Result<String> {
+        self.go_on()?;
+        let prompt = match default {
+            Some(default) if self.is_dumb => format!("{question} (Enter for {default})"),
+            _ => question.to_owned(),
+        };
+        loop {
+            let answer = if self.is_dumb {
+                self.line(ui, &prompt)?
+            } else {
+                let prompt = Text::new(&prompt);
+                let prompt = match default {
+                    Some(default) => prompt.with_default(default),
+                    None => prompt,
+                };
+                prompt.prompt().map_err(ended)?
+            };
+            let answer = answer.trim();
+            match default {
+                Some(default) if answer.is_empty() => return Ok(default.to_owned()),
+                None if answer.is_empty() => ui.tell("Something is needed here.\n"),
+                _ => return Ok(answer.to_owned()),
+            }
+        }
+    }
+
+    /// A secret, which is not shown; asked for again until `check` takes it.
+    pub(crate) fn secret(
+        &self,
+        ui: &Terminal,
+        question: &str,
+        check: &dyn Fn(&Secret) -> Result<()>,
+    ) -> Result<Secret> {
+        self.go_on()?;
+        loop {
+            let typed = if self.is_dumb {
+                // The prompt is an invitation to paste: echo must be off before it is seen.
+                let _quiet = Quiet::begin();
+                let typed = self.line(ui, &format!("{question} (not shown)"));
+                ui.tell("\n");
+                typed?
+            } else {
+                Password::new(question)
+                    .with_display_mode(PasswordDisplayMode::Masked)
+                    .without_confirmation()
+                    .prompt()
+                    .map_err(ended)?
+            };
+            let secret = Secret::new(Zeroizing::new(typed).trim());
+            let checked = if secret.is_blank() {
+                Err(SinkError::new(ErrorKind::Usage, "secret_input", "Required"))
+            } else {
+                check(&secret)
+            };
+            match checked {
+                Ok(()) => return Ok(secret),
+                Err(error) => ui.refuse(&error),
+            }
+        }
+    }
+
+    /// A typed line, which may be empty.
+    fn line(&self, ui: &Terminal, prompt: &str) -> Result<String> {
+        let stdin = io::stdin();
+        let interrupted = || self.interrupted.load(Ordering::SeqCst);
+        ui.line(stdin.as_fd(), stdin.is_terminal(), prompt, &interrupted)
+            .ok_or_else(given_up)
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if self.interrupted.load(Ordering::SeqCst) {
+            return Err(given_up());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        for handler in &self.handlers {
+            signal_hook::low_level::unregister(*handler);
+        }
+    }
+}
+
+/// The person wants no more of it.
+pub(crate) fn given_up() -> SinkError {
+    SinkError::new(ErrorKind::Failed, GIVEN_UP, "given up: nothing was changed")
+}
+
+fn ended(error: InquireError) -> SinkError {
+    match error {
+        InquireError::OperationCanceled | InquireError::OperationInterrupted => given_up(),
+        error => given_up().because(error),
+    }
+}

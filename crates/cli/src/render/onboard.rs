@@ -1,0 +1,104 @@
+//! What `onboard` and `configure` did (spec.md 13, openclaw-live.md 2).
+
+use serde_json::{Value, json};
+use tokensink_sink::{AgentId, CredentialKind, ProfileId, ProviderId};
+
+/// A choice that was settled.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// The choice.
+    pub(crate) choice: String,
+    /// The profiles that it leaves.
+    pub(crate) profiles: Vec<SettledProfile>,
+    /// The default model, where it was set.
+    pub(crate) default_model: Option<String>,
+    /// The policy note that was not shown yet.
+    pub(crate) notice: Option<String>,
+    /// What else the user should know.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Settled {
+    /// A choice that leaves nothing.
+    pub(crate) fn nothing(choice: &str) -> Self {
+        Self {
+            choice: choice.to_owned(),
+            profiles: Vec::new(),
+            default_model: None,
+            notice: None,
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// A profile that a choice leaves.
+#[derive(Debug)]
+pub(crate) struct SettledProfile {
+    /// Its id.
+    pub(crate) id: ProfileId,
+    /// Its provider.
+    pub(crate) provider: ProviderId,
+    /// What it holds.
+    pub(crate) kind: CredentialKind,
+    /// `stored`, `updated` or `unchanged`.
+    pub(crate) change: &'static str,
+    /// `given`, `env: NAME`, `profile` or `login`.
+    pub(crate) source: String,
+}
+
+/// All that is told at the end.
+#[derive(Debug)]
+pub(crate) struct Summary<'a> {
+    /// The agent.
+    pub(crate) agent: &'a AgentId,
+    /// Its workspace.
+    pub(crate) workspace: Option<String>,
+    /// What was done.
+    pub(crate) settled: &'a Settled,
+}
+
+/// The object of `--json`: the keys that OpenClaw's has as well, and the profiles.
+pub(crate) fn json(summary: &Summary<'_>) -> Value {
+    let settled = summary.settled;
+    let profile = |profile: &SettledProfile| {
+        json!({
+            "id": profile.id.as_str(),
+            "provider": profile.provider.as_str(),
+            "type": profile.kind.as_str(),
+            "change": profile.change,
+            "source": profile.source,
+        })
+    };
+    json!({
+        "ok": true,
+        "mode": "local",
+        "agentId": summary.agent.as_str(),
+        "workspace": summary.workspace,
+        "authChoice": settled.choice,
+        "profiles": settled.profiles.iter().map(profile).collect::<Vec<_>>(),
+        "defaultModelSet": settled.default_model,
+        "notes": settled.notes,
+    })
+}
+
+/// A line for each profile.
+pub(crate) fn text(summary: &Summary<'_>) -> String {
+    let mut text = String::new();
+    for profile in &summary.settled.profiles {
+        let SettledProfile {
+            id, provider, kind, ..
+        } = profile;
+        text += &format!(
+            "Auth profile: {id} ({provider}/{}, {})\n",
+            kind.as_str(),
+            profile.change
+        );
+    }
+    if let Some(model) = &summary.settled.default_model {
+        text += &format!("Default model set to {model}\n");
+    }
+    if summary.settled.profiles.is_empty() {
+        text += "No login was set up.\n";
+    }
+    text
+}
