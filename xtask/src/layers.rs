@@ -83,7 +83,8 @@ const TABLE: &[Layer] = &[
     },
     Layer {
         name: "neighbours",
-        ours: &["types", "host", "store"],
+        // oauth for the claims of their tokens: two readers of a JWT would come to differ.
+        ours: &["types", "oauth", "host", "store"],
         outside: None,
     },
     // The authorization server stands on the HTTP server of host.

@@ -10,7 +10,8 @@
 //! | to do | see |
 //! |---|---|
 //! | load and look up providers | [`Registry`] |
-//! | check a file, list the fields | [`check`], [`format_reference`] |
+//! | check a file, list the fields | [`check`], [`draft`], [`format_reference`] |
+//! | read other people's plugins | [`plugin`] |
 //! | what a provider is | [`Definition`], [`Method`], [`Flow`] |
 //! | which method a credential belongs to | [`Definition::method_for`] |
 //! | the headers of a lease | [`ApiShape::lease_headers`] |
@@ -22,10 +23,12 @@ mod check_file;
 mod check_value;
 mod choice;
 mod definition;
+mod hosts;
 mod lease;
 mod login;
 mod merge;
 mod origin;
+pub mod plugin;
 mod problem;
 mod reference;
 mod registry;
@@ -50,7 +53,7 @@ pub use login::TokenProblem;
 pub use origin::{FieldOrigin, Origin};
 pub use problem::Problem;
 pub use reference::{FormatField, format_reference};
-pub use registry::{EnvName, Registry, UnknownProvider, UserFile, check};
+pub use registry::{EnvName, Registry, UnknownProvider, UserFile, check, draft};
 pub use requests::{BuildError, DeviceLogin, Env, MissingIdentity, ResolvedClient, UntrustedEndpoint};
 pub use runtime_key::{RuntimeCredential, RuntimeKeyError};
 pub use select::UnknownMethod;

@@ -396,6 +396,14 @@ impl Registry {
     }
 }
 
+/// The definition that one file would give, laid over the built-in definitions of `registry`.
+///
+/// # Errors
+/// What is wrong with the file, in the order of its lines.
+pub fn draft(path: &Path, text: &str, registry: &Registry) -> Result<Definition, Vec<Problem>> {
+    registry.evaluate(path, text).map(|(definition, _)| definition)
+}
+
 /// Checks one file as it would be loaded over the built-in definitions of `registry`; empty when it holds.
 #[must_use]
 pub fn check(path: &Path, text: &str, registry: &Registry) -> Vec<Problem> {

@@ -26,6 +26,7 @@ mod onboard;
 mod order;
 mod owner;
 mod paste;
+mod plugins;
 mod profiles;
 mod refresher;
 mod renew;
@@ -52,6 +53,10 @@ pub use login::{
 };
 pub use onboard::{
     AuthChoice, CustomDefined, CustomProvider, GivenSecret, KeyChange, KeyOrigin, KeyOutcome, KeyRequest,
+};
+pub use plugins::{
+    CheckReport, FileFate, PlannedFile, PlannedProvider, PluginChange, PluginInfo, PluginKind, PluginPlan,
+    PluginState, Scenario,
 };
 pub use report::{
     AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,

@@ -1,4 +1,5 @@
-//! Small helpers over JSON values: numbers as instants, order-keeping removal, wiping, the house's layout.
+//! Small helpers over JSON values that may hold secrets: parsing, numbers as instants, order-keeping removal, wiping,
+//! the house's layout.
 //!
 //! Nothing here knows what a credential is.
 
@@ -45,7 +46,7 @@ impl From<&serde_json::Error> for ParseFailure {
 /// A JSON object whose texts may be secrets: `Debug` shows the number of keys only, and the memory of every text
 /// is overwritten on drop.
 #[derive(Clone, Default, PartialEq)]
-pub(crate) struct SecretMap(pub(crate) Map<String, Value>);
+pub struct SecretMap(pub Map<String, Value>);
 
 impl fmt::Debug for SecretMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,7 +71,10 @@ pub fn wipe(value: &mut Value) {
 }
 
 /// Parses an object; a byte order mark in front is skipped.
-pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ParseFailure> {
+///
+/// # Errors
+/// When the text is no JSON, or something else than an object.
+pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ParseFailure> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.is_empty() {
         return Err(ParseFailure::whole("the file is empty"));
@@ -89,7 +93,8 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, ParseFail
 }
 
 /// What sort of value it is, in words.
-pub(crate) fn kind(value: &Value) -> &'static str {
+#[must_use]
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -109,18 +114,19 @@ pub(crate) fn to_bytes(map: &Map<String, Value>) -> Vec<u8> {
 }
 
 /// Removes a key and keeps the order of the others.
-pub(crate) fn take(map: &mut Map<String, Value>, key: &str) -> Option<Value> {
+pub fn take(map: &mut Map<String, Value>, key: &str) -> Option<Value> {
     map.shift_remove(key)
 }
 
 /// A text that is not blank, trimmed.
-pub(crate) fn text(map: &Map<String, Value>, key: &str) -> Option<String> {
+#[must_use]
+pub fn text(map: &Map<String, Value>, key: &str) -> Option<String> {
     let text = map.get(key)?.as_str()?.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// A secret text, as it stands. It is moved out, so that there is no second copy; a blank one stays in its place.
-pub(crate) fn take_secret(map: &mut Map<String, Value>, key: &str) -> Option<Secret> {
+pub fn take_secret(map: &mut Map<String, Value>, key: &str) -> Option<Secret> {
     match map.get_mut(key)? {
         Value::String(text) => Some(Secret::new(mem::take(text))),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
@@ -128,7 +134,8 @@ pub(crate) fn take_secret(map: &mut Map<String, Value>, key: &str) -> Option<Sec
 }
 
 /// An instant in milliseconds; fractions are cut off (age A wrote file times as floats).
-pub(crate) fn millis(value: &Value) -> Option<UnixMillis> {
+#[must_use]
+pub fn millis(value: &Value) -> Option<UnixMillis> {
     if let Some(whole) = value.as_i64() {
         return Some(UnixMillis(whole));
     }
@@ -165,7 +172,8 @@ pub(crate) fn object_at<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a m
 }
 
 /// The object under `key`, if there is one.
-pub(crate) fn object<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Map<String, Value>> {
+#[must_use]
+pub fn object<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Map<String, Value>> {
     map.get(key)?.as_object()
 }
 

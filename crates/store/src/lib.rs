@@ -16,7 +16,7 @@ mod disk;
 mod error;
 pub mod foreign;
 mod journal;
-mod json;
+pub mod json;
 pub mod legacy;
 mod openclaw_lock;
 mod paths;

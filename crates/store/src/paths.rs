@@ -225,6 +225,12 @@ impl Paths {
         self.own_dir().join("providers")
     }
 
+    /// Programs of provider plugins, a directory and a record for each.
+    #[must_use]
+    pub fn plugins_dir(&self) -> PathBuf {
+        self.own_dir().join("plugins")
+    }
+
     /// Refresh records.
     #[must_use]
     pub fn journal_dir(&self) -> PathBuf {

@@ -8,6 +8,7 @@ mod import;
 mod lease;
 mod models;
 pub(crate) mod onboard;
+mod plugins;
 mod tools;
 pub(crate) mod values;
 
@@ -25,6 +26,7 @@ pub(crate) use import::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawA
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
 pub(crate) use onboard::{CustomArgs, KeyOption, KeySource, OnboardArgs, SecretMode};
+pub(crate) use plugins::{PluginsArgs, PluginsCommand};
 pub(crate) use tools::{
     ChannelsArgs, ChannelsCommand, CompletionsArgs, ManArgs, ProvidersArgs, ProvidersCommand, Shell,
 };
@@ -96,6 +98,8 @@ pub(crate) enum Command {
     Agents(AgentsArgs),
     /// The providers that are known, and how to log in to them
     Providers(ProvidersArgs),
+    /// Providers that other people wrote: install, list, check, remove
+    Plugins(PluginsArgs),
     /// Take over logins that other programs hold
     Import(ImportArgs),
     /// Watch it work: real processes against a strict server, in a throw-away directory

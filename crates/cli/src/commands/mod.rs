@@ -10,6 +10,7 @@ mod models;
 mod onboard;
 mod order;
 mod paste;
+mod plugins;
 mod providers;
 mod status;
 mod tools;
@@ -23,7 +24,7 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
     AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, FallbackCommand, ImportCommand,
-    ModelsCommand, OrderCommand, ProvidersCommand,
+    ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -86,6 +87,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Channels(args) => channels::run(&mut app, &args),
         Command::Agents(args) => agents::run(&mut app, args),
         Command::Providers(args) => providers::run(&mut app, args),
+        Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Import(args) => import::run(&mut app, args),
         Command::Completions(_)
         | Command::Man(_)
@@ -131,6 +133,10 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             ProvidersCommand::List { json }
             | ProvidersCommand::Show { json, .. }
             | ProvidersCommand::Check { json, .. } => *json,
+        },
+        Command::Plugins(args) => match &args.command {
+            PluginsCommand::List { json } | PluginsCommand::Check { json, .. } => *json,
+            PluginsCommand::Install { .. } | PluginsCommand::Remove { .. } => false,
         },
         Command::Demo(args) => args.json,
         Command::Import(args) => match &args.command {

@@ -5,6 +5,7 @@ pub(crate) mod import;
 pub(crate) mod json;
 pub(crate) mod lists;
 pub(crate) mod onboard;
+pub(crate) mod plugins;
 pub(crate) mod profile;
 pub(crate) mod status;
 pub(crate) mod table;

@@ -20,6 +20,7 @@ mod manners;
 mod messages;
 mod models_and_agents;
 mod onboard;
+mod plugins;
 mod readonly;
 mod real_logins;
 mod secrecy;
