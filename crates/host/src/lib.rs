@@ -21,6 +21,7 @@ mod os_processes;
 mod os_world;
 mod ports;
 mod real;
+mod ticker;
 mod transport;
 mod wake;
 
@@ -35,4 +36,5 @@ pub use ports::{
     HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
     Transport,
 };
+pub use ticker::Ticker;
 pub use transport::{CONNECT_TIME, HttpTransport};

@@ -6,15 +6,20 @@ use serde_json::{Map, Value};
 use tokensink_host::Host;
 use tokensink_store::json::{self as js, SecretMap, parse_object};
 use tokensink_types::{
-    Account, Body, Credential, Expiry, Labels, OAuth, SecretSource, StaticToken, TokenSet, UnixMillis,
+    Account, Body, Credential, Expiry, Labels, OAuth, Secret, SecretSource, StaticToken, TokenSet, UnixMillis,
 };
 
+use crate::splice::{Edit, quoted};
 use crate::{Login, Neighbour, Origin, Place, Reading};
 
 /// The login's section.
 pub(crate) const SECTION: &str = "claudeAiOauth";
 /// Without this scope or a plan Claude Code does not refresh a login (clients.md 3.1).
 const INFERENCE: &str = "user:inference";
+/// The fields of the tokens.
+const TOKENS: [&str; 3] = ["accessToken", "refreshToken", "expiresAt"];
+/// The scopes of a login that does not know its own: those that every login has (clients.md 4).
+const USUAL_SCOPES: &str = "user:inference user:profile";
 
 /// What the document says. Secrets are moved out of it.
 pub(crate) fn parse(document: &mut Map<String, Value>) -> Reading {
@@ -33,6 +38,7 @@ pub(crate) fn parse(document: &mut Map<String, Value>) -> Reading {
     let expires = end_of(section.get("expiresAt"));
     let plan = js::text(section, "subscriptionType");
     let scopes = texts(section.get("scopes"));
+    let frame = frame_of(section);
     let oauth = |access, refresh, expires| {
         Credential::OAuth(OAuth {
             provider: provider.clone(),
@@ -55,6 +61,7 @@ pub(crate) fn parse(document: &mut Map<String, Value>) -> Reading {
         Box::new(Login {
             plan: plan.clone(),
             scopes: scopes.clone(),
+            frame: frame.clone(),
             ..Login::of(credential)
         })
     };
@@ -80,6 +87,77 @@ pub(crate) fn parse(document: &mut Map<String, Value>) -> Reading {
             labels: Labels::default(),
         }))),
     }
+}
+
+/// The section without its tokens.
+fn frame_of(section: &Map<String, Value>) -> Secret {
+    let rest = section
+        .iter()
+        .filter(|(key, _)| !TOKENS.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()));
+    Secret::new(Value::Object(rest.collect()).to_string())
+}
+
+/// A section of its own for `oauth`: its tokens, then what the frame says. Without scopes Claude Code would not take it
+/// for a login of its own (clients.md 3.1).
+pub(crate) fn section(oauth: &OAuth, frame: Map<String, Value>) -> Value {
+    let mut section = Map::new();
+    let refresh = oauth.tokens.refresh_token().map(Secret::expose);
+    section.insert(TOKENS[0].to_owned(), oauth.tokens.access.expose().into());
+    section.insert(TOKENS[1].to_owned(), refresh.into());
+    section.insert(TOKENS[2].to_owned(), oauth.tokens.expires.map(|at| at.0).into());
+    section.extend(frame);
+    if !section.contains_key("scopes") {
+        let scopes = oauth.fields.get("scope").map_or(USUAL_SCOPES, String::as_str);
+        let scopes: Vec<&str> = scopes.split_whitespace().collect();
+        section.insert("scopes".to_owned(), scopes.into());
+    }
+    if let Some(plan) = &oauth.account.plan
+        && !section.contains_key("subscriptionType")
+    {
+        section.insert("subscriptionType".to_owned(), plan.as_str().into());
+    }
+    Value::Object(section)
+}
+
+/// The edits that make the login say what `next` says (clients.md 3.1): the tokens and their end, and what a refresh
+/// may change besides, where the caller has it among the fields.
+pub(crate) fn token_edits(next: &OAuth, login: &Login) -> Vec<Edit<'static>> {
+    let mut edits = vec![Edit::Set(
+        &[SECTION, "accessToken"],
+        quoted(next.tokens.access.expose()),
+    )];
+    if let Some(refresh) = next.tokens.refresh_token() {
+        edits.push(Edit::Set(&[SECTION, "refreshToken"], quoted(refresh.expose())));
+    }
+    if let Some(expires) = next.tokens.expires {
+        edits.push(Edit::Set(&[SECTION, "expiresAt"], expires.to_string().into()));
+    }
+    let scopes: Option<Vec<&str>> = next
+        .fields
+        .get("scope")
+        .map(|scope| scope.split_whitespace().collect());
+    if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty() && !is_same_set(scopes, &login.scopes)) {
+        edits.push(Edit::Set(
+            &[SECTION, "scopes"],
+            Value::from(scopes).to_string().into(),
+        ));
+    }
+    let end = next
+        .fields
+        .get("refreshTokenExpiresAt")
+        .and_then(|end| end.parse::<i64>().ok());
+    if let Some(end) = end {
+        edits.push(Edit::Set(
+            &[SECTION, "refreshTokenExpiresAt"],
+            end.to_string().into(),
+        ));
+    }
+    edits
+}
+
+fn is_same_set(some: &[&str], others: &[String]) -> bool {
+    some.len() == others.len() && some.iter().all(|one| others.iter().any(|other| other == one))
 }
 
 /// The account that Claude Code last signed in with, by its `.claude.json`. For display only: nothing ties that file

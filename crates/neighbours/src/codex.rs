@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokensink_host::Host;
 use tokensink_oauth::{identity, jwt};
 use tokensink_store::json as js;
@@ -13,10 +13,13 @@ use tokensink_types::{
 };
 
 use crate::place::PlaceKind;
+use crate::splice::{Edit, quoted};
 use crate::{Login, Neighbour, Place, Reading};
 
 /// The tokens' section.
 pub(crate) const SECTION: &str = "tokens";
+/// Its secrets.
+const TOKENS: [&str; 3] = ["id_token", "access_token", "refresh_token"];
 /// What an access token is worth that does not say when it ends (spec.md 10.1).
 const USUAL_LIFE: Duration = Duration::from_secs(3600);
 /// Claims of OpenAI's tokens.
@@ -45,10 +48,13 @@ pub(crate) fn parse(document: &mut Map<String, Value>, written: UnixMillis) -> R
             return Reading::unusable(format!("{SECTION} is {}, not an object", js::kind(other)));
         }
     };
+    let frame = frame_of(mode, tokens);
     let mut reading = chatgpt(tokens, refreshed.unwrap_or(written));
-    if let Reading::Login(login) = &mut reading
-        && mode != "chatgpt"
-    {
+    let (Reading::Login(login) | Reading::Blanked(login)) = &mut reading else {
+        return reading;
+    };
+    login.frame = frame;
+    if mode != "chatgpt" {
         login.only_borrowed = Some(format!("auth_mode {mode:?} is not Codex' own ChatGPT login"));
     }
     reading
@@ -128,11 +134,87 @@ fn account_of(access: &Secret, id_token: Option<&Secret>, account_id: Option<Str
     }
 }
 
+/// The mode, and the tokens' section without its secrets.
+fn frame_of(mode: &str, tokens: &Map<String, Value>) -> Secret {
+    let rest: Map<String, Value> = tokens
+        .iter()
+        .filter(|(key, _)| !TOKENS.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Secret::new(json!({"auth_mode": mode, SECTION: rest}).to_string())
+}
+
+/// Does the document hold anything but this login?
+pub(crate) fn holds_more(document: &Map<String, Value>) -> bool {
+    let ours = ["auth_mode", SECTION, "last_refresh"];
+    document
+        .iter()
+        .any(|(key, value)| !value.is_null() && !ours.contains(&key.as_str()))
+}
+
+/// The parts of a document for `oauth`, in Codex' order.
+///
+/// # Errors
+/// When there is nothing that Codex could read the account from.
+pub(crate) fn sections(
+    oauth: &OAuth,
+    mut frame: Map<String, Value>,
+    now: UnixMillis,
+) -> Result<Vec<(&'static str, Value)>, &'static str> {
+    // Codex reads only claims from the id token, and the access token has the same.
+    let access_claims = jwt::claims(&oauth.tokens.access).map(|_| &oauth.tokens.access);
+    let id_token = oauth.tokens.id_token.as_ref().or(access_claims);
+    let id_token = id_token.ok_or("Codex wants an id token, and none was kept with this login")?;
+    let refresh = oauth.tokens.refresh_token().map(Secret::expose);
+    let mut tokens = Map::new();
+    tokens.insert(TOKENS[0].to_owned(), id_token.expose().into());
+    tokens.insert(TOKENS[1].to_owned(), oauth.tokens.access.expose().into());
+    tokens.insert(TOKENS[2].to_owned(), refresh.into());
+    if let Some(Value::Object(rest)) = js::take(&mut frame, SECTION) {
+        tokens.extend(rest);
+    }
+    if !tokens.contains_key("account_id") {
+        let account = oauth.account.account_id.as_deref();
+        tokens.insert("account_id".to_owned(), account.into());
+    }
+    let mode = js::text(&frame, "auth_mode").unwrap_or_else(|| "chatgpt".to_owned());
+    Ok(vec![
+        ("auth_mode", mode.into()),
+        (SECTION, Value::Object(tokens)),
+        ("last_refresh", timestamp(now).into()),
+    ])
+}
+
+/// RFC 3339 with nanoseconds, in UTC.
+fn timestamp(at: UnixMillis) -> Option<String> {
+    let at = jiff::Timestamp::from_millisecond(at.0).ok()?;
+    Some(format!("{at:.9}"))
+}
+
+/// The edits that make the login say what `next` says, refreshed at `now` (clients.md 2.1).
+pub(crate) fn token_edits(next: &OAuth, now: UnixMillis) -> Vec<Edit<'static>> {
+    let mut edits = vec![Edit::Set(
+        &[SECTION, "access_token"],
+        quoted(next.tokens.access.expose()),
+    )];
+    if let Some(id_token) = &next.tokens.id_token {
+        edits.push(Edit::Set(&[SECTION, "id_token"], quoted(id_token.expose())));
+    }
+    if let Some(refresh) = next.tokens.refresh_token() {
+        edits.push(Edit::Set(&[SECTION, "refresh_token"], quoted(refresh.expose())));
+    }
+    if let Some(at) = timestamp(now) {
+        edits.push(Edit::Set(&["last_refresh"], quoted(&at)));
+    }
+    edits
+}
+
 /// Why `auth.json` is not what Codex goes by: `cli_auth_credentials_store` in its `config.toml` names another store
-/// (clients.md 2.1), or cannot be read. `None` for the file store.
+/// (clients.md 2.1), or cannot be read. `None` for the file store. How
+/// Codex locks its Keychain item is not known.
 pub(crate) fn other_store(host: &Host, place: &Place) -> Option<String> {
     let PlaceKind::File { path, .. } = &place.kind else {
-        return None;
+        return Some("it is not known by which locks Codex writes its Keychain item".to_owned());
     };
     let config = path.parent()?.join("config.toml");
     let store = match host.files.read(&config) {

@@ -20,6 +20,7 @@ const READ_PAUSE: Duration = Duration::from_millis(20);
 /// What a place holds.
 #[derive(Debug)]
 pub(crate) struct Content {
+    pub(crate) bytes: Body,
     pub(crate) map: SecretMap,
     /// Of a file.
     pub(crate) stamp: Option<FileStamp>,
@@ -44,6 +45,7 @@ pub(crate) fn load(host: &Host, place: &Place) -> Result<Content, Reading> {
         match parse_object(bytes.expose()) {
             Ok(map) => {
                 return Ok(Content {
+                    bytes,
                     map: SecretMap(map),
                     stamp,
                 });

@@ -1,7 +1,7 @@
 //! What a place holds, in the words that a decision needs.
 
 use tokensink_host::{FileStamp, Host};
-use tokensink_types::{Credential, ProviderId, UnixMillis};
+use tokensink_types::{Credential, ProviderId, Secret, UnixMillis};
 
 use crate::load::{Content, load};
 use crate::place::Place;
@@ -66,6 +66,9 @@ pub struct Login {
     pub stamp: Option<FileStamp>,
     /// Why this login can be borrowed only: nothing may be written where we do not know what the program does.
     pub only_borrowed: Option<String>,
+    /// What the login's section says besides its tokens, as a JSON text: what [`put_login`](crate::put_login) needs to
+    /// give it back as it was. Empty where a login cannot be taken.
+    pub frame: Secret,
 }
 
 impl Login {
@@ -76,6 +79,7 @@ impl Login {
             scopes: Vec::new(),
             stamp: None,
             only_borrowed: None,
+            frame: "".into(),
         }
     }
 }

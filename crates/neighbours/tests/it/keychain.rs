@@ -10,17 +10,27 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokensink_host::{ChildProcess, HelperReport, Host, Liveness, OsProcesses, ProcessRequest, Processes};
-use tokensink_neighbours::{Keychain, Neighbour, Place, Reading, places, read};
+use tokensink_neighbours::{
+    Keychain, Neighbour, Place, PlaceKind, Reading, Written, compare_and_set, places, read,
+};
+use tokensink_store::Expected;
 use tokensink_testkit::TestHost;
-use tokensink_types::ProcessId;
+use tokensink_types::{OAuth, ProcessId, UnixMillis};
 
-use crate::support::{claude_file, login};
+use crate::support::{claude_file, codex_file, generation, login, spend};
 
 /// Keeps one item per file in its directory, named by account and service, and notes its calls. A file `locked`
 /// makes it refuse as a locked Keychain does.
 const SECURITY: &str = r#"#!/bin/sh
 dir=$(dirname "$0")
 printf '%s\n' "$*" >>"$dir/calls"
+if [ "$1" = -i ]; then
+    IFS= read -r line
+    eval "set -- $line"
+    [ "$1 $2 $3 $5 $7" = 'add-generic-password -U -a -s -X' ] || exit 2
+    [ -f "$dir/deaf" ] || printf '%s' "$8" | sed 's/../\\x&/g' | xargs -0 printf '%b' >"$dir/$4@$6"
+    exit 0
+fi
 [ "$1" = find-generic-password ] || exit 2
 account=$3 service=$5
 [ -f "$dir/$account@$service" ] || { echo 'The specified item could not be found in the keychain.' >&2; exit 44; }
@@ -131,6 +141,48 @@ fn without_a_terminal_the_secret_is_not_asked_for() {
     };
     assert!(hint.contains("Always Allow"), "{hint}");
     assert!(!mac.calls().contains(" -w"), "{}", mac.calls());
+}
+
+#[test]
+fn an_item_is_written_by_compare_and_set() {
+    let mac = Mac::new();
+    mac.put(ITEM, &claude_file(1));
+    fs::create_dir_all(mac.dir.path()).unwrap();
+    let place = mac.place(Keychain::MayPrompt);
+    mac.host.files.create_dir(place.home().unwrap(), 0o700).unwrap();
+    let (old, new) = (
+        generation(Neighbour::ClaudeCode, 1),
+        generation(Neighbour::ClaudeCode, 2),
+    );
+    let set = |expected: &OAuth, next: &OAuth| {
+        let expected = Expected::Spend(spend(expected));
+        compare_and_set(&mac.host, &place, expected, next, UnixMillis(0))
+    };
+    assert_eq!(set(&old, &new).unwrap(), Written::Done);
+    let want = claude_file(2).replace("1767229200000", "1767232800000");
+    assert_eq!(fs::read_to_string(mac.dir.path().join(ITEM)).unwrap(), want);
+    assert!(!mac.calls().contains("sk-ant"), "no secret among the arguments");
+    let again = set(&old, &generation(Neighbour::ClaudeCode, 3)).unwrap();
+    assert!(matches!(again, Written::Conflict(Reading::Login(_))));
+
+    mac.put("deaf", "");
+    let error = set(&new, &generation(Neighbour::ClaudeCode, 3)).unwrap_err();
+    assert!(
+        error.to_string().contains("does not hold what was written"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_item_of_codex_is_only_borrowed() {
+    let mac = Mac::new();
+    let place = places(&mac.host, Neighbour::Codex, Keychain::MayPrompt).remove(0);
+    let PlaceKind::Keychain { service, account, .. } = &place.kind else {
+        panic!("the Keychain comes first");
+    };
+    mac.put(&format!("{account}@{service}"), &codex_file(1));
+    let found = login(read(&mac.host, &place));
+    assert!(found.only_borrowed.is_some());
 }
 
 #[test]

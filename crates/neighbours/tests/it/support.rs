@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokensink_neighbours::{Keychain, Login, Neighbour, Place, Reading, places, read};
 use tokensink_testkit::TestHost;
+use tokensink_types::{OAuth, SpendKey, UnixMillis};
 
 /// Where the login of each program is on a [`TestHost`].
 pub(crate) const CLAUDE: &str = "/home/user/.claude/.credentials.json";
@@ -74,4 +75,45 @@ pub(crate) fn login(reading: Reading) -> Login {
         Reading::Login(login) => *login,
         other => panic!("no login: {other:?}"),
     }
+}
+
+/// The grant in a reading.
+#[track_caller]
+pub(crate) fn oauth(reading: Reading) -> OAuth {
+    login(reading).credential.as_oauth().unwrap().clone()
+}
+
+/// The grant of generation `n` of a neighbour, as its refresh would give it, ending an hour later than the file's.
+pub(crate) fn generation(neighbour: Neighbour, n: u32) -> OAuth {
+    let test = TestHost::new();
+    let (path, content) = match neighbour {
+        Neighbour::ClaudeCode => (CLAUDE, claude_file(n)),
+        _ => (CODEX, codex_file(n)),
+    };
+    test.files.put(path, content, 0o600);
+    let mut oauth = oauth(look(&test, neighbour));
+    oauth.tokens.expires = Some(UnixMillis(1_767_232_800_000));
+    oauth
+}
+
+/// The spend key of a grant.
+pub(crate) fn spend(oauth: &OAuth) -> SpendKey {
+    SpendKey::of(oauth.tokens.refresh_token().unwrap())
+}
+
+/// Both neighbours whose logins may be written, with their files.
+pub(crate) fn writable() -> [(Neighbour, &'static str, String); 2] {
+    [
+        (Neighbour::ClaudeCode, CLAUDE, claude_file(1)),
+        (Neighbour::Codex, CODEX, codex_file(1)),
+    ]
+}
+
+/// The names in a directory.
+pub(crate) fn names(test: &TestHost, dir: &str) -> Vec<String> {
+    let names = test.host().files.list(dir.as_ref()).unwrap();
+    names
+        .iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
 }
