@@ -2,10 +2,11 @@
 //!
 //! [`PROJECTS`] is the list to extend when a test needs another npm package or Debian program. A project whose lock
 //! file is not in the checkout fails the run, so that its tests are never left out in silence. Everything is announced
-//! before it is installed.
+//! before it is installed. The big packages go into `npm` of the target folder, so that `cargo clean` removes them and
+//! nothing outside of it is touched.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -22,6 +23,10 @@ struct NodeProject {
     why: &'static str,
     /// Needed by `--full` only.
     full: bool,
+    /// Installed into the target folder instead of beside its package.json.
+    in_target: bool,
+    /// Further arguments of `npm ci`.
+    npm: &'static [&'static str],
     /// Debian programs that it needs besides Node.
     debian: &'static [DebianProgram],
 }
@@ -32,23 +37,55 @@ struct DebianProgram {
     package: &'static str,
 }
 
-static PROJECTS: [NodeProject; 2] = [
+static PROJECTS: [NodeProject; 5] = [
     NodeProject {
         dir: "tests/oidc",
         why: "the npm package oidc-provider, a real authorization server",
         full: false,
+        in_target: false,
+        npm: &[],
         debian: &[],
     },
     NodeProject {
         dir: "tests/browser",
         why: "the npm package playwright-core, which drives a headless Chromium",
         full: true,
+        in_target: false,
+        npm: &[],
         debian: &[DebianProgram {
             name: "chromium",
             package: "chromium",
         }],
     },
+    NodeProject {
+        dir: "tests/node",
+        why: "Node 24, which OpenClaw wants; 190 MB",
+        full: true,
+        in_target: true,
+        npm: NO_SCRIPTS,
+        debian: &[],
+    },
+    NodeProject {
+        dir: "tests/real-openclaw",
+        why: "the npm package openclaw, which uses the same state dir as we do; 350 MB",
+        full: true,
+        in_target: true,
+        // What is optional there are native parts of channels and local models.
+        npm: &["--ignore-scripts", "--omit=optional"],
+        debian: &[],
+    },
+    NodeProject {
+        dir: "tests/real-clis",
+        why: "the real Codex and Claude Code, whose logins are shared with them; 770 MB",
+        full: true,
+        in_target: true,
+        npm: NO_SCRIPTS,
+        debian: &[],
+    },
 ];
+
+/// What other people's packages want to run while they are installed is not needed by any of them.
+const NO_SCRIPTS: &[&str] = &["--ignore-scripts"];
 
 /// Makes sure of cargo-nextest and of every npm project in the repository.
 pub(crate) fn provide(full: bool) -> Result<(), Failure> {
@@ -162,22 +199,52 @@ fn apt(packages: &[&str]) -> Result<(), Failure> {
         .map_err(|failure| Failure::new(format!("{}; {}", failure.message, by_hand().message)))
 }
 
+/// Installs a project's packages, unless they are there as its lock file says.
 fn packages(project: &NodeProject, dir: &Path) -> Result<(), Failure> {
-    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
-    if is_installed(
-        &read("package-lock.json"),
-        &read("node_modules/.package-lock.json"),
-    ) {
+    let place = if project.in_target {
+        let name = Path::new(project.dir).file_name().unwrap_or_default();
+        target_dir()?.join("npm").join(name)
+    } else {
+        dir.to_owned()
+    };
+    let lock = text_of(&dir.join("package-lock.json"));
+    if is_installed(&lock, &text_of(&place.join("node_modules/.package-lock.json"))) {
         return Ok(());
     }
     println!(
         "   {} is not installed or out of date ({})",
         project.dir, project.why
     );
-    run(&mut program(
-        "npm",
-        ["ci", "--no-audit", "--no-fund", "--prefix", project.dir],
-    ))
+    if place != dir {
+        copy_manifests(dir, &place)?;
+    }
+    let place = place.to_string_lossy();
+    let mut words = vec!["ci", "--no-audit", "--no-fund", "--prefix", &place];
+    words.extend(project.npm);
+    run(&mut program("npm", words))
+}
+
+fn text_of(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Puts package.json and its lock file where `npm ci` is to find them.
+fn copy_manifests(from: &Path, to: &Path) -> Result<(), Failure> {
+    let copy = |name: &str| fs::copy(from.join(name), to.join(name));
+    fs::create_dir_all(to)
+        .and_then(|()| copy("package.json"))
+        .and_then(|_| copy("package-lock.json"))
+        .map(|_| ())
+        .map_err(|error| Failure::new(format!("cannot prepare {}: {error}", to.display())))
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> Result<PathBuf, Failure> {
+    let metadata = cargo(["metadata", "--no-deps", "--format-version", "1", "--offline"]);
+    let text = output_of(&mut { metadata }).unwrap_or_default();
+    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+    let dir = value["target_directory"].as_str().map(PathBuf::from);
+    dir.ok_or_else(|| Failure::new("`cargo metadata` does not name the target folder"))
 }
 
 /// Does the list that npm keeps of what it installed agree with the lock file? A package that is optional there may
@@ -265,10 +332,27 @@ mod tests {
     }
 
     #[test]
-    fn the_long_run_wants_the_browser_too() {
+    fn the_long_run_wants_the_big_programs_too() {
         let dirs = |full| wanted(full).map(|project| project.dir).collect::<Vec<_>>();
         assert_eq!(dirs(false), ["tests/oidc"]);
-        assert_eq!(dirs(true), ["tests/oidc", "tests/browser"]);
+        let all = [
+            "tests/oidc",
+            "tests/browser",
+            "tests/node",
+            "tests/real-openclaw",
+            "tests/real-clis",
+        ];
+        assert_eq!(dirs(true), all);
+    }
+
+    #[test]
+    fn big_packages_go_where_the_tests_look_for_them() {
+        // `CARGO_TARGET_TMPDIR` of a test is `tmp` in the same folder.
+        let target = target_dir().unwrap();
+        assert!(
+            std::env::current_exe().unwrap().starts_with(&target),
+            "{target:?}"
+        );
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn status_auth(report: &StatusReport, name: Name) -> Value {
         "unusableProfiles": unusable(report),
         "oauth": {
             "warnAfterMs": WARN_AFTER_MS,
-            "profiles": report.profiles.iter().map(|p| profile(p, name)).collect::<Vec<_>>(),
+            "profiles": report.profiles.iter().map(|p| profile(p, report.now, name)).collect::<Vec<_>>(),
             "providers": report.providers.iter().map(|p| provider_health(p, report)).collect::<Vec<_>>(),
         },
         "environmentKeys": keys,
@@ -110,23 +110,10 @@ fn unusable(report: &StatusReport) -> Vec<Value> {
         .collect()
 }
 
-fn profile(profile: &ProfileStatus, name: Name) -> Value {
-    let mut value = json!({
-        "profileId": profile.id.as_str(),
-        "provider": profile.provider.as_str(),
-        "type": profile.kind.as_str(),
-        "status": profile.health.as_str(),
-        "source": "store",
-        "label": profile.label,
-        "state": profile.state.word(),
-    });
+fn profile(profile: &ProfileStatus, now: UnixMillis, name: Name) -> Value {
+    let mut value = profile_health(profile, now);
+    value["state"] = profile.state.word().into();
     put(&mut value, "stateDetail", state_detail(&profile.state, name));
-    put(&mut value, "reasonCode", profile.reason_code.as_deref());
-    put(&mut value, "expiresAt", profile.expires.map(|at| at.0));
-    let remaining = profile
-        .remaining
-        .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-    put(&mut value, "remainingMs", remaining);
     value["owner"] = profile.owner.as_str().into();
     value["inherited"] = profile.inherited.into();
     value["billing"] = profile.billing.as_str().into();
@@ -135,6 +122,23 @@ fn profile(profile: &ProfileStatus, name: Name) -> Value {
     put(&mut value, "email", profile.account.email.as_deref());
     put(&mut value, "accountId", profile.account.account_id.as_deref());
     put(&mut value, "plan", profile.account.plan.as_deref());
+    value
+}
+
+/// What the documented system says of a profile. The time that remains is negative once it is over.
+fn profile_health(profile: &ProfileStatus, now: UnixMillis) -> Value {
+    let mut value = json!({
+        "profileId": profile.id.as_str(),
+        "provider": profile.provider.as_str(),
+        "type": profile.kind.as_str(),
+        "status": profile.health.as_str(),
+        "source": "store",
+        "label": profile.label,
+    });
+    put(&mut value, "reasonCode", profile.reason_code.as_deref());
+    put(&mut value, "expiresAt", profile.expires.map(|at| at.0));
+    let remaining = profile.expires.map(|at| at.0.saturating_sub(now.0));
+    put(&mut value, "remainingMs", remaining);
     value
 }
 
@@ -158,23 +162,24 @@ fn state_detail(state: &ProfileState, name: Name) -> Option<Value> {
 }
 
 fn provider_health(provider: &ProviderStatus, report: &StatusReport) -> Value {
-    let ids = report
+    let all = report
         .profiles
         .iter()
-        .filter(|profile| profile.provider == provider.provider)
-        .map(|profile| profile.id.as_str());
+        .filter(|profile| profile.provider == provider.provider);
+    let effective = provider
+        .effective_profiles
+        .iter()
+        .filter_map(|id| report.profiles.iter().find(|profile| profile.id == *id));
+    let health = |profile| profile_health(profile, report.now);
     let mut value = json!({
         "provider": provider.provider.as_str(),
         "status": provider.health.as_str(),
-        "profiles": ids.collect::<Vec<_>>(),
-        "effectiveProfiles": provider.effective_profiles.iter().map(ProfileId::as_str).collect::<Vec<_>>(),
+        "profiles": all.map(health).collect::<Vec<_>>(),
+        "effectiveProfiles": effective.map(health).collect::<Vec<_>>(),
     });
     put(&mut value, "expiresAt", provider.expires.map(|at| at.0));
-    put(
-        &mut value,
-        "remainingMs",
-        provider.expires.map(|at| millis_until(report.now, at)),
-    );
+    let remaining = provider.expires.map(|at| at.0.saturating_sub(report.now.0));
+    put(&mut value, "remainingMs", remaining);
     value
 }
 

@@ -22,6 +22,7 @@ mod models_and_agents;
 mod onboard;
 mod plugins;
 mod readonly;
+mod real;
 mod real_logins;
 mod secrecy;
 mod secrets;

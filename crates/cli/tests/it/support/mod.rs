@@ -6,6 +6,7 @@ pub(crate) mod recorder;
 pub(crate) mod screen;
 pub(crate) mod snapshot;
 pub(crate) mod stage;
+pub(crate) mod tls_front;
 
 /// Whether the long versions of the tests are wanted.
 pub(crate) fn full() -> bool {
