@@ -3,8 +3,11 @@
 //! folder; a program that is missing there fails its tests.
 
 mod agreement;
+mod clis;
 mod openclaw;
+mod protocol;
 mod race;
+mod rig;
 mod side_by_side;
 
 use std::path::{Path, PathBuf};

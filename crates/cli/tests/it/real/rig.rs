@@ -1,0 +1,281 @@
+//! Claude's and ChatGPT's servers on loopback, as far as Claude Code and Codex ask them (clients.md 2.5, 3.2): strict
+//! authorization servers, and the APIs that their tokens are for. All the real hosts lead here, through a proxy.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use http::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+use tokensink_authserver::{
+    AccountConfig, AnswerConfig, AuthorizationServer, ErrorStyle, Issued, Ledger, ServerConfig, TokenFormat,
+};
+use tokensink_host::http_server::{Handler, Reply, RequestLimits, Server};
+use tokensink_host::{Host, Random};
+use tokensink_types::{Body, UnixMillis};
+
+use crate::support::tls_front::TlsFront;
+
+/// The client that Claude Code names.
+pub(crate) const CLAUDE_CLIENT: &str = "9d1c250a-e61b-44d9-88ed-5944d1962f5e";
+/// The client that Codex names.
+pub(crate) const CODEX_CLIENT: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
+/// What a Claude login is granted, and a refresh of it asks for.
+pub(crate) const CLAUDE_SCOPES: [&str; 6] = [
+    "user:profile",
+    "user:inference",
+    "user:sessions:claude_code",
+    "user:mcp_servers",
+    "user:file_upload",
+    "user:plugins",
+];
+const CODEX_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
+
+/// Both clients send long lists of tools.
+const BODY_MAX: usize = 16 << 20;
+
+/// Whose login it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vendor {
+    Anthropic,
+    Openai,
+}
+
+/// The servers.
+struct Servers {
+    anthropic: Mutex<AuthorizationServer>,
+    openai: Mutex<AuthorizationServer>,
+    host: Host,
+}
+
+/// The running rig; gone when dropped.
+pub(crate) struct Rig {
+    servers: Arc<Servers>,
+    front: TlsFront,
+    _server: Server,
+}
+
+impl Rig {
+    /// Starts both. `revoke`: a refresh token that comes twice ends its login; else it is only refused.
+    pub(crate) fn start(revoke: bool) -> Self {
+        let account = AccountConfig::named("alice");
+        let config = ServerConfig {
+            accounts: vec![account],
+            reuse_detection: revoke,
+            ..ServerConfig::default()
+        };
+        let anthropic = ServerConfig {
+            client_ids: vec![CLAUDE_CLIENT.to_owned()],
+            token_format: TokenFormat::Opaque,
+            answer: AnswerConfig {
+                account: true,
+                id_token: false,
+                ..AnswerConfig::default()
+            },
+            ..config.clone()
+        };
+        let openai = ServerConfig {
+            client_ids: vec![CODEX_CLIENT.to_owned()],
+            error_style: ErrorStyle::Openai,
+            answer: AnswerConfig {
+                expires_in: false,
+                ..AnswerConfig::default()
+            },
+            ..config
+        };
+        let new = |config, issuer| Mutex::new(AuthorizationServer::new(config, issuer).unwrap());
+        let servers = Arc::new(Servers {
+            anthropic: new(anthropic, "https://platform.claude.com"),
+            openai: new(openai, "https://auth.openai.com"),
+            host: Host::real(),
+        });
+        let handler: Handler = {
+            let servers = Arc::clone(&servers);
+            Arc::new(move |request, _| Reply::Answer(servers.answer(&request)))
+        };
+        let limits = RequestLimits {
+            body_bytes: BODY_MAX,
+            ..RequestLimits::default()
+        };
+        let server = Server::start_with("127.0.0.1:0".parse().unwrap(), limits, handler).unwrap();
+        Self {
+            front: TlsFront::start(server.addr()),
+            servers,
+            _server: server,
+        }
+    }
+
+    /// The proxy through which every host leads here.
+    pub(crate) fn front(&self) -> &TlsFront {
+        &self.front
+    }
+
+    /// One of the authorization servers.
+    pub(crate) fn server(&self, vendor: Vendor) -> MutexGuard<'_, AuthorizationServer> {
+        self.servers.of(vendor)
+    }
+
+    /// Its books.
+    pub(crate) fn ledger(&self, vendor: Vendor) -> Ledger {
+        self.server(vendor).ledger().clone()
+    }
+
+    /// A new login of alice whose access token ends so many seconds from the servers' now; it may lie in the past.
+    pub(crate) fn issue(&self, vendor: Vendor, seconds: i64) -> Issued {
+        let (client, scopes): (_, &[&str]) = match vendor {
+            Vendor::Anthropic => (CLAUDE_CLIENT, &CLAUDE_SCOPES),
+            Vendor::Openai => (CODEX_CLIENT, &CODEX_SCOPES),
+        };
+        let mut server = self.server(vendor);
+        let life = i64::try_from(server.config().access_token_seconds).unwrap();
+        let issued_at = UnixMillis(self.servers.now().0 + (seconds - life) * 1000);
+        server
+            .issue("alice", client, scopes, issued_at, &*self.servers.host.random)
+            .unwrap()
+    }
+}
+
+impl Servers {
+    fn of(&self, vendor: Vendor) -> MutexGuard<'_, AuthorizationServer> {
+        let server = match vendor {
+            Vendor::Anthropic => &self.anthropic,
+            Vendor::Openai => &self.openai,
+        };
+        server.lock().unwrap()
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.host.clock.now()
+    }
+
+    fn answer(&self, request: &Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        let vendor = match path {
+            "/v1/oauth/token" | "/v1/oauth/token/revoke" => Some(Vendor::Anthropic),
+            "/oauth/token" | "/oauth/revoke" => Some(Vendor::Openai),
+            _ => None,
+        };
+        let random: &dyn Random = &*self.host.random;
+        if let Some(vendor) = vendor {
+            return self.of(vendor).handle(request, self.now(), random).response;
+        }
+        self.api(request, path)
+    }
+
+    fn api(&self, request: &Request<Body>, path: &str) -> Response<Body> {
+        let vendor = if path.starts_with("/backend-api/") {
+            Vendor::Openai
+        } else {
+            Vendor::Anthropic
+        };
+        let known =
+            matches!(path, "/v1/messages" | "/api/oauth/profile") || path.starts_with("/backend-api/");
+        if known && !self.is_live(vendor, request) {
+            return refusal(vendor);
+        }
+        match (request.method().as_str(), path) {
+            ("POST", "/v1/messages") => message(request.body().expose()),
+            ("GET", "/api/oauth/profile") => json_answer(&profile()),
+            ("GET", "/backend-api/wham/accounts/check") => json_answer(&workspaces()),
+            ("GET", "/backend-api/codex/models") => json_answer(&json!({"models": []})),
+            // It tries a WebSocket first and goes on over HTTP when told to.
+            ("GET", "/backend-api/codex/responses") => {
+                answer(StatusCode::UPGRADE_REQUIRED, "application/json", "{}".to_owned())
+            }
+            ("POST", "/backend-api/codex/responses") => {
+                answer(StatusCode::OK, "text/event-stream", codex_events())
+            }
+            _ => answer(StatusCode::NOT_FOUND, "application/json", "{}".to_owned()),
+        }
+    }
+
+    /// Whether the server takes the access token of a request.
+    fn is_live(&self, vendor: Vendor, request: &Request<Body>) -> bool {
+        let mut question = Request::get("/v1/models").body(Body::default()).unwrap();
+        if let Some(value) = request.headers().get("authorization") {
+            question.headers_mut().insert("authorization", value.clone());
+        }
+        let answer = self.of(vendor).handle(&question, self.now(), &*self.host.random);
+        answer.response.status() == StatusCode::OK
+    }
+}
+
+fn refusal(vendor: Vendor) -> Response<Body> {
+    let body = match vendor {
+        Vendor::Anthropic => {
+            json!({"type": "error", "error": {"type": "authentication_error", "message": "Invalid bearer token"}})
+        }
+        Vendor::Openai => {
+            json!({"error": {"code": "token_expired", "message": "Provided authentication token is expired."}})
+        }
+    };
+    answer(StatusCode::UNAUTHORIZED, "application/json", body.to_string())
+}
+
+fn profile() -> Value {
+    json!({
+        "account": {"uuid": "acct-alice", "email": "alice@example.com", "has_claude_max": true, "has_claude_pro": false},
+        "organization": {
+            "uuid": "org-alice", "organization_type": "claude_max", "rate_limit_tier": "default_claude_max_5x",
+        },
+    })
+}
+
+fn workspaces() -> Value {
+    json!({"accounts": [{
+        "id": "acct-alice", "workspace_backend_origin": "https://chatgpt.com",
+        "account_routing_override": "NO_CONSTRAINT",
+    }]})
+}
+
+fn events(list: &[Value]) -> String {
+    let event = |value: &Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap());
+    list.iter().map(event).collect()
+}
+
+fn codex_events() -> String {
+    let said = json!({"type": "message", "role": "assistant", "id": "msg_1",
+        "content": [{"type": "output_text", "text": "hello"}]});
+    let usage = json!({"input_tokens": 1, "input_tokens_details": null, "output_tokens": 1,
+        "output_tokens_details": null, "total_tokens": 2});
+    events(&[
+        json!({"type": "response.created", "response": {"id": "resp_1"}}),
+        json!({"type": "response.output_item.done", "item": said}),
+        json!({"type": "response.completed", "response": {"id": "resp_1", "usage": usage}}),
+    ])
+}
+
+/// Claude's answer, as a stream or whole, as asked.
+fn message(request: &[u8]) -> Response<Body> {
+    let request: Value = serde_json::from_slice(request).unwrap_or_default();
+    let usage = json!({"input_tokens": 1, "output_tokens": 1});
+    let head = |content: Value, stop: Value| {
+        json!({"id": "msg_1", "type": "message", "role": "assistant", "model": request["model"],
+            "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage})
+    };
+    if request["stream"] != json!(true) {
+        return json_answer(&head(
+            json!([{"type": "text", "text": "hello"}]),
+            json!("end_turn"),
+        ));
+    }
+    let stream = events(&[
+        json!({"type": "message_start", "message": head(json!([]), Value::Null)}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hello"}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null}, "usage": usage}),
+        json!({"type": "message_stop"}),
+    ]);
+    answer(StatusCode::OK, "text/event-stream", stream)
+}
+
+fn json_answer(value: &Value) -> Response<Body> {
+    answer(StatusCode::OK, "application/json", value.to_string())
+}
+
+fn answer(status: StatusCode, kind: &str, body: String) -> Response<Body> {
+    Response::builder()
+        .status(status)
+        .header("content-type", kind)
+        .body(Body::new(body))
+        .unwrap()
+}
