@@ -57,7 +57,7 @@ impl Ask {
         let said = said.code(0);
         match self {
             Self::CodexExec | Self::ClaudePrompt => {
-                assert_eq!(said.out.trim(), "hello", "{self:?}: {said:#?}")
+                assert_eq!(said.out.trim(), "hello", "{self:?}: {said:#?}");
             }
             Self::CodexStatus => assert!(said.err.contains("Logged in using ChatGPT"), "{said:#?}"),
             Self::ClaudeStatus => assert_eq!(said.json()["loggedIn"], true, "{said:#?}"),
