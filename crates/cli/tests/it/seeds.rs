@@ -110,8 +110,6 @@ fn suggestions_use_the_name_that_was_called() {
 fn what_other_issues_bring_is_not_accepted() {
     let world = World::new();
     for line in [
-        "openclaw onboard",
-        "openclaw doctor",
         "tokensink models status --probe",
     ] {
         let said = world.run(line).code(2);
