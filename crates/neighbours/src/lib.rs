@@ -2,7 +2,7 @@
 //!
 //! A [`Neighbour`] is such a program, a [`Place`] is where a login of it may be, and [`read`] says what is there.
 //! [`lock_for_refresh`] keeps the program from refreshing while we do, [`compare_and_set`] writes the new tokens
-//! back, [`take_login`] and [`put_login`] move a whole login.
+//! back, [`take_login`] and [`put_login`] move a whole login, and [`wire`] points the program at us instead.
 //!
 //! It promises: reading changes nothing; a blank, torn or strange store is told as such and never taken for a login;
 //! a write replaces an expected login, changes only its tokens, and leaves every other byte; a crash of ours leaves
@@ -24,6 +24,7 @@ mod opencode;
 mod place;
 mod reading;
 mod splice;
+pub mod wire;
 mod write;
 
 pub use claude::described_account;

@@ -315,7 +315,7 @@ fn file(host: &Host, neighbour: Neighbour, origin: Origin, path: PathBuf) -> Pla
     }
 }
 
-fn absolute(host: &Host, path: &Path) -> PathBuf {
+pub(crate) fn absolute(host: &Host, path: &Path) -> PathBuf {
     match host.env.current_dir() {
         Some(dir) if path.is_relative() => dir.join(path),
         _ => path.to_owned(),

@@ -14,4 +14,5 @@ mod locks;
 mod moving;
 mod reading;
 mod support;
+mod wire;
 mod write;
