@@ -4,6 +4,7 @@
 //!   order, selection and health ask it.
 //! * [`resolve_order`] puts the eligible profiles of a provider into the sequence in which they are tried.
 //! * [`select`] takes the first that may be used now.
+//! * [`bench`] says how long a profile that failed is not tried, and for what.
 //! * [`classify`] says what a failed call means, by a table of rules with ids.
 //! * [`health`] gives the words of `models status` and the exit code of its `--check`.
 //!
@@ -12,6 +13,7 @@
 //! It knows neither files, nor HTTP, nor the clock, and nothing here can panic.
 
 mod aliases;
+pub mod bench;
 mod candidate;
 pub mod classify;
 mod config;
