@@ -36,12 +36,16 @@ pub struct Policy {
     pub replay_grace: Duration,
     /// How long a refresh token lives unused, where the server has such a limit.
     pub idle_limit: Option<Duration>,
+    /// Another program refreshes this grant too, and cannot be kept from it by a lock: both CLIs act five minutes
+    /// before the end (clients.md 0.1, 2.2, 3.2). We come before it: the usual margin is that of renewal ahead of time.
+    pub first: bool,
 }
 
 /// How long the token must last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Horizon {
-    /// Five minutes, at most a quarter of the token's life where that is known.
+    /// Five minutes, at most a quarter of the token's life where that is known; 15 minutes, at most half of its life,
+    /// where another program must be forestalled.
     #[default]
     Usual,
     /// A caller's own minimum. At most nine tenths of the token's life where that is known: more can hardly be had,
@@ -320,7 +324,7 @@ fn is_fresh(generation: &Generation, policy: &Policy, demand: &Demand, now: Unix
     let Some(end) = generation.tokens.expires else {
         return true;
     };
-    now < end && now.until(end) > margin(generation, demand.horizon)
+    now < end && now.until(end) > margin(generation, policy, demand.horizon)
 }
 
 /// The clock was put back since the token was issued, so that its stored end says nothing. One refresh gives a token
@@ -329,9 +333,10 @@ fn issued_in_the_future(generation: &Generation, now: UnixMillis) -> bool {
     generation.issued_at.is_some_and(|at| now.until(at) > JUST_ISSUED)
 }
 
-fn margin(generation: &Generation, horizon: Horizon) -> Duration {
+fn margin(generation: &Generation, policy: &Policy, horizon: Horizon) -> Duration {
     let life = life(generation);
     match horizon {
+        Horizon::Usual if policy.first => margin(generation, policy, Horizon::Ahead),
         Horizon::Usual => life.map_or(MARGIN, |life| MARGIN.min(life / 4)),
         Horizon::AtLeast(wanted) => life.map_or(wanted, |life| wanted.min(life / 10 * 9)),
         Horizon::Ahead => life.map_or(AHEAD, |life| AHEAD.min(life / 2)),
@@ -350,7 +355,7 @@ pub fn renewal_due_at(generation: &Generation, policy: &Policy) -> Option<UnixMi
     let by_expiry = generation
         .tokens
         .expires
-        .map(|end| end.minus(margin(generation, Horizon::Ahead)));
+        .map(|end| end.minus(margin(generation, policy, Horizon::Ahead)));
     let due = match (by_expiry, idle_deadline(generation, policy)) {
         (Some(a), Some(b)) => a.min(b),
         (a, b) => a.or(b)?,

@@ -143,7 +143,7 @@ impl Sink {
             }
             Credential::OAuth(oauth) => match self.warm(snapshot, profile, oauth, call)? {
                 Some(lease) => Ok(lease),
-                None => self.oauth_lease(profile, call),
+                None => self.oauth_lease(profile, &snapshot.target_of(profile), call),
             },
         }
     }
@@ -223,6 +223,13 @@ impl Sink {
                     format!("; the key in ${name} is not used unless it is adopted (tokensink models auth paste-api-key --provider {provider})")
                 });
                 let message = format!("agent {agent} has no profile of {provider}{env}");
+                if let Some((found, fix)) = self.unused_login(provider).filter(|_| self.sees_mains(agent)) {
+                    let message = format!(
+                        "{message}; {} is logged in ({}) and its login is not used",
+                        found.title, found.place
+                    );
+                    return SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(fix);
+                }
                 let fix = self.first_login_command(provider, agent);
                 SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(fix)
             }
@@ -276,6 +283,11 @@ impl Sink {
             format!(" --agent {agent}")
         };
         format!("tokensink models auth {verb} --provider {provider}{for_agent}")
+    }
+
+    /// A login of another program in use is main's; whoever inherits nothing is not helped by it.
+    fn sees_mains(&self, agent: &AgentId) -> bool {
+        agent.is_main() || self.inherits(agent)
     }
 
     /// Can the provider be logged in to, or has it only keys and tokens to paste?

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokensink_host::Liveness;
 use tokensink_host::lock::Holder;
+use tokensink_neighbours::Neighbour;
 use tokensink_policy::{Eligibility, EligibilityCode};
 use tokensink_refresh::{Death, RESTORED_SPENT, Standing, Verdict};
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::error::{ErrorKind, SinkError};
-use crate::grant::Grant;
 use crate::owner::Target;
 use crate::snapshot::AgentSnapshot;
 
@@ -124,6 +124,28 @@ impl Block {
         }
     }
 
+    /// The access token of a login that is only read has ended. The command renews it where it is kept; it is never
+    /// run unasked, since it may cost a model call.
+    pub(crate) fn borrowed_ended(neighbour: Neighbour, renew: &str) -> Self {
+        let title = neighbour.title();
+        let unattended = if neighbour.may_cooperate() {
+            format!(
+                "; on a host where nobody sits let it be refreshed: `tokensink external set {neighbour} cooperative`"
+            )
+        } else {
+            String::new()
+        };
+        Self {
+            kind: ErrorKind::LoginNeeded,
+            code: "borrowed_ended",
+            reason: format!(
+                "the access token of {title} has ended, and a borrowed login is renewed by {title} alone (`{renew}`){unattended}"
+            ),
+            fix: Some(renew.to_owned()),
+            until: None,
+        }
+    }
+
     pub(crate) fn still_flying(profile: &ProfileId, waited: Duration) -> Self {
         let reason = format!(
             "the refresh of {profile} is still under way after {}; it goes on without this call",
@@ -198,18 +220,18 @@ impl Block {
         }
     }
 
-    pub(crate) fn into_error(self, target: &Target, grant: &Grant, agent: &AgentId) -> SinkError {
+    /// The error for a caller; `login` is the command that brings a new login.
+    pub(crate) fn into_error(self, target: &Target, login: &str) -> SinkError {
         let message = match self.kind {
-            ErrorKind::LoginNeeded => format!("{} needs a new login: {}", target.profile, self.reason),
-            ErrorKind::TryAgain | ErrorKind::Failed | ErrorKind::Usage => {
+            ErrorKind::LoginNeeded if self.fix.is_none() => {
+                format!("{} needs a new login: {}", target.profile, self.reason)
+            }
+            ErrorKind::LoginNeeded | ErrorKind::TryAgain | ErrorKind::Failed | ErrorKind::Usage => {
                 format!("{} has no valid token now: {}", target.profile, self.reason)
             }
         };
-        let login = (self.kind == ErrorKind::LoginNeeded)
-            .then(|| login_command(&grant.oauth.provider, &target.profile, &target.owner));
+        let login = (self.kind == ErrorKind::LoginNeeded).then(|| login.to_owned());
         let retry = (self.code == "backing_off").then(|| retry_command(&target.profile, &target.owner));
-        // The owner's store is where a login helps; an inheriting agent could as well log in for itself.
-        let _ = agent;
         SinkError::new(self.kind, self.code, message)
             .with_fix_if(self.fix.or(login).or(retry))
             .until(self.until)

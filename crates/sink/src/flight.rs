@@ -7,6 +7,7 @@ use std::io;
 use http::Request;
 use tokensink_host::lock::{KernelLock, Wait};
 use tokensink_host::{ConnectError, Connection, ExchangeError, Limits, Liveness};
+use tokensink_neighbours::{RefreshLocks, lock_for_refresh};
 use tokensink_oauth::token::{RefreshAnswer, TokenGrant};
 use tokensink_providers::{Definition, OAuthClient};
 use tokensink_refresh::{
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::audit;
 use crate::grant::{generation_of, restored};
-use crate::owner::{Replaced, Target};
+use crate::owner::{Keeper, OwnerError, Replaced, Target};
 use crate::refresher::Refresher;
 use crate::sink::Sink;
 
@@ -55,13 +56,21 @@ impl Sink {
         match self.prepare(target) {
             Ok(Some((oauth, key))) => self.fly_prepared(target, demand, lock, &oauth, key),
             Ok(None) => Verdict::Gone,
-            Err(error) => failed(store_failure(&error)),
+            Err(error) => failed(error.failure()),
         }
     }
 
-    fn prepare(&self, target: &Target) -> Result<Option<(OAuth, RecordKey)>, StoreError> {
-        let key = self.record_key(target)?;
-        let Some(oauth) = self.stored_oauth(target)? else {
+    fn prepare(&self, target: &Target) -> Result<Option<(OAuth, RecordKey)>, OwnerError> {
+        if target.place().is_some() {
+            // The choice of mode may have been changed by another process a moment ago.
+            self.forget_externals();
+        }
+        if let Keeper::Cooperative(key) = &target.keeper
+            && !self.has_claim(key)?
+        {
+            return Ok(None);
+        }
+        let (Some(key), Some(oauth)) = (self.record_key(target)?, self.stored_oauth(target)?) else {
             return Ok(None);
         };
         let record = match self.journal().read(&key) {
@@ -80,7 +89,7 @@ impl Sink {
         oauth: &OAuth,
         key: RecordKey,
     ) -> Verdict {
-        let Some(Refresher { definition, client }) = self.refresher_of(oauth) else {
+        let Some(Refresher { definition, client }) = self.refresher_for(target, oauth) else {
             return failed(Failure {
                 reason: format!(
                     "no provider definition can refresh {} (provider {})",
@@ -89,16 +98,30 @@ impl Sink {
                 fix: Some(format!("tokensink providers show {}", oauth.provider)),
             });
         };
+        if let Some(fix) = self.unfinished_move(target, oauth) {
+            let reason = format!(
+                "{} is being moved here from another program, which still holds it",
+                target.profile
+            );
+            return failed(Failure {
+                reason,
+                fix: Some(fix),
+            });
+        }
         let _dot = match self.lock_for_openclaw(lock) {
             Ok(dot) => dot,
             Err(error) => return self.no_lock_file(&error),
+        };
+        let _theirs = match self.lock_for_neighbour(target) {
+            Ok(locks) => locks,
+            Err(error) => return self.no_neighbour_lock(&error),
         };
         let setup = Setup {
             provider: oauth.provider.clone(),
             profile: target.profile.clone(),
             store: key.store.clone(),
             me: self.host().processes.this(),
-            policy: policy_of(&client),
+            policy: policy_of(&client, &target.keeper),
             demand,
             jitter: self.random_byte(),
         };
@@ -131,6 +154,33 @@ impl Sink {
         }
     }
 
+    /// The locks under which the other program itself would refresh, where the grant is kept in its store. They are
+    /// held from before the read until after the commit; that they are lost on the way is no reason to drop an
+    /// answer, since it is written by compare-and-set (clients.md 3.4).
+    fn lock_for_neighbour(&self, target: &Target) -> Result<Option<RefreshLocks>, OwnerError> {
+        let Keeper::Cooperative(key) = &target.keeper else {
+            return Ok(None);
+        };
+        let externals = self.externals();
+        let Some(chosen) = externals.at(key) else {
+            return Ok(None);
+        };
+        Ok(Some(lock_for_refresh(
+            self.host(),
+            chosen.place(),
+            FOREIGN_LOCK_WAIT,
+        )?))
+    }
+
+    fn no_neighbour_lock(&self, error: &OwnerError) -> Verdict {
+        let busy = matches!(error, OwnerError::Neighbour(error) if error.is_busy());
+        Verdict::TryAgain {
+            failure: error.failure(),
+            until: busy.then(|| self.now().plus(FOREIGN_LOCK_PAUSE)),
+            outcome_unknown: false,
+        }
+    }
+
     /// The lock file that OpenClaw respects. On a full disk it cannot be made, by OpenClaw as little as by us; then
     /// it is enough that nobody holds one, since the record has its room already.
     fn lock_for_openclaw(&self, lock: &KernelLock) -> Result<Option<DotLock>, StoreError> {
@@ -156,9 +206,7 @@ impl Sink {
 impl Hands<'_> {
     fn perform(&mut self, action: Action) -> Event {
         match action {
-            Action::Read => self
-                .read()
-                .unwrap_or_else(|error| Event::Failed(store_failure(&error))),
+            Action::Read => self.read().unwrap_or_else(|error| Event::Failed(error.failure())),
             Action::Connect => self.connect(),
             Action::Admit(record) => self
                 .admit(&record)
@@ -181,7 +229,10 @@ impl Hands<'_> {
         }
     }
 
-    fn read(&mut self) -> Result<Event, StoreError> {
+    fn read(&mut self) -> Result<Event, OwnerError> {
+        if self.target.place().is_some() {
+            self.sink.forget_externals();
+        }
         let oauth = self.sink.stored_oauth(self.target)?;
         let record = self.record()?;
         let whole = oauth.as_ref().map(|oauth| restored(oauth, record.as_ref()));
@@ -214,22 +265,23 @@ impl Hands<'_> {
     }
 
     /// The same profile in main's store, where the flight is for another agent's own copy.
-    fn holders(&self, ours: Option<&OAuth>) -> Result<Vec<Holder>, StoreError> {
+    fn holders(&self, ours: Option<&OAuth>) -> Result<Vec<Holder>, OwnerError> {
         let main = AgentId::main();
         if self.target.owner == main || ours.is_none() || !self.sink.inherits(&self.target.owner) {
             return Ok(Vec::new());
         }
-        let mains = Target::of_agent(&main, &self.target.profile);
+        let mains = self.sink.target_in(&main, &self.target.profile);
         let theirs = self.sink.stored_oauth(&mains)?;
         let same_provider = theirs.filter(|theirs| ours.is_some_and(|ours| ours.provider == theirs.provider));
         let Some(oauth) = same_provider else {
             return Ok(Vec::new());
         };
-        let record = match self.sink.journal().read(&self.sink.record_key(&mains)?) {
+        let key = self.sink.record_key(&mains)?;
+        let record = match key.map(|key| self.sink.journal().read(&key)).transpose() {
             Err(StoreError::Unreadable(_)) => None,
-            result => result?,
+            result => result?.flatten(),
         };
-        let grant = self.sink.overlaid_by(&oauth, record);
+        let grant = self.sink.overlaid_by(&mains, &oauth, record);
         // A login that the server has refused is not newer than ours in any way that helps.
         if matches!(
             grant.standing(&Demand::default(), self.sink.now()),
@@ -399,7 +451,7 @@ impl Hands<'_> {
         match self.sink.replace_tokens(self.target, expected, generation) {
             Ok(Replaced::Done) => Event::Committed,
             Ok(Replaced::Conflict(found)) => Event::Conflict(found),
-            Err(error) => Event::Failed(store_failure(&error)),
+            Err(error) => Event::Failed(error.failure()),
         }
     }
 
@@ -435,11 +487,12 @@ fn knows(record: &Record, key: SpendKey) -> bool {
 }
 
 /// The provider's refresh rules in the machine's terms.
-pub(crate) fn policy_of(client: &OAuthClient) -> Policy {
+pub(crate) fn policy_of(client: &OAuthClient, keeper: &Keeper) -> Policy {
     Policy {
         rotation: client.rotation,
         replay_grace: client.replay_grace,
         idle_limit: client.idle_limit,
+        first: matches!(keeper, Keeper::Cooperative(_)),
     }
 }
 

@@ -19,8 +19,12 @@ use tokensink_types::{AgentId, ProfileId, Secret, UnixMillis};
 
 use crate::boarding::{Boarding, Pass, Turn};
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::owner::Target;
+use crate::owner::{Keeper, Target};
 use crate::sink::Sink;
+
+/// How a helper is told that the grant is in the owner's own store, or where else.
+const OWN_STORE: &str = "own";
+const PLACE: &str = "at:";
 
 /// How flights run.
 #[derive(Debug, Clone)]
@@ -96,6 +100,8 @@ pub struct FlightArgs {
     pub owner: AgentId,
     /// The profile.
     pub profile: ProfileId,
+    /// The key of the other program's place that keeps the grant; `None` for the owner's own store.
+    pub place: Option<String>,
     /// `usual`, `ahead`, or a number of milliseconds.
     pub horizon: String,
     /// The fingerprint of the access token that an API rejected. Another one, which somebody else has put there in
@@ -110,6 +116,9 @@ impl FlightArgs {
         let mut args = vec![
             self.owner.as_str().into(),
             self.profile.as_str().into(),
+            self.place
+                .as_ref()
+                .map_or_else(|| OWN_STORE.into(), |key| format!("{PLACE}{key}").into()),
             self.horizon.clone().into(),
         ];
         args.extend(self.rejected.as_ref().map(OsString::from));
@@ -128,7 +137,7 @@ impl FlightArgs {
                 "these are not the arguments of a flight",
             )
         };
-        let [owner, profile, horizon, rest @ ..] = args else {
+        let [owner, profile, place, horizon, rest @ ..] = args else {
             return Err(usage());
         };
         let rejected = match rest {
@@ -139,7 +148,13 @@ impl FlightArgs {
             _ => return Err(usage()),
         };
         horizon_of(horizon).ok_or_else(usage)?;
+        let place = match place.strip_prefix(PLACE) {
+            Some(key) => Some(key.to_owned()),
+            None if place == OWN_STORE => None,
+            None => return Err(usage()),
+        };
         Ok(Self {
+            place,
             owner: AgentId::normalise(owner),
             profile: ProfileId::parse(profile).map_err(|_| usage())?,
             horizon: horizon.clone(),
@@ -230,6 +245,7 @@ impl Sink {
         let args = FlightArgs {
             owner: target.owner.clone(),
             profile: target.profile.clone(),
+            place: target.place().map(ToString::to_string),
             horizon: horizon_word(demand.horizon),
             rejected: demand.rejected.as_ref().map(fingerprint),
         };
@@ -254,7 +270,10 @@ impl Sink {
     /// # Errors
     /// When the profile or its lock is not what the arguments say.
     pub fn run_flight(&self, args: &FlightArgs) -> Result<String> {
-        let target = Target::of_agent(&args.owner, &args.profile);
+        let mut target = Target::of_agent(&args.owner, &args.profile);
+        if let Some(key) = &args.place {
+            target.keeper = Keeper::Cooperative(key.as_str().into());
+        }
         let Some(oauth) = self.stored_oauth(&target)? else {
             return Ok(write_verdict(&Verdict::Gone));
         };
@@ -420,10 +439,16 @@ mod tests {
     #[test]
     fn arguments_survive_the_command_line() {
         let hash = fingerprint(&"access".into());
-        for (horizon, rejected) in [("usual", None), ("ahead", Some(hash)), ("3600000", None)] {
+        let place = || Some("/home/user/.codex/auth.json".to_owned());
+        for (horizon, rejected, place) in [
+            ("usual", None, None),
+            ("ahead", Some(hash), place()),
+            ("3600000", None, place()),
+        ] {
             let args = FlightArgs {
                 owner: AgentId::main(),
                 profile: ProfileId::parse("rig:a b@c").unwrap(),
+                place,
                 horizon: horizon.to_owned(),
                 rejected,
             };
@@ -435,8 +460,14 @@ mod tests {
             assert_eq!(FlightArgs::parse(&words).unwrap(), args);
         }
         assert!(FlightArgs::parse(&["main".to_owned()]).is_err());
-        assert!(FlightArgs::parse(&["main".into(), "a:b".into(), "soon".into()]).is_err());
-        let words = ["main", "a:b", "usual", "rejected"].map(str::to_owned);
-        assert!(FlightArgs::parse(&words).is_err());
+        for words in [
+            &["main", "a:b", "own", "soon"][..],
+            &["main", "a:b", "usual"],
+            &["main", "a:b", "elsewhere", "usual"],
+            &["main", "a:b", "own", "usual", "rejected"],
+        ] {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            assert!(FlightArgs::parse(&words).is_err(), "{words:?}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use tokensink_types::{Account, OAuth, UnixMillis};
 
 use crate::error::Result;
 use crate::flight::policy_of;
-use crate::owner::Target;
+use crate::owner::{Keeper, Target};
 use crate::sink::Sink;
 
 /// The generation that a stored OAuth profile holds.
@@ -79,22 +79,32 @@ impl Sink {
         let Some(oauth) = self.stored_oauth(target)? else {
             return Ok(None);
         };
-        self.overlaid(&oauth, &self.record_key(target)?).map(Some)
+        let key = self.record_key(target)?;
+        self.overlaid(target, &oauth, key.as_ref()).map(Some)
     }
 
-    pub(crate) fn overlaid(&self, oauth: &OAuth, key: &RecordKey) -> Result<Grant> {
-        Ok(self.overlaid_by(oauth, readable(self.journal().read(key))?))
+    /// The grant that a stored profile makes together with the record under `key`.
+    pub(crate) fn overlaid(&self, target: &Target, oauth: &OAuth, key: Option<&RecordKey>) -> Result<Grant> {
+        let record = match key {
+            Some(key) => readable(self.journal().read(key))?,
+            None => None,
+        };
+        Ok(self.overlaid_by(target, oauth, record))
     }
 
     /// The grant that a stored profile and its record make together.
-    pub(crate) fn overlaid_by(&self, oauth: &OAuth, record: Option<Arc<Record>>) -> Grant {
+    pub(crate) fn overlaid_by(&self, target: &Target, oauth: &OAuth, record: Option<Arc<Record>>) -> Grant {
         let oauth = restored(oauth, record.as_deref());
-        let stored = generation_of(&oauth);
+        let mut stored = generation_of(&oauth);
+        if matches!(target.keeper, Keeper::Borrowed(_)) {
+            // What is only borrowed cannot be sent, so nothing here shall know it.
+            stored.tokens.refresh = None;
+        }
         let View { current, heal } = overlay(&stored, record.as_deref());
         let generation = current.clone();
         let policy = self
-            .refresher_of(&oauth)
-            .map(|refresher| policy_of(&refresher.client))
+            .refresher_for(target, &oauth)
+            .map(|refresher| policy_of(&refresher.client, &target.keeper))
             .unwrap_or_default();
         Grant {
             oauth,

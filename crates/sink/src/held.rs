@@ -82,9 +82,13 @@ fn from_record(provider: &ProviderId, generation: &Generation) -> OAuth {
 impl Sink {
     /// What the target's owner holds of it now.
     pub(crate) fn held(&self, target: &Target) -> Result<Held> {
-        let credential = self.store().credential(&target.owner, &target.profile)?;
-        let (record, unreadable) = match self.journal().read(&self.record_key(target)?) {
-            Ok(record) => (record, None),
+        let credential = match target.place() {
+            None => self.store().credential(&target.owner, &target.profile)?,
+            Some(_) => self.stored_oauth(target)?.map(Credential::OAuth),
+        };
+        let read = self.record_key(target)?.map(|key| self.journal().read(&key));
+        let (record, unreadable) = match read.transpose() {
+            Ok(record) => (record.flatten(), None),
             Err(error) => (None, Some(error)),
         };
         Ok(Held {

@@ -12,6 +12,7 @@ mod boarding;
 mod child;
 mod dress;
 mod error;
+mod external;
 mod flight;
 mod flights;
 mod grant;
@@ -43,6 +44,7 @@ mod status;
 mod world;
 
 pub use error::{ErrorKind, Result, SinkError};
+pub use external::{ExternalChanged, ExternalInfo, ExternalMode, ExternalScope, ExternalSet};
 pub use flights::{FlightArgs, Flights};
 pub use import::{
     ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow, OpenClawImport,
@@ -60,8 +62,8 @@ pub use plugins::{
 };
 pub use report::{
     AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,
-    ModelsView, OrderView, ProfileInfo, ProfileState, ProfileStatus, ProviderStatus, RenewOutcome,
-    RenewReport, RenewResult, RetryReport, Revocation, StatusReport, StatusScope,
+    ModelsView, OrderView, ProfileInfo, ProfileOrigin, ProfileState, ProfileStatus, ProviderStatus,
+    RenewOutcome, RenewReport, RenewResult, RetryReport, Revocation, StatusReport, StatusScope,
 };
 pub use secrets::SecretsReload;
 pub use sink::Sink;

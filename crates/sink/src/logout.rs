@@ -20,6 +20,7 @@ use tokensink_types::{AgentId, Credential, OAuth, ProfileId, ProviderId, Revisio
 use crate::audit;
 use crate::block::{no_profile, quoted};
 use crate::error::{ErrorKind, Result, SinkError};
+use crate::external::{Chosen, logout_command};
 use crate::held::Held;
 use crate::owner::Target;
 use crate::report::{LogoutReport, Revocation};
@@ -81,13 +82,16 @@ impl Sink {
 
     /// The provider of the profile to be logged out, or why this agent cannot log it out.
     fn provider_to_leave(&self, target: &Target) -> Result<ProviderId> {
-        let Target { owner, profile } = target;
+        let Target { owner, profile, .. } = target;
         if let Some(provider) = self.held(target)?.provider() {
             return Ok(provider.clone());
         }
         let main = AgentId::main();
         // An unreadable store of main's has nothing to say about this agent's profiles.
         let is_mains = *owner != main && matches!(self.store().credential(&main, profile), Ok(Some(_)));
+        if let Some(external) = self.externals().serving(profile).filter(|_| !is_mains) {
+            return Err(of_other_program(external, profile));
+        }
         if !is_mains {
             return Err(no_profile(profile, owner));
         }
@@ -118,13 +122,15 @@ impl Sink {
     }
 
     /// Removes what else refers to the profile. What fails here is told; the login itself is gone from the store.
-    fn forget(&self, target: &Target, notes: &mut Vec<String>) {
-        let Target { owner, profile } = target;
+    pub(crate) fn forget(&self, target: &Target, notes: &mut Vec<String>) {
+        let Target { owner, profile, .. } = target;
         let again = format!(
             "tokensink models auth logout {} --agent {owner}",
             quoted(profile.as_str())
         );
-        let erased = self.record_key(target).and_then(|key| self.journal().erase(&key));
+        let erased = self
+            .agent_record_key(owner, profile)
+            .and_then(|key| self.journal().erase(&key));
         if let Err(error) = erased {
             notes.push(format!(
                 "the refresh record could not be erased ({error}); run `{again}` once more"
@@ -292,6 +298,20 @@ impl Sink {
             });
         external.collect()
     }
+}
+
+/// Another program's login ends there, or is no longer used here; it is not ours to end.
+fn of_other_program(external: &Chosen, profile: &ProfileId) -> SinkError {
+    let neighbour = external.neighbour();
+    let message = format!(
+        "{profile} is the login of {}, kept in {}; log out there (`{}`), or stop using it here",
+        neighbour.title(),
+        external.place(),
+        logout_command(neighbour)
+    );
+    SinkError::new(ErrorKind::Usage, "external_login", message)
+        .with_fix(format!("tokensink external set {neighbour} off"))
+        .about(profile)
 }
 
 fn changed(target: &Target) -> SinkError {

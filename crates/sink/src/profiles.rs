@@ -4,7 +4,6 @@ use tokensink_store::OwnedProfile;
 use tokensink_types::{AgentId, Credential, Expiry, UnixMillis};
 
 use crate::error::Result;
-use crate::owner::Target;
 use crate::report::{ProfileInfo, ProfileState};
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -40,7 +39,7 @@ impl Sink {
     fn profile_info(&self, snapshot: &AgentSnapshot, profile: &OwnedProfile) -> ProfileInfo {
         let entry = &profile.entry;
         let credential = &entry.credential;
-        let (expires, known_email) = self.newest_end(profile);
+        let (expires, known_email) = self.newest_end(snapshot, profile);
         let state = self
             .profile_state(snapshot, profile)
             .unwrap_or_else(|error| ProfileState::Waiting {
@@ -57,26 +56,27 @@ impl Sink {
             email: credential.labels().email.clone().or(known_email),
             expires,
             bench: bench_of(snapshot, profile, self.now()),
-            is_external: false,
+            is_external: snapshot.guest(profile).is_some(),
             state,
         }
     }
 
     /// When the credential ends and whose it is; for a grant by its newest tokens, which the record may have first.
-    fn newest_end(&self, profile: &OwnedProfile) -> (Option<UnixMillis>, Option<String>) {
+    fn newest_end(
+        &self,
+        snapshot: &AgentSnapshot,
+        profile: &OwnedProfile,
+    ) -> (Option<UnixMillis>, Option<String>) {
         match &profile.entry.credential {
             Credential::ApiKey(_) => (None, None),
             Credential::Token(token) => match token.expires {
                 Expiry::At(at) => (Some(at), None),
                 Expiry::Never | Expiry::Invalid => (None, None),
             },
-            Credential::OAuth(stored) => {
-                let target = Target::of(profile);
-                match self.grant(&target) {
-                    Ok(Some(grant)) => (grant.generation.tokens.expires, grant.generation.account.email),
-                    _ => (stored.tokens.expires, stored.account.email.clone()),
-                }
-            }
+            Credential::OAuth(stored) => match self.grant(&snapshot.target_of(profile)) {
+                Ok(Some(grant)) => (grant.generation.tokens.expires, grant.generation.account.email),
+                _ => (stored.tokens.expires, stored.account.email.clone()),
+            },
         }
     }
 }

@@ -6,12 +6,15 @@
 //! host, so that an edited store cannot send a refresh token elsewhere.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use tokensink_neighbours::Neighbour;
 use tokensink_oauth::metadata::ServerMetadata;
-use tokensink_providers::{Definition, OAuthClient};
+use tokensink_providers::{Definition, Flow, Method, OAuthClient};
 use tokensink_types::{CredentialKind, OAuth};
 use url::Url;
 
+use crate::owner::{Keeper, Target};
 use crate::sink::Sink;
 
 /// The field of a stored profile that names its token endpoint.
@@ -24,6 +27,27 @@ pub(crate) struct Refresher<'a> {
 }
 
 impl Sink {
+    /// With what the grant is refreshed where it is kept: a login in another program's store by the client of that
+    /// program, and with the expiry that the program itself would write. `None` when no definition can refresh it, or
+    /// when it may not be refreshed.
+    pub(crate) fn refresher_for(&self, target: &Target, oauth: &OAuth) -> Option<Refresher<'_>> {
+        match &target.keeper {
+            Keeper::Agent => self.refresher_of(oauth),
+            Keeper::Borrowed(_) => None,
+            Keeper::Cooperative(key) => {
+                let neighbour = self.externals().at(key)?.neighbour();
+                let definition = self.registry().get(&oauth.provider)?;
+                let method = external_method(definition, neighbour)?;
+                let mut client = definition.refresh_client(method)?.clone();
+                client.expiry_buffer = Duration::ZERO;
+                Some(Refresher {
+                    definition,
+                    client: Cow::Owned(client),
+                })
+            }
+        }
+    }
+
     /// `None` when no definition can refresh the grant.
     pub(crate) fn refresher_of(&self, oauth: &OAuth) -> Option<Refresher<'_>> {
         let definition = self.registry().get(&oauth.provider)?;
@@ -58,6 +82,14 @@ pub(crate) fn endpoint_to_store<'a>(definition: &Definition, client: &'a OAuthCl
         .method_for(CredentialKind::OAuth, None)
         .and_then(|method| definition.refresh_client(method))?;
     (first.token_endpoint.as_ref() != Some(endpoint)).then_some(endpoint)
+}
+
+/// The method of the definition that stands for the login which the program keeps.
+pub(crate) fn external_method(definition: &Definition, neighbour: Neighbour) -> Option<&Method> {
+    definition
+        .methods
+        .iter()
+        .find(|method| matches!(&method.flow, Flow::External(external) if external.cli == neighbour.as_str()))
 }
 
 fn client_at<'a>(definition: &'a Definition, url: &Url) -> Option<&'a OAuthClient> {

@@ -6,11 +6,11 @@ use std::thread;
 use tokensink_refresh::{Demand, Standing, renewal_due_at};
 use tokensink_types::{AgentId, Credential, ProviderId};
 
-use crate::block::{Block, login_command};
+use crate::block::Block;
 use crate::error::{ErrorKind, Result};
 use crate::grant::Grant;
 use crate::lease::WAIT;
-use crate::owner::Target;
+use crate::owner::{Keeper, Target};
 use crate::report::{RenewOutcome, RenewReport, RenewResult};
 use crate::sink::Sink;
 
@@ -28,26 +28,28 @@ impl Sink {
         let mut report = RenewReport::default();
         let mut targets = Vec::new();
         for agent in agents {
-            let store = match self.snapshot(&agent).and_then(|_| Ok(self.store().load(&agent)?)) {
-                Ok(store) => store,
-                Err(error) => {
-                    report.unreadable.push(error.to_string());
-                    continue;
-                }
-            };
-            let grants = store
-                .profiles
-                .entries()
-                .iter()
-                .filter(|entry| matches!(entry.credential, Credential::OAuth(_)));
-            targets.extend(grants.map(|entry| {
-                let provider = self.registry().canonical(entry.credential.provider());
-                let target = Target::of_agent(&agent, &entry.id);
-                (provider, target)
-            }));
+            match self.own_grants(&agent) {
+                Ok(grants) => targets.extend(grants),
+                Err(error) => report.unreadable.push(error.to_string()),
+            }
         }
         report.outcomes = self.renew_all(&targets);
         Ok(report)
+    }
+
+    /// The grants that `agent` itself has to renew: those of its own store, and for main the logins of other programs
+    /// that are refreshed where they are. What is only borrowed is renewed by its program alone.
+    fn own_grants(&self, agent: &AgentId) -> Result<Vec<(ProviderId, Target)>> {
+        let snapshot = self.snapshot(agent)?;
+        let own = snapshot.view.profiles.iter().filter(|profile| !profile.inherited);
+        let grants = own.filter(|profile| matches!(profile.entry.credential, Credential::OAuth(_)));
+        let targets = grants.map(|profile| {
+            let provider = self.registry().canonical(profile.entry.credential.provider());
+            (provider, snapshot.target_of(profile))
+        });
+        Ok(targets
+            .filter(|(_, target)| !matches!(target.keeper, Keeper::Borrowed(_)))
+            .collect())
     }
 
     /// Renews the targets of one provider after the other, and the providers side by side, so that one that hangs
@@ -126,21 +128,21 @@ impl Sink {
             || RenewResult::NotDue {
                 due_at: renewal_due_at(&after.generation, &after.policy),
             },
-            |block| told(block, target, &before),
+            |block| self.told(block, target, &before),
         ))
     }
-}
 
-fn told(block: Block, target: &Target, grant: &Grant) -> RenewResult {
-    match block.kind {
-        ErrorKind::LoginNeeded => RenewResult::LoginNeeded {
-            reason: block.reason,
-            command: login_command(&grant.oauth.provider, &target.profile, &target.owner),
-        },
-        ErrorKind::TryAgain => RenewResult::TryAgain {
-            reason: block.reason,
-            at: block.until,
-        },
-        ErrorKind::Failed | ErrorKind::Usage => RenewResult::Failed { reason: block.reason },
+    fn told(&self, block: Block, target: &Target, grant: &Grant) -> RenewResult {
+        match block.kind {
+            ErrorKind::LoginNeeded => RenewResult::LoginNeeded {
+                reason: block.reason,
+                command: self.remedy(target, &grant.oauth.provider),
+            },
+            ErrorKind::TryAgain => RenewResult::TryAgain {
+                reason: block.reason,
+                at: block.until,
+            },
+            ErrorKind::Failed | ErrorKind::Usage => RenewResult::Failed { reason: block.reason },
+        }
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokensink_policy::HealthStatus as Health;
 use tokensink_types::{Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
+use crate::external::{ExternalInfo, ExternalMode};
+
 /// The answer to `models status` (spec.md 12.2, 12.3).
 #[derive(Debug, Clone)]
 pub struct StatusReport {
@@ -27,6 +29,8 @@ pub struct StatusReport {
     pub missing_in_use: Vec<MissingProvider>,
     /// Every profile that the agent sees, sorted by provider, then id.
     pub profiles: Vec<ProfileStatus>,
+    /// Logins of other programs whose providers are in scope, used or not.
+    pub external: Vec<ExternalInfo>,
     /// Known provider keys in the environment. They are listed and never used.
     pub env_keys: Vec<EnvKey>,
     /// Things that are wrong but did not stop the report.
@@ -183,6 +187,27 @@ pub struct ProfileStatus {
     pub position: Option<usize>,
     /// True when a configured model uses its provider.
     pub in_use: bool,
+    /// Set for a login that another program keeps.
+    pub external: Option<ProfileOrigin>,
+}
+
+/// Where a profile comes from that is no entry of an agent's own store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileOrigin {
+    /// The program's word on our command line.
+    pub cli: &'static str,
+    /// How its login is used.
+    pub mode: ExternalMode,
+    /// Where the login is, for people.
+    pub place: String,
+}
+
+impl ProfileOrigin {
+    /// The word in JSON: `claude-cli`, `codex-cli`, ... (openclaw-live.md 4).
+    #[must_use]
+    pub fn source(&self) -> String {
+        format!("{}-cli", self.cli)
+    }
 }
 
 /// What a caller who asks for the profile now would get.

@@ -12,7 +12,7 @@ use tokensink_types::record::{Backoff, Record, RecordState};
 use tokensink_types::{AgentId, Credential, CredentialKind, ProfileId, UnixMillis, short_remaining};
 
 use crate::audit;
-use crate::block::{login_command, no_profile};
+use crate::block::no_profile;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::grant::generation_of;
 use crate::held::Held;
@@ -54,7 +54,8 @@ impl Sink {
             Some(error) => return Err(SinkError::from(error).about(id)),
             None => {}
         }
-        if held.credential.is_none() {
+        // Where another program keeps the login, a missing one is a logout, which is respected.
+        if held.credential.is_none() && target.place().is_none() {
             self.put_back(&target, &held, &mut report)?;
         }
         if let Some(record) = &held.record {
@@ -63,7 +64,10 @@ impl Sink {
         self.clear_windows(&target, &mut report.cleared)?;
         self.audit_retry(&target, &report.cleared);
         match &held.record {
-            Some(record) if is_parked(record, &held) => Err(parked(&target, record, &report)),
+            Some(record) if is_parked(record, &held) => {
+                let login = self.remedy(&target, &record.provider);
+                Err(parked(&target, &login, &report))
+            }
             _ => Ok(report),
         }
     }
@@ -74,6 +78,7 @@ impl Sink {
             let Target {
                 owner: agent,
                 profile,
+                ..
             } = target;
             self.audit(&audit::Event {
                 what: "retry",
@@ -88,7 +93,7 @@ impl Sink {
     fn target_to_retry(&self, agent: &AgentId, id: &ProfileId) -> Result<Target> {
         let snapshot = self.snapshot(agent)?;
         if let Some(profile) = snapshot.profile(id) {
-            return Ok(Target::of(profile));
+            return Ok(snapshot.target_of(profile));
         }
         let main = Some(AgentId::main()).filter(|_| self.inherits(agent));
         for owner in std::iter::once(agent.clone()).chain(main) {
@@ -102,7 +107,10 @@ impl Sink {
     }
 
     fn set_record_aside(&self, target: &Target, cleared: &mut Vec<String>) -> Result<()> {
-        let kept = self.journal().set_aside(&self.record_key(target)?)?;
+        let Some(key) = self.record_key(target)? else {
+            return Ok(());
+        };
+        let kept = self.journal().set_aside(&key)?;
         cleared.push(format!(
             "a refresh record that could not be read; it is kept as {}",
             kept.display()
@@ -113,7 +121,7 @@ impl Sink {
     /// Puts the login that the record holds into the store, and into `openclaw.json` as a login does.
     fn put_back(&self, target: &Target, held: &Held, report: &mut RetryReport) -> Result<()> {
         let Some(oauth) = held.grant() else { return Ok(()) };
-        let Target { owner, profile } = target;
+        let Target { owner, profile, .. } = target;
         let (provider, email) = (oauth.provider.clone(), oauth.labels.email.clone());
         let outcome = self.store().compare_and_set(
             owner,
@@ -179,7 +187,7 @@ impl Sink {
     /// Clears the windows of the profile in its owner's state, with the counts that lengthen the next ones
     /// (spec.md 5.5).
     fn clear_windows(&self, target: &Target, cleared: &mut Vec<String>) -> Result<()> {
-        let Target { owner, profile } = target;
+        let Target { owner, profile, .. } = target;
         let now = self.now();
         let before = self.store().load(owner)?.state.usage(profile).unwrap_or_default();
         if !has_failures(&before) {
@@ -250,8 +258,8 @@ fn is_parked(record: &Record, held: &Held) -> bool {
     current.and_then(|generation| generation.spend_key()) == Some(*spent)
 }
 
-fn parked(target: &Target, record: &Record, report: &RetryReport) -> SinkError {
-    let Target { owner, profile } = target;
+fn parked(target: &Target, login: &str, report: &RetryReport) -> SinkError {
+    let profile = &target.profile;
     let cleared = if report.cleared.is_empty() {
         String::new()
     } else {
@@ -262,6 +270,6 @@ fn parked(target: &Target, record: &Record, report: &RetryReport) -> SinkError {
          tokens, which are kept aside and never used{cleared}"
     );
     SinkError::new(ErrorKind::LoginNeeded, "other_account", message)
-        .with_fix(login_command(&record.provider, profile, owner))
+        .with_fix(login)
         .about(profile)
 }

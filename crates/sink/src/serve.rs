@@ -62,12 +62,12 @@ impl Sink {
         call: &Call<'_>,
     ) -> Result<Option<Lease>> {
         let id = &profile.entry.id;
-        let target = Target::of(profile);
+        let target = snapshot.target_of(profile);
         let Some(key) = snapshot.record_key(&target) else {
             return Ok(None);
         };
         let place = self.journal().place(key);
-        let grant = self.overlaid_by(oauth, readable(self.journal().read_at(&place))?);
+        let grant = self.overlaid_by(&target, oauth, readable(self.journal().read_at(&place))?);
         let lease = self.grant_lease(profile, &grant, None);
         let ready = Ready { place, grant, lease };
         let lease = self.if_fresh(&ready, call);
@@ -84,28 +84,32 @@ impl Sink {
     }
 
     /// Serves an OAuth profile: from what is stored while that is fresh, else after a flight.
-    pub(crate) fn oauth_lease(&self, profile: &OwnedProfile, call: &Call<'_>) -> Result<Lease> {
-        let target = Target::of(profile);
+    pub(crate) fn oauth_lease(
+        &self,
+        profile: &OwnedProfile,
+        target: &Target,
+        call: &Call<'_>,
+    ) -> Result<Lease> {
         let mut rounds = 0;
         let mut queue = Queue::default();
         loop {
-            let Some(grant) = self.grant(&target)? else {
+            let Some(grant) = self.grant(target)? else {
                 return Err(no_profile(&target.profile, &call.request.agent));
             };
             let next = match grant.standing(&call.demand, self.now()) {
                 Standing::Fresh if grant.heal => Next::Heal,
                 Standing::Fresh => return Ok(self.grant_lease(profile, &grant, None)),
                 Standing::Due(_) => Next::Fly,
-                other => Next::Blocked(Block::of(other, &target.profile, self.now())),
+                other => Next::Blocked(self.block_of(other, target)),
             };
             let block = match next {
                 Next::Heal => {
                     // The record serves; whoever finds room moves the tokens into the store.
-                    self.heal(&target, &grant, call);
+                    self.heal(target, &grant, call);
                     return Ok(self.grant_lease(profile, &grant, None));
                 }
                 Next::Blocked(block) => block,
-                Next::Fly => match self.fly_or_wait(profile, &target, &grant, call, &mut queue)? {
+                Next::Fly => match self.fly_or_wait(profile, target, &grant, call, &mut queue)? {
                     Flown::Lease(lease) => return Ok(*lease),
                     Flown::LookAgain { flew } => {
                         rounds += u32::from(flew);
@@ -126,11 +130,11 @@ impl Sink {
                     Flown::Blocked(block) => block,
                 },
             };
-            if let Some(lease) = self.serve_old(profile, &target, call, &block)? {
+            if let Some(lease) = self.serve_old(profile, target, call, &block)? {
                 return Ok(lease);
             }
-            if !self.wait_out(&block, &target, call)? {
-                return Err(block.into_error(&target, &grant, &call.request.agent));
+            if !self.wait_out(&block, target, call)? {
+                return Err(block.into_error(target, &self.remedy(target, &grant.oauth.provider)));
             }
         }
     }
@@ -191,7 +195,7 @@ impl Sink {
         if self.store().is_readonly() {
             return Ok(Flown::Blocked(Block::readonly()));
         }
-        if self.refresher_of(&grant.oauth).is_none() {
+        if self.refresher_for(target, &grant.oauth).is_none() {
             return Ok(Flown::Blocked(self.no_definition(&grant.oauth.provider)));
         }
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
@@ -265,7 +269,7 @@ impl Sink {
         if self.store().is_readonly() {
             return Ok(Some(Block::readonly()));
         }
-        if self.refresher_of(&grant.oauth).is_none() {
+        if self.refresher_for(target, &grant.oauth).is_none() {
             return Ok(Some(self.no_definition(&grant.oauth.provider)));
         }
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
@@ -297,7 +301,8 @@ impl Sink {
         let snapshot = self.snapshot(&main)?;
         match snapshot.profile(&target.profile) {
             Some(profile) if target.owner != main => {
-                Ok(Flown::Lease(Box::new(self.oauth_lease(profile, call)?)))
+                let mains = snapshot.target_of(profile);
+                Ok(Flown::Lease(Box::new(self.oauth_lease(profile, &mains, call)?)))
             }
             _ => Ok(Flown::LookAgain { flew: true }),
         }

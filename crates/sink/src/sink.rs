@@ -14,6 +14,7 @@ use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, Profile
 use crate::audit;
 use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
+use crate::external;
 use crate::flights::Flights;
 use crate::secrets::ReloadWatch;
 use crate::secrets::config::SecretsConfig;
@@ -40,6 +41,8 @@ struct Inner {
     config_store: ConfigStore,
     config: Mutex<LoadedConfig>,
     snapshots: Mutex<HashMap<AgentId, Arc<AgentSnapshot>>>,
+    /// The logins of other programs in use, as last looked at.
+    external: Mutex<external::Cache>,
     flights: Flights,
     /// What references have led to; in memory only.
     secrets: Memory,
@@ -125,6 +128,7 @@ impl Sink {
             config_store,
             config: Mutex::new(loaded),
             snapshots: Mutex::new(HashMap::new()),
+            external: Mutex::default(),
             flights,
             secrets: Memory::default(),
             reload_watch: Mutex::default(),
@@ -218,6 +222,10 @@ impl Sink {
 
     pub(crate) fn snapshots(&self) -> &Mutex<HashMap<AgentId, Arc<AgentSnapshot>>> {
         &self.0.snapshots
+    }
+
+    pub(crate) fn external_cache(&self) -> &Mutex<external::Cache> {
+        &self.0.external
     }
 
     /// Agents whose legacy files were looked at, with what there was to say.

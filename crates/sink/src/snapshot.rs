@@ -9,9 +9,10 @@ use tokensink_store::{AgentStore, OwnedProfile, RecordKey, StoreError, View, War
 use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
 
 use crate::error::Result;
+use crate::external::{Externals, Guest, Guests};
 use crate::grant::with_generation;
 use crate::kept::Kept;
-use crate::owner::Target;
+use crate::owner::{Keeper, Target};
 use crate::secrets::config::SecretsConfig;
 use crate::sink::Sink;
 
@@ -25,6 +26,8 @@ pub(crate) struct AgentSnapshot {
     /// Main's store could not be read; what would be inherited is not known.
     pub(crate) main_error: Option<Arc<StoreError>>,
     sources: Sources,
+    /// Which of the profiles are logins that other programs keep.
+    guests: Guests,
     /// The real paths of the stores in `sources`, which name their refresh records.
     owner_paths: Vec<(AgentId, String)>,
     /// What was served of it.
@@ -39,6 +42,8 @@ struct Sources {
     own: Arc<AgentStore>,
     /// Main's, where the agent inherits from it.
     main: Option<Arc<AgentStore>>,
+    /// The logins of other programs in use; they are main's profiles.
+    externals: Arc<Externals>,
 }
 
 impl Sources {
@@ -48,7 +53,7 @@ impl Sources {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        same_main && Arc::ptr_eq(&self.own, &others.own)
+        same_main && Arc::ptr_eq(&self.own, &others.own) && Arc::ptr_eq(&self.externals, &others.externals)
     }
 
     /// The fields of an OAuth profile that hold a reference, which none may.
@@ -65,14 +70,28 @@ impl Sources {
 impl AgentSnapshot {
     /// The key of a profile's refresh record, without looking at the disk.
     pub(crate) fn record_key(&self, target: &Target) -> Option<RecordKey> {
-        let (_, store) = self
-            .owner_paths
-            .iter()
-            .find(|(owner, _)| *owner == target.owner)?;
+        let store = match &target.keeper {
+            Keeper::Agent => {
+                let mut paths = self.owner_paths.iter();
+                paths.find(|(owner, _)| *owner == target.owner)?.1.clone()
+            }
+            Keeper::Cooperative(key) => key.to_string(),
+            Keeper::Borrowed(_) => return None,
+        };
         Some(RecordKey {
-            store: store.clone(),
+            store,
             profile: target.profile.clone(),
         })
+    }
+
+    /// Where a profile in view is kept.
+    pub(crate) fn target_of(&self, profile: &OwnedProfile) -> Target {
+        self.guests.target_of(profile)
+    }
+
+    /// Which other program's login a profile in view is.
+    pub(crate) fn guest(&self, profile: &OwnedProfile) -> Option<&Guest> {
+        self.guests.of(profile)
     }
 
     pub(crate) fn profile(&self, id: &ProfileId) -> Option<&OwnedProfile> {
@@ -130,7 +149,8 @@ impl Sink {
             (None, None)
         };
         let config = self.policy_config()?;
-        let sources = Sources { own, main };
+        let externals = self.externals();
+        let sources = Sources { own, main, externals };
         let mut snapshots = self.snapshots().lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = snapshots
             .get(agent)
@@ -152,13 +172,14 @@ impl Sink {
         mut warnings: Vec<String>,
     ) -> Result<AgentSnapshot> {
         let canonical = |id: &ProviderId| self.registry().canonical(id);
-        let view = View::of(&sources.own, sources.main.as_deref(), &canonical);
+        let (own, main, guests) = self.with_guests(&sources);
+        let view = View::of(&own, main.as_deref(), &canonical);
         let secrets = self.secrets_config()?;
         let candidates = view
             .profiles
             .iter()
             .map(|profile| {
-                let mut candidate = self.candidate(profile, &view, &secrets);
+                let mut candidate = self.candidate(profile, &view, (&secrets, &guests));
                 candidate.ref_fields = sources.oauth_refs(profile).to_vec();
                 candidate
             })
@@ -169,6 +190,7 @@ impl Sink {
             candidates,
         };
         warnings.extend(view.warnings.iter().map(warning_text));
+        warnings.extend(sources.externals.unreadable.clone());
         warnings.extend(
             main_error
                 .iter()
@@ -186,16 +208,49 @@ impl Sink {
             warnings,
             main_error,
             sources,
+            guests,
             owner_paths,
             kept: Kept::default(),
             positions: OnceLock::new(),
         })
     }
 
-    fn candidate(&self, profile: &OwnedProfile, view: &View, secrets: &SecretsConfig) -> policy::Candidate {
+    /// The stores with the logins of other programs laid over main's: they are main's profiles, and inherited by the
+    /// same rule. What main itself stores under the same id is hidden while the other program's login is in use, so
+    /// that no grant has two spenders.
+    fn with_guests(&self, sources: &Sources) -> (Arc<AgentStore>, Option<Arc<AgentStore>>, Guests) {
+        let Sources { own, main, externals } = sources;
+        let lay = |store: &Arc<AgentStore>| {
+            let (entries, guests) = self.guests_of(store, externals);
+            if entries.is_empty() {
+                return (Arc::clone(store), guests);
+            }
+            let mut laid = AgentStore::clone(store);
+            laid.profiles = laid.profiles.with(entries);
+            (Arc::new(laid), guests)
+        };
+        match main {
+            Some(main) => {
+                let (main, guests) = lay(main);
+                (Arc::clone(own), Some(main), guests)
+            }
+            None if own.agent.is_main() => {
+                let (own, guests) = lay(own);
+                (own, None, guests)
+            }
+            None => (Arc::clone(own), None, Guests::default()),
+        }
+    }
+
+    fn candidate(
+        &self,
+        profile: &OwnedProfile,
+        view: &View,
+        (secrets, guests): (&SecretsConfig, &Guests),
+    ) -> policy::Candidate {
         let entry = &profile.entry;
         let billing = self.billing_of(&entry.id, &entry.credential);
-        let restored = self.restored(profile);
+        let restored = self.restored(profile, guests);
         let credential = restored.as_ref().unwrap_or(&entry.credential);
         let mut candidate =
             policy::Candidate::new(entry.id.clone(), profile.owner.clone(), credential, billing);
@@ -216,13 +271,14 @@ impl Sink {
 
     /// What a login that another program has blanked is worth: its refresh record may still hold it. A record that
     /// cannot be read restores nothing.
-    fn restored(&self, profile: &OwnedProfile) -> Option<Credential> {
+    fn restored(&self, profile: &OwnedProfile, guests: &Guests) -> Option<Credential> {
         let oauth = profile.entry.credential.as_oauth()?;
         if oauth.tokens.refresh_token().is_some() {
             return None;
         }
-        let target = Target::of(profile);
-        let grant = self.overlaid(oauth, &self.record_key(&target).ok()?).ok()?;
+        let target = guests.target_of(profile);
+        let key = self.record_key(&target).ok()?;
+        let grant = self.overlaid(&target, oauth, key.as_ref()).ok()?;
         Some(Credential::OAuth(with_generation(oauth, &grant.generation)))
     }
 }

@@ -15,8 +15,9 @@ use tokensink_types::{
     AgentId, Credential, CredentialKind, ProfileId, ProviderId, Secret, SecretSource, SecretText, UnixMillis,
 };
 
-use crate::block::{Block, login_command, paste_command};
+use crate::block::{Block, paste_command};
 use crate::error::{ErrorKind, Result};
+use crate::external::Guest;
 use crate::grant::Grant;
 use crate::owner::Target;
 use crate::report::{
@@ -93,6 +94,7 @@ impl Sink {
             providers,
             missing_in_use,
             profiles,
+            external: self.external_in_scope(&snapshot, &in_use),
             env_keys: self.env_keys(),
             warnings: [snapshot.warnings.clone(), self.secrets_warnings()].concat(),
             check_in_use,
@@ -111,19 +113,19 @@ impl Sink {
     }
 
     fn look<'a>(&self, snapshot: &AgentSnapshot, profile: &'a OwnedProfile) -> Result<Looked<'a>> {
-        let target = Target::of(profile);
+        let target = snapshot.target_of(profile);
         // The stores are as the snapshot has them; only the record is looked at.
         let key = snapshot.record_key(&target);
-        let grant = match (profile.entry.credential.as_oauth(), key) {
-            (Some(oauth), Some(key)) => Some(self.overlaid(oauth, &key)?),
-            _ => None,
+        let grant = match profile.entry.credential.as_oauth() {
+            Some(oauth) => Some(self.overlaid(&target, oauth, key.as_ref())?),
+            None => None,
         };
         let state = match self.eligibility_of(snapshot, profile) {
             why if matches!(why.code, EligibilityCode::Ok | EligibilityCode::UnresolvedRef) => match &grant {
                 Some(grant) => self.grant_state(&target, grant),
                 None => self.static_state(profile)?,
             },
-            why => ineligible_state(profile, &why),
+            why => self.ineligible_state(&target, profile, &why),
         };
         Ok(Looked {
             profile,
@@ -185,14 +187,14 @@ impl Sink {
                 ProfileState::Expiring
             }
             Standing::Fresh => self.fresh_state(grant),
-            Standing::Due(_) => self.due_state(grant),
+            Standing::Due(_) => self.due_state(target, grant),
             Standing::Dead(_) if living => ProfileState::Expiring,
             Standing::Dead(death) => ProfileState::LoginNeeded {
-                reason: Block::dead(death).reason,
-                command: login_command(&grant.oauth.provider, &target.profile, &target.owner),
+                reason: self.block_of(Standing::Dead(death), target).reason,
+                command: self.remedy(target, &grant.oauth.provider),
             },
             other => {
-                let block = Block::of(other, &target.profile, now);
+                let block = self.block_of(other, target);
                 debug_assert_eq!(block.kind, ErrorKind::TryAgain);
                 ProfileState::Waiting {
                     reason: block.reason,
@@ -202,11 +204,25 @@ impl Sink {
         }
     }
 
+    fn ineligible_state(&self, target: &Target, profile: &OwnedProfile, why: &Eligibility) -> ProfileState {
+        let credential = &profile.entry.credential;
+        let (id, provider) = (&profile.entry.id, credential.provider());
+        ProfileState::LoginNeeded {
+            reason: why.detail.clone(),
+            command: match credential.kind() {
+                kind if kind != CredentialKind::OAuth && target.place().is_none() => {
+                    paste_command(provider, id, kind, &profile.owner)
+                }
+                _ => self.remedy(target, provider),
+            },
+        }
+    }
+
     /// Due, and nothing of ours in the way of a refresh?
-    fn due_state(&self, grant: &Grant) -> ProfileState {
+    fn due_state(&self, target: &Target, grant: &Grant) -> ProfileState {
         let block = if self.store().is_readonly() {
             Some(Block::readonly())
-        } else if self.refresher_of(&grant.oauth).is_none() {
+        } else if self.refresher_for(target, &grant.oauth).is_none() {
             Some(self.no_definition(&grant.oauth.provider))
         } else {
             None
@@ -287,6 +303,7 @@ impl Sink {
             billing: self.billing_of(&entry.id, &entry.credential),
             position: health.position,
             in_use,
+            external: snapshot.guest(looked.profile).map(Guest::told),
         }
     }
 
@@ -450,18 +467,6 @@ fn worst(codes: impl Iterator<Item = u8>) -> u8 {
         (2, _) | (_, 2) => 2,
         _ => 0,
     })
-}
-
-fn ineligible_state(profile: &OwnedProfile, why: &Eligibility) -> ProfileState {
-    let credential = &profile.entry.credential;
-    let (id, provider) = (&profile.entry.id, credential.provider());
-    ProfileState::LoginNeeded {
-        reason: why.detail.clone(),
-        command: match credential.kind() {
-            CredentialKind::OAuth => login_command(provider, id, &profile.owner),
-            kind => paste_command(provider, id, kind, &profile.owner),
-        },
-    }
 }
 
 /// The window that keeps a profile from being tried.

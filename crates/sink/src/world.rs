@@ -186,7 +186,7 @@ impl World {
         edit: impl FnOnce(&mut Record),
     ) {
         let sink = self.sink();
-        let key = sink.record_key(&target(owner, profile)).unwrap();
+        let key = sink.record_key(&target(owner, profile)).unwrap().unwrap();
         let provider = ProviderId::parse(id(profile).provider_part().unwrap()).unwrap();
         let mut record = Record::idle(provider, key.profile, key.store, Some(newest));
         edit(&mut record);
@@ -196,7 +196,7 @@ impl World {
     /// The refresh record as it is now.
     pub(crate) fn recorded(&self, owner: &str, profile: &str) -> Option<Record> {
         let sink = self.sink();
-        let key = sink.record_key(&target(owner, profile)).unwrap();
+        let key = sink.record_key(&target(owner, profile)).unwrap().unwrap();
         sink.journal()
             .read(&key)
             .unwrap()

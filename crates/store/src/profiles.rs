@@ -59,6 +59,18 @@ impl Profiles {
         found.map_or(&[], |(_, fields)| fields)
     }
 
+    /// The same view with further entries, which hide those of the same ids: what is kept elsewhere and counts as if it
+    /// were in this store.
+    #[must_use]
+    pub fn with(mut self, further: Vec<ProfileEntry>) -> Self {
+        self.entries
+            .retain(|entry| further.iter().all(|other| other.id != entry.id));
+        self.oauth_refs
+            .retain(|(id, _)| further.iter().all(|other| other.id != *id));
+        self.entries.extend(further);
+        self
+    }
+
     /// The credential under `id`.
     #[must_use]
     pub fn get(&self, id: &ProfileId) -> Option<&Credential> {

@@ -4,6 +4,7 @@
 mod agents;
 mod auth;
 mod demo;
+mod external;
 mod import;
 mod lease;
 mod models;
@@ -22,6 +23,7 @@ pub(crate) use auth::{
     SecretInput, SetupTokenArgs,
 };
 pub(crate) use demo::DemoArgs;
+pub(crate) use external::{ExternalArgs, ExternalCommand, ExternalSetArgs};
 pub(crate) use import::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
@@ -96,6 +98,8 @@ pub(crate) enum Command {
     Channels(ChannelsArgs),
     /// Agents, each with logins of its own
     Agents(AgentsArgs),
+    /// Logins that other programs keep: Claude Code, Codex CLI and others
+    External(ExternalArgs),
     /// The providers that are known, and how to log in to them
     Providers(ProvidersArgs),
     /// Providers that other people wrote: install, list, check, remove

@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod channels;
+mod external;
 mod import;
 mod lease;
 mod login;
@@ -23,8 +24,8 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
-    AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, FallbackCommand, ImportCommand,
-    ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand,
+    AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand, FallbackCommand,
+    ImportCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -86,6 +87,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Models(args) => models::run(&mut app, args),
         Command::Channels(args) => channels::run(&mut app, &args),
         Command::Agents(args) => agents::run(&mut app, args),
+        Command::External(args) => external::run(&mut app, args),
         Command::Providers(args) => providers::run(&mut app, args),
         Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Import(args) => import::run(&mut app, args),
@@ -128,6 +130,10 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             AgentsCommand::Add(args) => args.json,
             AgentsCommand::List { json } => *json,
             AgentsCommand::Delete(args) => args.json,
+        },
+        Command::External(args) => match &args.command {
+            ExternalCommand::List { json } => *json,
+            ExternalCommand::Set(args) => args.json,
         },
         Command::Providers(args) => match &args.command {
             ProvidersCommand::List { json }

@@ -3,13 +3,13 @@
 
 use serde_json::{Map, Value, json};
 use tokensink_sink::{
-    AgentInfo, Bench, Lease, ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileState, ProfileStatus,
-    ProviderStatus, RenewReport, RenewResult, StatusReport,
+    AgentInfo, Bench, ExternalInfo, Lease, ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileOrigin,
+    ProfileState, ProfileStatus, ProviderStatus, RenewReport, RenewResult, StatusReport,
 };
 use tokensink_types::{ProfileId, UnixMillis};
 
 use super::status::with_oauth_or_tokens;
-use super::{path, words};
+use super::{external, path, words};
 use crate::name::Name;
 
 /// Warning window of the health words in milliseconds (spec.md 12.4).
@@ -54,6 +54,7 @@ fn status_auth(report: &StatusReport, name: Name) -> Value {
             "profiles": report.profiles.iter().map(|p| profile(p, report.now, name)).collect::<Vec<_>>(),
             "providers": report.providers.iter().map(|p| provider_health(p, report)).collect::<Vec<_>>(),
         },
+        "external": external::json(&report.external, name),
         "environmentKeys": keys,
     })
 }
@@ -132,7 +133,7 @@ fn profile_health(profile: &ProfileStatus, now: UnixMillis) -> Value {
         "provider": profile.provider.as_str(),
         "type": profile.kind.as_str(),
         "status": profile.health.as_str(),
-        "source": "store",
+        "source": profile.external.as_ref().map_or_else(|| "store".to_owned(), ProfileOrigin::source),
         "label": profile.label,
     });
     put(&mut value, "reasonCode", profile.reason_code.as_deref());
@@ -227,19 +228,27 @@ pub(crate) struct AuthListView<'a> {
     pub(crate) profiles: &'a [ProfileInfo],
 }
 
-/// `channels list --json` (spec.md 12.8): no channels of our own, every profile under `auth`.
-pub(crate) fn channels(profiles: &[ProfileInfo]) -> Value {
-    let auth: Vec<Value> = profiles
-        .iter()
-        .map(|profile| {
-            json!({
-                "id": profile.id.as_str(),
-                "provider": profile.provider.as_str(),
-                "type": profile.kind.as_str(),
-                "isExternal": profile.is_external,
-            })
+/// `channels list --json` (spec.md 12.8): no channels of our own, every profile under `auth`, and the logins of other
+/// programs that were found and are not used.
+pub(crate) fn channels(profiles: &[ProfileInfo], found: &[ExternalInfo]) -> Value {
+    let stored = profiles.iter().map(|profile| {
+        json!({
+            "id": profile.id.as_str(),
+            "provider": profile.provider.as_str(),
+            "type": profile.kind.as_str(),
+            "isExternal": profile.is_external,
         })
-        .collect();
+    });
+    let unused = found.iter().filter_map(|login| {
+        Some(json!({
+            "id": login.profile.as_ref()?.as_str(),
+            "provider": login.provider.as_ref()?.as_str(),
+            "type": login.kind?.as_str(),
+            "isExternal": true,
+            "used": false,
+        }))
+    });
+    let auth: Vec<Value> = stored.chain(unused).collect();
     json!({ "chat": {}, "auth": auth })
 }
 

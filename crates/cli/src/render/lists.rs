@@ -1,6 +1,6 @@
 //! The text of the smaller lists: profiles, agents, models, renewals.
 
-use tokensink_sink::{AgentInfo, ModelInfo, ProfileInfo, RenewOutcome, RenewResult};
+use tokensink_sink::{AgentInfo, ExternalInfo, ModelInfo, ProfileInfo, RenewOutcome, RenewResult};
 use tokensink_types::UnixMillis;
 
 use super::profile::{Shown, fix, state_cell};
@@ -44,13 +44,18 @@ pub(crate) fn profiles(profiles: &[ProfileInfo], now: UnixMillis, look: &Look) -
 }
 
 /// `channels list` (spec.md 12.8).
-pub(crate) fn channels(profiles: &[ProfileInfo]) -> String {
+pub(crate) fn channels(profiles: &[ProfileInfo], found: &[ExternalInfo]) -> String {
     let mut text = "Auth providers (OAuth + API keys):\n".to_owned();
     for profile in profiles {
         let synced = if profile.is_external { " (synced)" } else { "" };
         text += &format!("- {} ({}{synced})\n", profile.id, profile.kind.as_str());
     }
-    if profiles.is_empty() {
+    for login in found {
+        if let Some(id) = &login.profile {
+            text += &format!("- {id} ({}, not used)\n", login.title);
+        }
+    }
+    if profiles.is_empty() && found.is_empty() {
         text += "- none\n";
     }
     text

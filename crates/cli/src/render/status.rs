@@ -1,10 +1,12 @@
 //! The text of `models status`: the headings of the documented layout (spec.md 12.2) over tables that fit 80 columns.
 
-use tokensink_sink::{ModelsView, ProfileId, ProfileState, ProfileStatus, ProviderStatus, StatusReport};
+use tokensink_sink::{
+    ExternalInfo, ModelsView, ProfileId, ProfileState, ProfileStatus, ProviderStatus, StatusReport,
+};
 
 use super::profile::{Shown, fix, state_cell};
 use super::table::{Cell, Table, wrap};
-use super::{Look, colour, path};
+use super::{Look, colour, external, path};
 
 /// From this width on, absolute times stand behind the words.
 const WIDE: usize = 110;
@@ -17,6 +19,7 @@ pub(crate) fn text(report: &StatusReport, all: bool, look: &Look) -> String {
         overview(report, look),
         missing(report, look),
         profiles(report, absolute, look),
+        other_programs(report, look),
         environment(report, look),
         notices(report, look),
     ]
@@ -224,6 +227,9 @@ fn origin(profile: &ProfileStatus) -> Vec<Cell> {
     if profile.inherited {
         parts.push(format!("inherited from agent {}", profile.owner));
     }
+    if let Some(origin) = &profile.external {
+        parts.push(format!("({}, {}) {}", origin.source(), origin.mode, origin.place));
+    }
     if let Some(email) = profile.account.email.as_deref()
         && !profile.id.as_str().contains(email)
     {
@@ -236,6 +242,23 @@ fn origin(profile: &ProfileStatus) -> Vec<Cell> {
         return Vec::new();
     }
     vec![Cell::styled(parts.join(", "), colour::FAINT)]
+}
+
+/// The logins of other programs that are no profile, or about which there is something to say.
+fn other_programs(report: &StatusReport, look: &Look) -> Option<String> {
+    let is_profile = |login: &ExternalInfo| {
+        let mut external = report.profiles.iter().filter(|one| one.external.is_some());
+        external.any(|one| Some(&one.id) == login.profile.as_ref())
+    };
+    let mut told = report
+        .external
+        .iter()
+        .filter(|login| login.note.is_some() || !is_profile(login))
+        .peekable();
+    told.peek()?;
+    let mut text = heading("Logins of other programs", look);
+    text += &external::table(told, report.now, look);
+    Some(text)
 }
 
 fn environment(report: &StatusReport, look: &Look) -> Option<String> {

@@ -230,6 +230,7 @@ pub(super) fn grace() -> Policy {
         rotation: Rotation::Always,
         replay_grace: Duration::from_secs(30),
         idle_limit: None,
+        first: false,
     }
 }
 

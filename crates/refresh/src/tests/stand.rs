@@ -12,6 +12,7 @@ const GRACE: Policy = Policy {
     rotation: Rotation::Always,
     replay_grace: Duration::from_secs(30),
     idle_limit: None,
+    first: false,
 };
 
 fn word(standing: &Standing) -> &'static str {
@@ -455,5 +456,28 @@ fn a_key_that_was_refused_or_parked_is_never_due() {
                 assert!(matches!(standing, Standing::Dead(_)), "{standing:?}");
             }
         }
+    }
+}
+
+#[test]
+fn where_another_program_acts_at_five_minutes_we_act_at_fifteen() {
+    let policy = Policy { first: true, ..GRACE };
+    let half_an_hour = |left: i64| {
+        let mut current = generation("1", left);
+        current.issued_at = Some(at(left - 1200));
+        current
+    };
+    let cases = [
+        ("fifteen minutes", generation("1", 900), "stale"),
+        ("a second more", generation("1", 901), "fresh"),
+        ("half of a life of twenty minutes", half_an_hour(600), "stale"),
+        ("a second more", half_an_hour(601), "fresh"),
+    ];
+    for (name, current, want) in cases {
+        assert_eq!(
+            word(&stand(&current, None, &policy, &Demand::default(), NOW)),
+            want,
+            "{name}"
+        );
     }
 }

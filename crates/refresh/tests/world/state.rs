@@ -54,6 +54,7 @@ impl Scenario {
             rotation,
             replay_grace,
             idle_limit: None,
+            first: false,
         };
         Self {
             mode,

@@ -59,10 +59,7 @@ impl Sink {
 
     fn store_incoming(&self, work: &Work) -> Result<()> {
         let write = &work.write;
-        let target = Target {
-            owner: write.agent.clone(),
-            profile: write.profile.clone(),
-        };
+        let target = Target::of_agent(&write.agent, &write.profile);
         let entry = work.entry();
         let _lock = self.lock_grant(work.incoming.provider(), &target.profile, "imported")?;
         if let Credential::OAuth(oauth) = entry.credential() {
@@ -92,7 +89,7 @@ impl Sink {
         if !work.write.expected.is_met_by(held.credential.as_ref()) {
             return Err(changed(target));
         }
-        let key = self.record_key(target)?;
+        let key = self.agent_record_key(&target.owner, &target.profile)?;
         let idle = |oauth: &OAuth| {
             Record::idle(
                 oauth.provider.clone(),

@@ -8,7 +8,6 @@ use tokensink_types::{Account, AgentId, Credential, ProfileId, ProviderId, Spend
 use super::{Incoming, account_of};
 use crate::error::Result;
 use crate::grant::{generation_of, readable, with_generation};
-use crate::owner::Target;
 use crate::sink::Sink;
 
 /// A credential that is here.
@@ -130,10 +129,7 @@ impl Sink {
             }
             stores.push((path, agent.clone()));
             for entry in self.store().load(&agent)?.profiles.entries() {
-                let key = self.record_key(&Target {
-                    owner: agent.clone(),
-                    profile: entry.id.clone(),
-                })?;
+                let key = self.agent_record_key(&agent, &entry.id)?;
                 let record = readable(self.journal().read(&key))?;
                 known.push(Known::of(&agent, &entry.id, &entry.credential, record.as_deref()));
                 seen.push(key);

@@ -22,7 +22,6 @@ use crate::error::{ErrorKind, Result, SinkError};
 use crate::grant::generation_of;
 use crate::login::identity::label;
 use crate::login::names::{self, Choice, Stored, Wish};
-use crate::owner::Target;
 use crate::sink::Sink;
 
 /// How long storing waits for a refresh of the same profile that is under way. The user waits too.
@@ -256,7 +255,7 @@ impl Sink {
     }
 
     fn key_of(&self, agent: &AgentId, id: &ProfileId) -> std::result::Result<RecordKey, StoreError> {
-        self.record_key(&Target::of_agent(agent, id))
+        self.agent_record_key(agent, id)
     }
 
     fn guard_login(&self, provider: &ProviderId, id: &ProfileId) -> Guard {

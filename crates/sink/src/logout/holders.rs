@@ -26,7 +26,7 @@ impl Sink {
             held.record.as_deref(),
         );
         let mut holders = Holders::default();
-        let Ok(ours) = self.record_key(target) else {
+        let Ok(ours) = self.agent_record_key(&target.owner, &target.profile) else {
             return holders;
         };
         if keys.is_empty() {
@@ -78,7 +78,7 @@ impl Sink {
             let Some(oauth) = credential.as_oauth() else {
                 continue;
             };
-            let key = self.record_key(&Target::of_agent(agent, id))?;
+            let key = self.agent_record_key(agent, id)?;
             if seen.contains(&key) {
                 continue;
             }
@@ -94,14 +94,13 @@ impl Sink {
 
     /// Another agent whose own store has a profile of the same id. A store that cannot be read may have one.
     pub(super) fn others_with_id(&self, target: &Target) -> Option<AgentId> {
-        let ours = self.record_key(target).ok();
+        let ours = self.agent_record_key(&target.owner, &target.profile).ok();
         let agents = self.store().agents().ok()?;
         agents
             .into_iter()
             .filter(|agent| *agent != target.owner)
             .find(|agent| {
-                let theirs = Target::of_agent(agent, &target.profile);
-                let is_other_file = self.record_key(&theirs).ok() != ours;
+                let is_other_file = self.agent_record_key(agent, &target.profile).ok() != ours;
                 is_other_file && !matches!(self.store().credential(agent, &target.profile), Ok(None))
             })
     }

@@ -280,9 +280,12 @@ fn a_login_that_only_the_record_holds_can_be_logged_out() {
 fn an_unreadable_record_stops_no_logout() {
     let world = world();
     let sink = world.sink();
-    let path = sink
-        .journal()
-        .path(&sink.record_key(&crate::world::target("main", "rig:a")).unwrap());
+    let path = sink.journal().path(
+        &sink
+            .record_key(&crate::world::target("main", "rig:a"))
+            .unwrap()
+            .unwrap(),
+    );
     world.test.files.put(&path, "garbage", 0o600);
     sink.logout(&agent("main"), &id("rig:a"), false).unwrap();
     assert_eq!(world.stored("main"), json!({"groq:a": key("groq")}));

@@ -96,7 +96,7 @@ fn an_unreadable_record_hides_no_profile() {
     let sink = world.sink();
     let path = sink
         .journal()
-        .path(&sink.record_key(&target("main", "rig:a")).unwrap());
+        .path(&sink.record_key(&target("main", "rig:a")).unwrap().unwrap());
     world.test.files.put(&path, "garbage", 0o600);
     assert_eq!(
         sink.profiles(&agent("main"), None).unwrap()[0].state,

@@ -269,7 +269,7 @@ fn an_unreadable_record_is_kept_under_another_name() {
     let sink = world.sink();
     let path = sink
         .journal()
-        .path(&sink.record_key(&target("main", "rig:a")).unwrap());
+        .path(&sink.record_key(&target("main", "rig:a")).unwrap().unwrap());
     world.test.files.put(&path, "garbage", 0o600);
     let report = sink.retry(&agent("main"), &id("rig:a")).unwrap();
     assert!(report.cleared[0].contains(".unreadable-"), "{report:?}");

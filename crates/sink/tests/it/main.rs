@@ -6,6 +6,7 @@
 mod acquire;
 mod agents;
 mod agreement;
+mod external;
 mod faults;
 mod outage;
 mod rivals;

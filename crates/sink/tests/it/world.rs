@@ -58,7 +58,11 @@ impl World {
             .on_request(move |request| world.answer(&request));
     }
 
-    fn answer(&self, request: &Request<Body>) -> std::result::Result<Response<Body>, ExchangeError> {
+    /// What the server answers.
+    pub(crate) fn answer(
+        &self,
+        request: &Request<Body>,
+    ) -> std::result::Result<Response<Body>, ExchangeError> {
         let answer = self
             .server
             .lock()

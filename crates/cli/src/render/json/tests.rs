@@ -67,13 +67,13 @@ fn profile_lists() {
         })
     );
     assert_eq!(
-        channels(&profiles),
+        channels(&profiles, &[]),
         json!({
             "chat": {},
             "auth": [{"id": "openai-codex:a@b.c", "provider": "openai-codex", "type": "oauth", "isExternal": false}],
         })
     );
-    assert_eq!(channels(&[]), json!({"chat": {}, "auth": []}));
+    assert_eq!(channels(&[], &[]), json!({"chat": {}, "auth": []}));
 }
 
 #[test]

@@ -43,14 +43,14 @@ anthropic:claude-cli  oauth  usable  in 2 hours
 "
     );
     assert_eq!(
-        channels(&list),
+        channels(&list, &[]),
         "\
 Auth providers (OAuth + API keys):
 - anthropic:work (oauth)
 - anthropic:claude-cli (oauth (synced))
 "
     );
-    assert_eq!(channels(&[]), "Auth providers (OAuth + API keys):\n- none\n");
+    assert_eq!(channels(&[], &[]), "Auth providers (OAuth + API keys):\n- none\n");
 }
 
 #[test]

@@ -2,8 +2,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokensink_sink::{
-    Account, AgentId, Bench, BillingClass, Counts, CredentialKind, EnvKey, Health, MissingProvider,
-    ModelsView, ProfileId, ProfileState, ProfileStatus, ProviderId, ProviderStatus, StatusReport, UnixMillis,
+    Account, AgentId, Bench, BillingClass, Counts, CredentialKind, EnvKey, ExternalInfo, Health,
+    MissingProvider, ModelsView, ProfileId, ProfileState, ProfileStatus, ProviderId, ProviderStatus,
+    StatusReport, UnixMillis,
 };
 
 use super::*;
@@ -42,6 +43,7 @@ pub(crate) fn profile(
         billing: BillingClass::Subscription,
         position: Some(0),
         in_use: true,
+        external: None,
         state,
         id,
     }
@@ -122,6 +124,7 @@ pub(crate) fn sample() -> StatusReport {
             fix: "tokensink models auth paste-api-key --provider zai".to_owned(),
         }],
         profiles: profiles_in_every_state(),
+        external: vec![found_login()],
         env_keys: vec![EnvKey {
             name: "OPENROUTER_API_KEY".to_owned(),
             provider: provider_id("openrouter"),
@@ -131,6 +134,27 @@ pub(crate) fn sample() -> StatusReport {
         check_in_use: 1,
         check_all: 1,
         now: NOW,
+    }
+}
+
+/// A login that Claude Code keeps and that nobody has decided about.
+pub(crate) fn found_login() -> ExternalInfo {
+    ExternalInfo {
+        cli: "claude",
+        title: "Claude Code",
+        provider: Some(provider_id("anthropic")),
+        place: "/home/u/.claude/.credentials.json".to_owned(),
+        mode: None,
+        profile: ProfileId::parse("anthropic:claude-cli").ok(),
+        state: "found",
+        kind: Some(CredentialKind::OAuth),
+        email: None,
+        plan: Some("max".to_owned()),
+        expires: Some(UnixMillis(NOW.0 + 3_600_000)),
+        claimed_by: None,
+        same_grant_as: None,
+        note: Some("not used".to_owned()),
+        fix: Some("tokensink external set claude cooperative".to_owned()),
     }
 }
 

@@ -1,0 +1,222 @@
+//! The claim on a place: of all state dirs of a user, one at most refreshes a login in another program's store.
+//!
+//! A claim is a file that names the state dir, outside of every state dir: `tokensink/claims/<hash>` under
+//! `XDG_STATE_HOME`, else under `~/.local/state`. It is taken over when the state dir that it names is gone or says no
+//! longer that it refreshes the place. It keeps honest installations apart; the program's own locks do the rest.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokensink_host::lock::{KernelLock, LockError, Wait};
+use tokensink_host::{Host, atomic};
+
+use super::modes::{ExternalMode, Modes};
+
+/// How long another process may hold the claims; it needs milliseconds.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// The claims of this user.
+#[derive(Debug, Clone)]
+pub(crate) struct Claims {
+    host: Host,
+    /// `None` where neither variable nor home says where they are; then nobody can be kept apart.
+    dir: Option<PathBuf>,
+    state_dir: PathBuf,
+}
+
+impl Claims {
+    /// The claims as seen from the state dir `state_dir`.
+    pub(crate) fn new(host: &Host, state_dir: &Path) -> Self {
+        let set = host.env.var("XDG_STATE_HOME").map(PathBuf::from);
+        let base = set
+            .filter(|dir| dir.is_absolute())
+            .or_else(|| Some(host.env.home()?.join(".local").join("state")));
+        Self {
+            host: host.clone(),
+            dir: base.map(|base| base.join("tokensink").join("claims")),
+            state_dir: tokensink_store::real_path(&*host.files, state_dir)
+                .unwrap_or_else(|_| state_dir.to_owned()),
+        }
+    }
+
+    /// The other state dir that refreshes the place `key` now, if there is one.
+    ///
+    /// # Errors
+    /// When the claim is there and cannot be read.
+    pub(crate) fn other(&self, key: &str) -> io::Result<Option<PathBuf>> {
+        let Some(path) = self.path(key) else {
+            return Ok(None);
+        };
+        let bytes = match self.host.files.read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let named = value.get("stateDir").and_then(Value::as_str).map(PathBuf::from);
+        Ok(named.filter(|dir| *dir != self.state_dir && self.still_refreshes(dir, key)))
+    }
+
+    /// Takes the claim; `Some` names the state dir that has it and keeps it.
+    ///
+    /// # Errors
+    /// When the claim cannot be read or written.
+    pub(crate) fn take(&self, key: &str) -> io::Result<Option<PathBuf>> {
+        let (Some(dir), Some(path)) = (&self.dir, self.path(key)) else {
+            return Ok(None);
+        };
+        atomic::ensure_dir(&*self.host.files, dir, 0o700)?;
+        let _lock = self.lock(dir)?;
+        if let Some(other) = self.other(key)? {
+            return Ok(Some(other));
+        }
+        let claim = json!({"stateDir": self.state_dir.to_string_lossy(), "place": key});
+        let text = format!("{claim}\n");
+        atomic::replace(
+            &*self.host.files,
+            &*self.host.random,
+            &path,
+            text.as_bytes(),
+            0o600,
+        )?;
+        Ok(None)
+    }
+
+    /// Gives the claim up, if it is ours.
+    ///
+    /// # Errors
+    /// When it cannot be removed. Since the state dir no longer says that it refreshes the place, nobody is hindered.
+    pub(crate) fn release(&self, key: &str) -> io::Result<()> {
+        let (Some(dir), Some(path)) = (&self.dir, self.path(key)) else {
+            return Ok(());
+        };
+        if self.host.files.stat(&path)?.is_none() {
+            return Ok(());
+        }
+        let _lock = self.lock(dir)?;
+        let bytes = self.host.files.read(&path)?;
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let ours = value.get("stateDir").and_then(Value::as_str) == Some(&*self.state_dir.to_string_lossy());
+        if ours {
+            self.host.files.remove(&path)?;
+        }
+        Ok(())
+    }
+
+    fn still_refreshes(&self, state_dir: &Path, key: &str) -> bool {
+        let path = state_dir.join("tokensink").join("state").join("external.json");
+        match Modes::load(&self.host, &path) {
+            Ok((modes, _)) => modes
+                .entries(&self.host)
+                .iter()
+                .any(|entry| entry.key == key && entry.mode == ExternalMode::Cooperative),
+            // Unreadable is not gone: whoever repairs it goes on refreshing.
+            Err(_) => true,
+        }
+    }
+
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        let name = hex::encode(Sha256::digest(key.as_bytes()));
+        Some(self.dir.as_ref()?.join(name))
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<KernelLock> {
+        let wait = Wait { deadline: LOCK_WAIT };
+        KernelLock::acquire(&self.host, &dir.join("lock"), wait).map_err(|error| match error {
+            LockError::Busy { .. } => io::Error::new(io::ErrorKind::WouldBlock, error),
+            other => io::Error::other(other),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokensink_neighbours::{Neighbour, Place};
+    use tokensink_testkit::TestHost;
+    use tokensink_types::UnixMillis;
+
+    use super::*;
+    use crate::external::modes::Entry;
+
+    const KEY: &str = "/home/user/.claude/.credentials.json";
+
+    fn choose(test: &TestHost, state_dir: &str, mode: ExternalMode) {
+        let mut modes = Modes::default();
+        let entry = Entry {
+            key: KEY.to_owned(),
+            place: Place::file(&test.host(), Neighbour::ClaudeCode, Path::new(KEY)),
+            mode,
+            profile: Neighbour::ClaudeCode.profile_id().unwrap(),
+            moving: false,
+        };
+        modes.set(&entry, UnixMillis(1));
+        let path = format!("{state_dir}/tokensink/state/external.json");
+        test.files.put(path, modes.to_bytes(), 0o600);
+    }
+
+    #[test]
+    fn one_state_dir_has_a_place_until_it_gives_it_up_or_is_gone() {
+        let test = TestHost::new();
+        let (one, two) = (Path::new("/one"), Path::new("/two"));
+        let claims = |dir| Claims::new(&test.host(), dir);
+        choose(&test, "/one", ExternalMode::Cooperative);
+        assert_eq!(claims(one).take(KEY).unwrap(), None);
+        assert_eq!(claims(one).take(KEY).unwrap(), None, "twice is once");
+        assert_eq!(claims(two).take(KEY).unwrap().as_deref(), Some(one));
+        assert_eq!(claims(one).other(KEY).unwrap(), None);
+        claims(two).release(KEY).unwrap();
+        assert_eq!(
+            claims(two).other(KEY).unwrap().as_deref(),
+            Some(one),
+            "not ours to release"
+        );
+
+        choose(&test, "/one", ExternalMode::Borrowed);
+        assert_eq!(claims(two).take(KEY).unwrap(), None, "it refreshes no longer");
+        choose(&test, "/one", ExternalMode::Cooperative);
+        choose(&test, "/two", ExternalMode::Cooperative);
+        assert_eq!(claims(one).take(KEY).unwrap().as_deref(), Some(two));
+        let path = Path::new("/two/tokensink/state/external.json");
+        test.host().files.remove(path).unwrap();
+        assert_eq!(claims(one).take(KEY).unwrap(), None, "the state dir is gone");
+        claims(one).release(KEY).unwrap();
+        assert!(
+            test.files
+                .snapshot()
+                .keys()
+                .all(|path| !path.starts_with("/home/user/.local/state/tokensink/claims/a"))
+        );
+    }
+
+    #[test]
+    fn a_state_dir_that_cannot_be_read_keeps_its_claim_and_a_torn_claim_binds_nobody() {
+        let test = TestHost::new();
+        choose(&test, "/one", ExternalMode::Cooperative);
+        Claims::new(&test.host(), Path::new("/one")).take(KEY).unwrap();
+        test.files.put("/one/tokensink/state/external.json", "{", 0o600);
+        let two = Claims::new(&test.host(), Path::new("/two"));
+        assert_eq!(two.take(KEY).unwrap().as_deref(), Some(Path::new("/one")));
+        let claim = two.path(KEY).unwrap();
+        test.files.put(claim, "{\"sta", 0o600);
+        assert_eq!(two.take(KEY).unwrap(), None);
+    }
+
+    #[test]
+    fn the_variable_says_where_claims_are() {
+        let test = TestHost::new();
+        test.env.set("XDG_STATE_HOME", "/xdg");
+        choose(&test, "/one", ExternalMode::Cooperative);
+        Claims::new(&test.host(), Path::new("/one")).take(KEY).unwrap();
+        let found = test.files.snapshot();
+        assert!(found.keys().any(|path| path.starts_with("/xdg/tokensink/claims")));
+        test.env.unset("XDG_STATE_HOME");
+        test.env.set_home(None);
+        assert_eq!(
+            Claims::new(&test.host(), Path::new("/two")).take(KEY).unwrap(),
+            None
+        );
+    }
+}
