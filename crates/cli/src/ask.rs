@@ -11,7 +11,8 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use inquire::{Confirm, InquireError, Password, PasswordDisplayMode, Select, Text};
+use inquire::list_option::ListOption;
+use inquire::{Confirm, InquireError, MultiSelect, Password, PasswordDisplayMode, Select, Text};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 use tokensink_host::Environment;
@@ -107,6 +108,39 @@ impl Asker {
             }
             ui.tell(&format!("Type a number from 1 to {}.\n", lines.len()));
         }
+    }
+
+    /// Any number of several; those whose index is in `marked` are taken by Enter alone.
+    pub(crate) fn several<T>(
+        &self,
+        ui: &Terminal,
+        question: &str,
+        lines: Vec<Line<T>>,
+        marked: &[usize],
+    ) -> Result<Vec<T>> {
+        self.go_on()?;
+        if !self.is_dumb {
+            let summary = |taken: &[ListOption<&Line<T>>]| match taken {
+                [] => "none".to_owned(),
+                [one] => one.value.text.clone(),
+                several => format!("{} of them", several.len()),
+            };
+            let menu = MultiSelect::new(question, lines)
+                .with_default(marked)
+                .with_formatter(&summary)
+                .with_page_size(PAGE)
+                .with_help_message("space marks, enter goes on, esc gives up");
+            let taken = menu.prompt().map_err(ended)?;
+            return Ok(taken.into_iter().map(|line| line.value).collect());
+        }
+        ui.tell(&format!("{question}\n"));
+        let mut taken = Vec::new();
+        for (index, line) in lines.into_iter().enumerate() {
+            if self.confirm(ui, &line.text, marked.contains(&index))? {
+                taken.push(line.value);
+            }
+        }
+        Ok(taken)
     }
 
     /// Yes or no.

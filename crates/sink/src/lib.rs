@@ -54,7 +54,8 @@ pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
 };
 pub use onboard::{
-    AuthChoice, CustomDefined, CustomProvider, GivenSecret, KeyChange, KeyOrigin, KeyOutcome, KeyRequest,
+    AuthChoice, CustomDefined, CustomProvider, FoundKey, GivenSecret, KeyChange, KeyOrigin, KeyOutcome,
+    KeyRequest, ModelWish,
 };
 pub use plugins::{
     CheckReport, FileFate, PlannedFile, PlannedProvider, PluginChange, PluginInfo, PluginKind, PluginPlan,

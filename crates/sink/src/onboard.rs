@@ -5,6 +5,7 @@
 //! by [`Sink::login`]; logins of other programs stay with them.
 
 mod custom;
+mod found;
 mod place;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::paste;
 use crate::sink::Sink;
 
 pub use custom::{CustomDefined, CustomProvider};
+pub use found::FoundKey;
 
 /// An auth choice, for menus and lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct AuthChoice {
     pub notice: String,
     /// The program whose login it uses, for kind `external`.
     pub cli: Option<String>,
+    /// The first model of its method, as `provider/model`.
+    pub model: Option<String>,
 }
 
 /// A key or token to settle.
@@ -73,10 +77,37 @@ pub struct KeyRequest {
     pub given: Option<GivenSecret>,
     /// Store a reference to the variable instead of its value.
     pub as_reference: bool,
-    /// Make the provider's suggested model the default even where another is set.
-    pub set_default: bool,
-    /// Leave the default model as it is, even where none is set.
-    pub keeps_model: bool,
+    /// What becomes of the default model.
+    pub model: ModelWish,
+}
+
+impl KeyRequest {
+    /// The request for a choice and nothing else.
+    #[must_use]
+    pub fn of(agent: &AgentId, choice: &str) -> Self {
+        Self {
+            agent: agent.clone(),
+            choice: choice.to_owned(),
+            provider: None,
+            profile_id: None,
+            expires_in: None,
+            given: None,
+            as_reference: false,
+            model: ModelWish::IfNone,
+        }
+    }
+}
+
+/// What becomes of the default model when a choice is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelWish {
+    /// It stays, even where none is set.
+    Keep,
+    /// The first model of the choice's method becomes the default where none is set at all. Only the default agent's
+    /// choices do that.
+    IfNone,
+    /// It becomes the default; for another agent than the default one, that agent's own.
+    Always,
 }
 
 /// Where a secret comes from.
@@ -209,40 +240,53 @@ impl Sink {
             Some(found) => self.settle_found(&asked, found)?,
             None => self.stored_already(&asked)?.ok_or_else(|| missing(&asked))?,
         };
-        if !request.keeps_model {
-            outcome.default_model = self.settle_model(
-                &request.agent,
-                &asked.definition.id,
-                &asked.method.id,
-                request.set_default,
-            )?;
-        }
+        let (provider, method) = (&asked.definition.id, &asked.method.id);
+        outcome.default_model = self.settle_model(&request.agent, provider, method, request.model)?;
         Ok(outcome)
     }
 
-    /// Makes the method's first model the default: with `always`, or where the agent is the default agent and no
-    /// model is configured at all. Returns the model if it was set; changes nothing if it is set already.
+    /// Checks a secret for a choice without storing it, for prompts that ask again. `provider` is another one than the
+    /// choice's, as in [`KeyRequest`].
     ///
     /// # Errors
-    /// A usage error when `always` is given for a provider without known models; otherwise when `openclaw.json`
-    /// cannot be read or changed.
+    /// A usage error when the text cannot be such a credential.
+    pub fn check_choice_secret(&self, choice: &str, provider: Option<&str>, secret: &Secret) -> Result<()> {
+        let request = KeyRequest {
+            provider: provider.map(str::to_owned),
+            ..KeyRequest::of(&AgentId::main(), choice)
+        };
+        let asked = self.asked(&request)?;
+        paste::accept(asked.definition, asked.method, secret).map(drop)
+    }
+
+    /// Makes the method's first model the default as `wish` says. Returns the model if it was set; changes nothing if
+    /// it is set already.
+    ///
+    /// # Errors
+    /// A usage error for [`ModelWish::Always`] and a method without known models; otherwise when `openclaw.json` cannot
+    /// be read or changed.
     pub fn settle_model(
         &self,
         agent: &AgentId,
         provider: &ProviderId,
         method: &MethodId,
-        always: bool,
+        wish: ModelWish,
     ) -> Result<Option<String>> {
         let config = self.config()?;
         let is_default_agent = config.default_agent() == *agent;
         let view = self.models_view(agent)?;
-        if !always && (view.default.is_some() || !is_default_agent) {
+        let wanted = match wish {
+            ModelWish::Keep => false,
+            ModelWish::IfNone => view.default.is_none() && is_default_agent,
+            ModelWish::Always => true,
+        };
+        if !wanted {
             return Ok(None);
         }
         let definition = self.registry().get(provider);
         let method = definition.and_then(|definition| definition.method(method));
         let Some(model) = method.and_then(|method| method.api.models.first()) else {
-            if !always {
+            if wish == ModelWish::IfNone {
                 return Ok(None);
             }
             let message = format!("no model of {provider} is known, so none can be made the default");
@@ -464,6 +508,11 @@ fn shown(choice: &ChoiceRef<'_>) -> AuthChoice {
             Flow::External(external) => Some(external.cli.clone()),
             _ => None,
         },
+        model: method
+            .api
+            .models
+            .first()
+            .map(|model| format!("{}/{model}", choice.definition.id)),
     }
 }
 

@@ -65,6 +65,40 @@ impl Sink {
         self.order_view(agent, provider, &*self.snapshot(agent)?)
     }
 
+    /// Puts a profile before or behind the others of its provider for `agent`. Nothing is written where it stands so
+    /// already, or where it is the only one. True when the order was changed.
+    ///
+    /// # Errors
+    /// As for [`Sink::order_set`].
+    pub fn order_place(
+        &self,
+        agent: &AgentId,
+        provider: &ProviderId,
+        id: &ProfileId,
+        first: bool,
+    ) -> Result<bool> {
+        let view = self.order_get(agent, provider.as_str())?;
+        let now = match view.order {
+            Some(order) => order,
+            // An order hides what it does not list, so that it must list those too that cannot be tried now.
+            None => {
+                let all = self.profiles(agent, Some(provider.as_str()))?;
+                let ids = all.into_iter().map(|profile| profile.id);
+                let mut now = view.effective;
+                let rest: Vec<ProfileId> = ids.filter(|known| !now.contains(known)).collect();
+                now.extend(rest);
+                now
+            }
+        };
+        let mut wanted: Vec<ProfileId> = now.iter().filter(|known| *known != id).cloned().collect();
+        let at = if first { 0 } else { wanted.len() };
+        wanted.insert(at, id.clone());
+        if wanted == now || wanted.len() < 2 {
+            return Ok(false);
+        }
+        self.order_set(agent, provider.as_str(), &wanted).map(|_| true)
+    }
+
     fn check_in_order(
         &self,
         agent: &AgentId,

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use tokensink_sink::{AgentId, CredentialKind, ProfileId, ProviderId};
 
+use super::{Look, colour};
+
 /// A choice that was settled.
 #[derive(Debug)]
 pub(crate) struct Settled {
@@ -28,6 +30,18 @@ impl Settled {
             notice: None,
             notes: Vec::new(),
         }
+    }
+}
+
+impl Settled {
+    /// Takes in another choice that was settled in the same run.
+    pub(crate) fn add(&mut self, other: Self) {
+        if self.profiles.is_empty() {
+            self.choice = other.choice;
+        }
+        self.profiles.extend(other.profiles);
+        self.default_model = other.default_model.or(self.default_model.take());
+        self.notes.extend(other.notes);
     }
 }
 
@@ -99,6 +113,39 @@ pub(crate) fn text(summary: &Summary<'_>) -> String {
     }
     if summary.settled.profiles.is_empty() {
         text += "No login was set up.\n";
+    }
+    text
+}
+
+/// The lines to paste into the tools; `agent` is named in them where it is not the default one.
+pub(crate) fn next(settled: &Settled, agent: Option<&AgentId>, look: &Look) -> String {
+    let name = look.name.as_str();
+    let agent = agent.map(|agent| format!(" --agent {agent}")).unwrap_or_default();
+    let mut lines: Vec<String> = Vec::new();
+    for profile in &settled.profiles {
+        let provider = &profile.provider;
+        let token = format!("{name} token --provider {provider}{agent}");
+        let line = match (provider.as_str(), profile.kind) {
+            ("anthropic", CredentialKind::ApiKey) => format!("export ANTHROPIC_API_KEY=\"$({token})\""),
+            ("anthropic", CredentialKind::OAuth | CredentialKind::Token) => {
+                format!("export ANTHROPIC_AUTH_TOKEN=\"$({token})\"")
+            }
+            _ => format!("{name} exec --provider {provider}{agent} -- <your program>"),
+        };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    if settled
+        .profiles
+        .iter()
+        .any(|profile| profile.kind == CredentialKind::OAuth)
+    {
+        lines.push(format!("{name} renew   # from a timer: renews ahead of time"));
+    }
+    let mut text = format!("{}\n", look.paint(colour::HEADING, "To use it:"));
+    for line in lines {
+        text += &format!("  {}\n", look.paint(colour::COMMAND, &line));
     }
     text
 }

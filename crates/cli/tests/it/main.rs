@@ -29,4 +29,5 @@ mod secrets;
 mod seeds;
 mod storms;
 mod support;
+mod wizard;
 mod world;

@@ -120,7 +120,7 @@ fn a_real_refresh_and_a_real_revocation() {
 }
 
 /// A server in the place of `auth.openai.com`, by a user's provider file over the built-in id.
-fn chatgpt() -> Stage {
+pub(crate) fn chatgpt() -> Stage {
     let stage = Stage::new(ServerConfig {
         client_ids: vec!["app_EMoamEEZ73f0CkXaXp7hrann".to_owned()],
         device: DeviceConfig {
@@ -146,7 +146,7 @@ fn chatgpt() -> Stage {
 }
 
 #[track_caller]
-fn assert_chatgpt_login(stage: &Stage, account: &str) {
+pub(crate) fn assert_chatgpt_login(stage: &Stage, account: &str) {
     let id = format!("openai-codex:{account}@example.com");
     let kept = stored(&stage.world, "main", &id);
     assert_eq!(kept["type"], "oauth", "{kept:#}");

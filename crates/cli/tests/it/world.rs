@@ -157,6 +157,11 @@ impl World {
 
     /// Starts a command line on a terminal of its own.
     pub(crate) fn session(&self, line: &str) -> Session {
+        self.session_with(line, &[])
+    }
+
+    /// The same with variables.
+    pub(crate) fn session_with(&self, line: &str, variables: &[(&str, &str)]) -> Session {
         let words: Vec<&str> = line.split(' ').collect();
         let program = self.binary(words[0]);
         let command = format!("{} {}", program.display(), words[1..].join(" "));
@@ -167,6 +172,7 @@ impl World {
             .env("PATH", "/usr/bin:/bin")
             .env("TERM", "xterm")
             .env("SHELL", "/bin/sh")
+            .envs(variables.iter().copied())
             .current_dir(self.dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -4,20 +4,18 @@
 //! written.
 
 mod keys;
+mod settle;
 mod wizard;
 
-use tokensink_sink::{
-    AgentId, AuthChoice, CustomProvider, ErrorKind, GivenSecret, KeyOrigin, KeyOutcome, KeyRequest,
-    LoginRequest, SinkError,
-};
+use tokensink_sink::{AgentId, AuthChoice, ErrorKind, ModelWish, SinkError};
 
+use self::settle::Task;
 use super::{App, remark};
 use crate::args::onboard::CUSTOM_KEY;
-use crate::args::{CustomArgs, KeySource, OnboardArgs, SecretMode};
+use crate::args::{KeySource, OnboardArgs};
 use crate::exit::{OK, Outcome};
-use crate::render::onboard::{Settled, SettledProfile, Summary};
+use crate::render::onboard::{Settled, Summary};
 use crate::render::{onboard as render, path};
-use crate::ui::Terminal;
 
 /// The choices that stand for no method of a provider.
 const SKIP: &str = "skip";
@@ -61,13 +59,25 @@ fn without_questions(app: &mut App<'_>, args: &OnboardArgs, scope: Scope) -> Out
     let agent = app.agent(args.agent.as_deref())?;
     let text = chosen(app, args)?;
     let wanted = wanted(app, &text, args)?;
+    let task = Task {
+        args,
+        agent: &agent,
+        model: match (args.set_default, scope) {
+            (true, _) => ModelWish::Always,
+            (false, Scope::All) => ModelWish::IfNone,
+            (false, Scope::LoginOnly) => ModelWish::Keep,
+        },
+    };
     let settled = match wanted {
         Wanted::Skip => Settled::nothing(SKIP),
-        Wanted::Custom => settle_custom(app, args, &args.custom, &agent, None)?,
+        Wanted::Custom => settle::custom(app, task, &args.custom, None)?,
+        Wanted::Choice(choice) if choice.kind == "external" => {
+            return Err(settle::stays_there(app, &choice).into());
+        }
         Wanted::Choice(choice) => {
             refuse_login(app, &choice)?;
-            let nobody = app.terminal();
-            settle_with(app, args, &agent, &choice, scope, &nobody, None)?
+            let given = keys::given(app, args, choice.option.as_deref())?;
+            settle::key(app, task, &choice, given)?
         }
     };
     report(app, args, &agent, &settled)
@@ -161,181 +171,9 @@ fn refuse_login(app: &App<'_>, choice: &AuthChoice) -> tokensink_sink::Result<()
         .with_fix(ways.join(", or without one ")))
 }
 
-/// Settles a choice of a provider: stores its key, or logs in. `typed` is the key that somebody was asked for.
-fn settle_with(
-    app: &mut App<'_>,
-    args: &OnboardArgs,
-    agent: &AgentId,
-    choice: &AuthChoice,
-    scope: Scope,
-    ui: &Terminal,
-    typed: Option<GivenSecret>,
-) -> tokensink_sink::Result<Settled> {
-    match choice.kind {
-        "external" => Err(stays_there(app, choice)),
-        "pkce" | "device" if !args.non_interactive && !has_key(args, choice) => {
-            log_in(app, args, agent, choice, scope, ui)
-        }
-        _ => {
-            let given = match typed {
-                Some(typed) => Some(typed),
-                None => keys::given(app, args, choice.option.as_deref())?,
-            };
-            let request = KeyRequest {
-                agent: agent.clone(),
-                choice: choice.id.clone(),
-                provider: args.token_provider.clone(),
-                profile_id: args.token_profile_id.clone(),
-                expires_in: args.token_expires_in,
-                given,
-                as_reference: args.secret_input_mode == SecretMode::Ref,
-                set_default: args.set_default,
-                keeps_model: scope == Scope::LoginOnly && !args.set_default,
-            };
-            let outcome = app.sink.settle_key(&request)?;
-            Ok(of_key(choice, outcome))
-        }
-    }
-}
-
 fn has_key(args: &OnboardArgs, choice: &AuthChoice) -> bool {
     let option = choice.option.as_ref();
     option.is_some_and(|option| args.keys.given.contains_key(option))
-}
-
-fn log_in(
-    app: &mut App<'_>,
-    args: &OnboardArgs,
-    agent: &AgentId,
-    choice: &AuthChoice,
-    scope: Scope,
-    ui: &Terminal,
-) -> tokensink_sink::Result<Settled> {
-    let request = LoginRequest {
-        agent: agent.clone(),
-        provider: choice.provider.as_str().to_owned(),
-        method: Some(choice.method.clone()),
-        profile_id: args.token_profile_id.clone(),
-        set_default: false,
-        device_code: false,
-        no_browser: args.no_browser,
-    };
-    let outcome = app.sink.login(&request, ui)?;
-    let keeps_model = scope == Scope::LoginOnly && !args.set_default;
-    let default_model = if keeps_model {
-        None
-    } else {
-        app.sink
-            .settle_model(agent, &choice.provider, &choice.method, args.set_default)?
-    };
-    Ok(Settled {
-        choice: choice.id.clone(),
-        profiles: vec![SettledProfile {
-            id: outcome.profile,
-            provider: outcome.provider,
-            kind: outcome.mode,
-            change: if outcome.updated { "updated" } else { "stored" },
-            source: "login".to_owned(),
-        }],
-        default_model,
-        // The policy note was shown when the login began.
-        notice: None,
-        notes: outcome.notes,
-    })
-}
-
-fn of_key(choice: &AuthChoice, outcome: KeyOutcome) -> Settled {
-    Settled {
-        choice: choice.id.clone(),
-        profiles: vec![SettledProfile {
-            id: outcome.profile,
-            provider: outcome.provider,
-            kind: outcome.mode,
-            change: outcome.change.as_str(),
-            source: match outcome.origin {
-                KeyOrigin::Given => "given".to_owned(),
-                KeyOrigin::Env(name) => format!("env: {name}"),
-                KeyOrigin::Profile => "profile".to_owned(),
-            },
-        }],
-        default_model: outcome.default_model,
-        notice: Some(choice.notice.clone()).filter(|notice| !notice.is_empty()),
-        notes: outcome.notes,
-    }
-}
-
-/// The login of another program.
-fn stays_there(app: &App<'_>, choice: &AuthChoice) -> SinkError {
-    let cli = choice.cli.as_deref().unwrap_or_default();
-    let message = format!(
-        "auth choice {} would use the login that {cli} keeps for itself, which this version cannot",
-        choice.id
-    );
-    let others = app.sink.auth_choices().into_iter();
-    let ways: Vec<String> = others
-        .filter(|other| other.group == choice.group && !other.hidden && other.kind != "external")
-        .map(|other| format!("--auth-choice {}", other.id))
-        .collect();
-    SinkError::new(ErrorKind::Failed, "external_login", message).with_fix(ways.join(", or "))
-}
-
-/// Defines the provider of `custom-api-key` and settles its key.
-fn settle_custom(
-    app: &mut App<'_>,
-    args: &OnboardArgs,
-    custom: &CustomArgs,
-    agent: &AgentId,
-    typed: Option<GivenSecret>,
-) -> tokensink_sink::Result<Settled> {
-    // The key is read first: a file that cannot be read must not leave half a provider behind.
-    let given = match typed {
-        Some(typed) => Some(typed),
-        None => keys::given(app, args, Some(CUSTOM_KEY))?,
-    };
-    let custom = custom_of(custom, given.is_some())?;
-    let defined = app.sink.define_custom(&custom)?;
-    if defined.written {
-        app.printer.note(&format!(
-            "Provider {} is defined in {}",
-            defined.id,
-            path(&defined.path)
-        ));
-    }
-    // A sink knows the providers that were defined when it was opened.
-    let sink = super::open_sink()?;
-    let choice = sink.auth_choice(&defined.choice)?;
-    let request = KeyRequest {
-        agent: agent.clone(),
-        choice: defined.choice,
-        provider: None,
-        profile_id: args.token_profile_id.clone(),
-        expires_in: None,
-        given,
-        as_reference: args.secret_input_mode == SecretMode::Ref,
-        set_default: args.set_default,
-        keeps_model: false,
-    };
-    let outcome = sink.settle_key(&request)?;
-    Ok(Settled {
-        choice: CUSTOM.to_owned(),
-        ..of_key(&choice, outcome)
-    })
-}
-
-fn custom_of(args: &CustomArgs, has_key: bool) -> tokensink_sink::Result<CustomProvider> {
-    let need = |value: &Option<String>, option: &str| {
-        value.clone().ok_or_else(|| {
-            SinkError::new(ErrorKind::Usage, "missing_option", format!("Missing {option}."))
-                .with_fix(format!("{option} <value>"))
-        })
-    };
-    Ok(CustomProvider {
-        id: args.custom_provider_id.clone(),
-        base_url: need(&args.custom_base_url, "--custom-base-url")?,
-        model: need(&args.custom_model_id, "--custom-model-id")?,
-        is_anthropic: args.custom_compatibility == "anthropic",
-        has_key,
-    })
 }
 
 /// Tells what was done: an object with `--json`, else a line for each profile.

@@ -1,17 +1,24 @@
-//! The same with questions: every one of them is asked before anything is written, so that giving up at any of them
-//! leaves everything as it was.
+//! `onboard` and `configure` with questions. All of them are asked before anything is done, so that giving up at any
+//! of them leaves everything as it was; then the login comes first, because it can still be given up.
 
-use tokensink_sink::{AgentId, AuthChoice, GivenSecret, Secret};
+mod plan;
 
-use super::{CUSTOM, CUSTOM_KEY, SKIP, Scope, Wanted, report, settle_custom, settle_with, wanted};
-use crate::args::{KeySource, OnboardArgs};
+use std::cmp::Reverse;
+
+use tokensink_sink::{AgentId, AuthChoice, FoundKey, GivenSecret, ModelWish, Secret};
+
+use self::plan::{Plan, Step};
+use super::settle::{self, Task};
+use super::{CUSTOM, CUSTOM_KEY, SKIP, Scope, Wanted, has_key, keys, report, wanted};
+use crate::args::{CustomArgs, OnboardArgs};
 use crate::ask::{Asker, Line};
-use crate::commands::{App, needs_terminal, somebody_there};
-use crate::exit::Outcome;
-use crate::render::onboard::Settled;
+use crate::commands::{App, needs_terminal, remark, somebody_there};
+use crate::exit::{OK, Outcome};
+use crate::render::lists;
+use crate::render::onboard::{self as render, Settled};
 use crate::ui::Terminal;
 
-/// Asks for what the options leave open, and settles it.
+/// Asks for what the options leave open, and does it.
 pub(super) fn run(app: &mut App<'_>, args: &OnboardArgs, scope: Scope) -> Outcome {
     if !somebody_there() {
         let name = app.name().as_str();
@@ -22,12 +29,70 @@ pub(super) fn run(app: &mut App<'_>, args: &OnboardArgs, scope: Scope) -> Outcom
     let asker = Asker::new(&*app.sink.host().env);
     let ui = Terminal::interruptible(app.printer.note_look.clone(), asker.interrupted());
     let person = Person { asker, ui };
-    let settled = match person.choose(app, args)? {
-        Wanted::Skip => Settled::nothing(SKIP),
-        Wanted::Custom => person.custom(app, args, &agent)?,
-        Wanted::Choice(choice) => person.settle(app, args, &agent, &choice, scope)?,
-    };
-    report(app, args, &agent, &settled)
+    let plan = person.plan(app, args, &agent, scope)?;
+    if plan.steps.is_empty() {
+        return report(app, args, &agent, &Settled::nothing(SKIP));
+    }
+    person.ui.tell(&plan.words(&app.printer.note_look));
+    if !person.asker.confirm(&person.ui, "Go ahead?", true)? {
+        app.printer.note("Nothing was changed.");
+        return Ok(OK);
+    }
+    let settled = perform(app, args, &agent, &person.ui, &plan)?;
+    report(app, args, &agent, &settled)?;
+    if !args.json {
+        let profiles = app.sink.profiles(&agent, None)?;
+        let look = &app.printer.look;
+        let table = lists::profiles(&profiles, app.sink.now(), look);
+        let is_default = app.sink.default_agent()? == agent;
+        let next = render::next(&settled, Some(&agent).filter(|_| !is_default), look);
+        app.printer.data(&format!("\n{table}"))?;
+        if scope == Scope::All {
+            app.printer.data(&format!("\n{next}"))?;
+        }
+    }
+    Ok(OK)
+}
+
+/// Does what was decided. What was done before a step fails is told.
+fn perform(
+    app: &mut App<'_>,
+    args: &OnboardArgs,
+    agent: &AgentId,
+    ui: &Terminal,
+    plan: &Plan,
+) -> tokensink_sink::Result<Settled> {
+    let mut all = Settled::nothing(SKIP);
+    for (index, step) in plan.steps.iter().enumerate() {
+        let wish = if plan.model.as_deref() == Some(step.id()) {
+            ModelWish::Always
+        } else {
+            ModelWish::Keep
+        };
+        let task = Task {
+            args,
+            agent,
+            model: wish,
+        };
+        let done = match step {
+            Step::Login(choice) => settle::login(app, task, choice, ui),
+            Step::Custom(custom, given) => settle::custom(app, task, custom, Some(given.clone())),
+            Step::Key(choice, given) => settle::key(app, task, choice, Some(given.clone())),
+        };
+        let done = done.inspect_err(|_| {
+            for profile in &all.profiles {
+                remark(app.printer, &format!("done before: {}", profile.id));
+            }
+        })?;
+        if let (Some(first), Some(profile)) = (plan.first, done.profiles.first())
+            && index == 0
+        {
+            app.sink
+                .order_place(agent, &profile.provider, &profile.id, first)?;
+        }
+        all.add(done);
+    }
+    Ok(all)
 }
 
 /// Who answers, and where.
@@ -37,34 +102,102 @@ struct Person {
 }
 
 impl Person {
-    fn choose(&self, app: &App<'_>, args: &OnboardArgs) -> tokensink_sink::Result<Wanted> {
-        if let Some(text) = &args.auth_choice {
-            return wanted(app, text, args);
+    /// Every question, and nothing else.
+    fn plan(
+        &self,
+        app: &App<'_>,
+        args: &OnboardArgs,
+        agent: &AgentId,
+        scope: Scope,
+    ) -> tokensink_sink::Result<Plan> {
+        let mut plan = Plan::default();
+        let picked = match &args.auth_choice {
+            Some(text) => wanted(app, text, args)?,
+            None => {
+                let name = app.name().as_str();
+                self.ui.tell(&format!(
+                    "Logins of agent {agent}. Esc or Ctrl-C leaves everything as it was; `{name} onboard --help` shows \
+                     how to do this without questions.\n\n"
+                ));
+                plan.steps = self.found(app, agent)?;
+                self.pick(app, args, agent, !plan.steps.is_empty())?
+            }
+        };
+        let own = match picked {
+            Wanted::Skip => None,
+            Wanted::Custom => Some(self.custom(app, args)?),
+            Wanted::Choice(choice) => Some(self.step_of(app, args, *choice)?),
+        };
+        if let Some(step) = own {
+            plan.first = self.place(app, agent, &step)?;
+            // The one that can still be given up goes first.
+            plan.steps.insert(0, step);
         }
+        if scope == Scope::All {
+            plan.model = self.model(app, args, agent, &plan)?;
+        }
+        Ok(plan)
+    }
+
+    /// What is on this host already, and what of it is to be used.
+    fn found(&self, app: &App<'_>, agent: &AgentId) -> tokensink_sink::Result<Vec<Step>> {
+        let profiles = app.sink.profiles(agent, None)?;
+        if !profiles.is_empty() {
+            let ids: Vec<&str> = profiles.iter().map(|profile| profile.id.as_str()).collect();
+            self.ui.tell(&format!("Stored already: {}\n\n", ids.join(", ")));
+        }
+        let keys = app.sink.found_keys(agent)?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lines = keys.into_iter().map(|found| Line {
+            text: format!("{} = {} ({})", found.variable, found.masked, found.choice.name),
+            value: found,
+        });
+        let question = "The environment holds keys. Which are to be stored?";
+        let taken = self.asker.several(&self.ui, question, lines.collect(), &[])?;
+        Ok(taken.into_iter().map(step_of_found).collect())
+    }
+
+    fn pick(
+        &self,
+        app: &App<'_>,
+        args: &OnboardArgs,
+        agent: &AgentId,
+        has_steps: bool,
+    ) -> tokensink_sink::Result<Wanted> {
         let choices: Vec<AuthChoice> = app
             .sink
             .auth_choices()
             .into_iter()
-            .filter(|choice| !choice.hidden)
+            .filter(|choice| !choice.hidden && choice.kind != "external")
             .collect();
+        let has_logins = has_steps || !app.sink.profiles(agent, None)?.is_empty();
+        let question = if has_logins {
+            "Log in to another provider?"
+        } else {
+            "Which provider?"
+        };
         let group = self
             .asker
-            .select(&self.ui, "Which provider?", groups(&choices), 0)?;
-        let choice = match group.as_str() {
-            SKIP => return Ok(Wanted::Skip),
-            CUSTOM => return Ok(Wanted::Custom),
+            .select(&self.ui, question, groups(&choices, has_logins), 0)?;
+        match group.as_str() {
+            SKIP => Ok(Wanted::Skip),
+            CUSTOM => Ok(Wanted::Custom),
             group => {
                 let lines = choices.iter().filter(|choice| choice.group == group);
-                self.one_of(lines.cloned().collect())?
+                let choice = self.one_of(lines.cloned().collect())?;
+                wanted(app, &choice.id, args)
             }
-        };
-        wanted(app, &choice.id, args)
+        }
     }
 
     fn one_of(&self, mut choices: Vec<AuthChoice>) -> tokensink_sink::Result<AuthChoice> {
         if choices.len() == 1 {
             return Ok(choices.remove(0));
         }
+        // A plan that is paid for already comes before what is billed by use.
+        choices.sort_by_key(|choice| choice.kind == "api_key");
         let lines = choices
             .into_iter()
             .map(|choice| Line {
@@ -78,25 +211,20 @@ impl Person {
         self.asker.select(&self.ui, "How to log in?", lines, 0)
     }
 
-    fn settle(
-        &self,
-        app: &mut App<'_>,
-        args: &OnboardArgs,
-        agent: &AgentId,
-        choice: &AuthChoice,
-        scope: Scope,
-    ) -> tokensink_sink::Result<Settled> {
+    /// A choice with its key, which is asked for now.
+    fn step_of(&self, app: &App<'_>, args: &OnboardArgs, choice: AuthChoice) -> tokensink_sink::Result<Step> {
         let is_pasted = matches!(choice.kind, "token" | "api_key");
-        let is_given = choice
-            .option
-            .as_ref()
-            .is_some_and(|option| args.keys.given.contains_key(option));
-        let given = if is_pasted && !is_given {
-            Some(self.key(app, args, choice)?)
-        } else {
-            None
+        if choice.kind == "external" {
+            return Err(settle::stays_there(app, &choice));
+        }
+        if !is_pasted && !has_key(args, &choice) {
+            return Ok(Step::Login(Box::new(choice)));
+        }
+        let given = match keys::given(app, args, choice.option.as_deref())? {
+            Some(given) => given,
+            None => self.key(app, args, &choice)?,
         };
-        settle_with(app, args, agent, choice, scope, &self.ui, given)
+        Ok(Step::Key(Box::new(choice), given))
     }
 
     /// The key of a choice: that of the environment where the person agrees (spec.md 11.9), else a typed one.
@@ -107,69 +235,136 @@ impl Person {
         choice: &AuthChoice,
     ) -> tokensink_sink::Result<GivenSecret> {
         let env = &app.sink.host().env;
-        let found = choice
-            .env
-            .iter()
-            .find_map(|name| Some((name, Secret::new(env.var(name)?))));
+        let mut names = choice.env.iter();
+        let found = names.find_map(|name| Some((name, Secret::new(env.var(name)?))));
         if let Some((name, secret)) = found {
             let question = format!("Use {name} of the environment ({})?", secret.masked());
             if self.asker.confirm(&self.ui, &question, true)? {
                 return Ok(GivenSecret::Env(name.clone()));
             }
         }
-        let provider = args.token_provider.as_deref().unwrap_or(choice.provider.as_str());
-        let check = |secret: &Secret| match choice.kind {
-            "token" => app
-                .sink
-                .check_secret(provider, choice.id == "setup-token", secret),
-            _ => Ok(()),
+        if choice.id == SETUP_TOKEN {
+            self.ui.tell(
+                "Run `claude setup-token` on any machine with a browser, then paste the token that it prints.\n",
+            );
+        }
+        let check = |secret: &Secret| {
+            app.sink
+                .check_choice_secret(&choice.id, args.token_provider.as_deref(), secret)
         };
-        self.asker
-            .secret(&self.ui, &choice.name, &check)
-            .map(GivenSecret::Value)
+        let secret = self.asker.secret(&self.ui, &choice.name, &check)?;
+        Ok(GivenSecret::Value(secret))
     }
 
-    fn custom(
-        &self,
-        app: &mut App<'_>,
-        args: &OnboardArgs,
-        agent: &AgentId,
-    ) -> tokensink_sink::Result<Settled> {
-        let mut custom = args.custom.clone();
+    fn custom(&self, app: &App<'_>, args: &OnboardArgs) -> tokensink_sink::Result<Step> {
+        let mut custom: CustomArgs = args.custom.clone();
         let ask = |value: Option<String>, question: &str| match value {
             Some(value) => Ok(value),
             None => self.asker.text(&self.ui, question, None),
         };
-        custom.custom_base_url = Some(ask(
-            custom.custom_base_url,
-            "Address of the API, e.g. https://llm.example.com/v1",
-        )?);
-        custom.custom_model_id = Some(ask(custom.custom_model_id, "Model")?);
-        let given = match args.keys.given.get(CUSTOM_KEY) {
-            Some(KeySource::Stdin | KeySource::File(_) | KeySource::Env(_) | KeySource::Bare) => None,
-            None => Some(GivenSecret::Value(self.asker.secret(
-                &self.ui,
-                "API key",
-                &|_| Ok(()),
-            )?)),
+        let address = "Address of its API, e.g. https://llm.example.com/v1";
+        custom.custom_base_url = Some(ask(custom.custom_base_url, address)?);
+        custom.custom_model_id = Some(ask(custom.custom_model_id, "Model that it serves")?);
+        let given = match keys::given(app, args, Some(CUSTOM_KEY))? {
+            Some(given) => given,
+            None => {
+                let secret = self.asker.secret(&self.ui, "API key", &|_| Ok(()))?;
+                GivenSecret::Value(secret)
+            }
         };
-        settle_custom(app, args, &custom, agent, given)
+        Ok(Step::Custom(Box::new(custom), given))
+    }
+
+    /// Whether the new login is tried before those that the agent has of the same provider.
+    fn place(&self, app: &App<'_>, agent: &AgentId, step: &Step) -> tokensink_sink::Result<Option<bool>> {
+        let Some(choice) = step.choice() else {
+            return Ok(None);
+        };
+        let there = app.sink.profiles(agent, Some(choice.provider.as_str()))?;
+        let Some(one) = there.first() else {
+            return Ok(None);
+        };
+        let others = match there.len() {
+            1 => one.id.to_string(),
+            count => format!("the {count} that are stored"),
+        };
+        let question = format!("Try the new login of {} before {others}?", choice.provider);
+        self.asker.confirm(&self.ui, &question, true).map(Some)
+    }
+
+    /// Which step's model becomes the default.
+    fn model(
+        &self,
+        app: &App<'_>,
+        args: &OnboardArgs,
+        agent: &AgentId,
+        plan: &Plan,
+    ) -> tokensink_sink::Result<Option<String>> {
+        let view = app.sink.models_view(agent)?;
+        let offered: Vec<(&str, &str)> = plan
+            .steps
+            .iter()
+            .filter_map(Step::choice)
+            .filter_map(|choice| Some((choice.id.as_str(), choice.model.as_deref()?)))
+            .filter(|(_, model)| view.default.is_none() || *model != view.resolved_default)
+            .collect();
+        if plan.steps.iter().any(|step| matches!(step, Step::Custom(..))) {
+            return Ok(view.default.is_none().then(|| CUSTOM.to_owned()));
+        }
+        let Some((first, _)) = offered.first() else {
+            return Ok(None);
+        };
+        if args.set_default {
+            return Ok(Some((*first).to_owned()));
+        }
+        let keep = match &view.default {
+            Some(_) => format!("Keep {}", view.resolved_default),
+            None => format!("None now ({} is assumed)", view.resolved_default),
+        };
+        let mut lines: Vec<Line<Option<String>>> = offered
+            .iter()
+            .map(|(id, model)| Line {
+                text: (*model).to_owned(),
+                value: Some((*id).to_owned()),
+            })
+            .collect();
+        lines.push(Line {
+            text: keep,
+            value: None,
+        });
+        let start = if view.default.is_some() {
+            lines.len() - 1
+        } else {
+            0
+        };
+        self.asker.select(&self.ui, "Default model?", lines, start)
     }
 }
 
-/// A menu line for each group, by name, then the choices that belong to none.
-fn groups(choices: &[AuthChoice]) -> Vec<Line<String>> {
+/// The choice that takes what `claude setup-token` prints.
+const SETUP_TOKEN: &str = "setup-token";
+
+fn step_of_found(found: FoundKey) -> Step {
+    Step::Key(Box::new(found.choice), GivenSecret::Env(found.variable))
+}
+
+/// A menu line for each group, those with the most ways to log in first, and for the choices that belong to none.
+fn groups(choices: &[AuthChoice], has_logins: bool) -> Vec<Line<String>> {
     let mut names: Vec<&str> = choices.iter().map(|choice| choice.group.as_str()).collect();
-    names.sort_unstable_by_key(|name| name.to_lowercase());
+    names.sort_unstable();
     names.dedup();
+    let ways = |name: &str| choices.iter().filter(|choice| choice.group == name).count();
+    names.sort_by_key(|name| (Reverse(ways(name)), name.to_lowercase()));
     let line = |text: &str, value: &str| Line {
         text: text.to_owned(),
         value: value.to_owned(),
     };
-    let groups = names.into_iter().map(|name| line(name, name));
-    let others = [
-        line("Another service that speaks OpenAI's or Anthropic's API", CUSTOM),
-        line("None now", SKIP),
-    ];
-    groups.chain(others).collect()
+    let mut lines: Vec<Line<String>> = names.into_iter().map(|name| line(name, name)).collect();
+    lines.push(line("Another service with OpenAI's or Anthropic's API", CUSTOM));
+    if has_logins {
+        lines.insert(0, line("No", SKIP));
+    } else {
+        lines.push(line("None now", SKIP));
+    }
+    lines
 }
