@@ -5,6 +5,7 @@
 //! * [`resolve_order`] puts the eligible profiles of a provider into the sequence in which they are tried.
 //! * [`select`] takes the first that may be used now.
 //! * [`bench`] says how long a profile that failed is not tried, and for what.
+//! * [`bindings`] says which agent a message is for, [`directive`] what a chat command asks.
 //! * [`classify`] says what a failed call means, by a table of rules with ids.
 //! * [`health`] gives the words of `models status` and the exit code of its `--check`.
 //!
@@ -14,9 +15,11 @@
 
 mod aliases;
 pub mod bench;
+pub mod bindings;
 mod candidate;
 pub mod classify;
 mod config;
+pub mod directive;
 pub mod eligibility;
 pub mod health;
 mod order;

@@ -1,0 +1,248 @@
+//! Words of a chat that choose a model or an account: `/model Opus@anthropic:work` (spec.md 17, rules of age C2).
+//!
+//! What is found is taken out of the message; whether the model and the profile exist is not known here.
+
+/// A model as a user writes it, with the profile that is to serve it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRef {
+    /// `provider/model`, a bare model or an alias, as written.
+    pub model: String,
+    /// What stands behind the separating `@`.
+    pub profile: Option<String>,
+}
+
+impl ModelRef {
+    /// Splits `text` (spec.md 17.2): the first `@` behind the last `/` begins the profile, unless a date of eight
+    /// digits or a name of a quantisation follows it; that belongs to the model, and the next `@` counts. An `@` at
+    /// the beginning separates nothing, and neither does one with nothing behind it.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        let whole = || Self {
+            model: text.to_owned(),
+            profile: None,
+        };
+        let behind_slash = text.rfind('/').map_or(0, |at| at + 1);
+        // A slash may also stand in a profile's name; then the part before the first `@` has the model's slash.
+        let from = match text.find('@') {
+            Some(at) if at > 0 && at < behind_slash => text[..at].rfind('/').map_or(0, |slash| slash + 1),
+            _ => behind_slash,
+        };
+        let mut search = from;
+        while let Some(found) = text[search..].find('@') {
+            let at = search + found;
+            let rest = &text[at + 1..];
+            let tag = rest.split('@').next().unwrap_or_default();
+            if at == 0 || is_of_model(tag) {
+                search = at + 1;
+                continue;
+            }
+            if rest.is_empty() {
+                return whole();
+            }
+            return Self {
+                model: text[..at].to_owned(),
+                profile: Some(rest.to_owned()),
+            };
+        }
+        whole()
+    }
+}
+
+/// A date (`20250514`) or a quantisation (`q4_k_m`, `iq3_xs`, `8bit`) is part of a model's name.
+fn is_of_model(tag: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if tag.len() == 8 && digits(tag) {
+        return true;
+    }
+    let tag = tag.to_ascii_lowercase();
+    if let Some(bits) = tag.strip_suffix("bit") {
+        return digits(bits);
+    }
+    let quantised = tag.strip_prefix("iq").or_else(|| tag.strip_prefix('q'));
+    quantised.is_some_and(|rest| {
+        let mut parts = rest.split('_');
+        parts.next().is_some_and(digits) && parts.all(|part| part.chars().all(|c| c.is_ascii_alphanumeric()))
+    })
+}
+
+/// A command of a chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Directive {
+    /// `/model`: which one is in use.
+    Model,
+    /// `/model status`: every model with the account that would serve it.
+    ModelStatus,
+    /// `/model list`, `/models`: which models there are.
+    ModelList,
+    /// `/model <model>[@<profile>]`.
+    SetModel(ModelRef),
+    /// `/status`.
+    Status,
+    /// `/new`, `/reset`: a new session.
+    NewSession,
+}
+
+/// A directive and the message without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// The directive.
+    pub directive: Directive,
+    /// What else the message says, trimmed.
+    pub rest: String,
+}
+
+/// Finds the directive of a message (spec.md 17.1): at its beginning or behind white space, with an optional colon, in
+/// any case. `aliases` are configured model aliases, which work as `/alias` too. The first one counts.
+#[must_use]
+pub fn parse(message: &str, aliases: &[&str]) -> Option<Parsed> {
+    let mut at = 0;
+    while let Some(found) = message[at..].find('/') {
+        let start = at + found;
+        at = start + 1;
+        let begins = message[..start]
+            .chars()
+            .next_back()
+            .is_none_or(char::is_whitespace);
+        if let Some((directive, end)) = begins.then(|| parse_at(message, start, aliases)).flatten() {
+            let rest = format!("{} {}", message[..start].trim_end(), message[end..].trim_start());
+            return Some(Parsed {
+                directive,
+                rest: rest.trim().to_owned(),
+            });
+        }
+    }
+    None
+}
+
+/// The directive that begins with the `/` at `start`, and where it ends.
+fn parse_at(message: &str, start: usize, aliases: &[&str]) -> Option<(Directive, usize)> {
+    let word_end = end_of(message, start + 1, |c| c.is_alphanumeric() || "-_.".contains(c));
+    let word = &message[start + 1..word_end];
+    let next = message[word_end..].chars().next();
+    let after_colon = word_end + usize::from(next == Some(':'));
+    if next.is_some_and(|c| !c.is_whitespace() && c != ':') {
+        return None;
+    }
+    let simple = |directive| Some((directive, after_colon));
+    match word.to_ascii_lowercase().as_str() {
+        "model" => Some(model_argument(message, after_colon)),
+        "models" => simple(Directive::ModelList),
+        "status" => simple(Directive::Status),
+        "new" | "reset" => simple(Directive::NewSession),
+        _ => {
+            let alias = aliases.iter().find(|alias| alias.eq_ignore_ascii_case(word))?;
+            simple(Directive::SetModel(ModelRef::parse(alias)))
+        }
+    }
+}
+
+/// What stands behind `/model`.
+fn model_argument(message: &str, from: usize) -> (Directive, usize) {
+    let start = end_of(message, from, char::is_whitespace);
+    let end = end_of(message, start, |c| c.is_alphanumeric() || "_.:@-/".contains(c));
+    let word = &message[start..end];
+    match word.to_ascii_lowercase().as_str() {
+        "" => (Directive::Model, from),
+        "status" => (Directive::ModelStatus, end),
+        "list" => (Directive::ModelList, end),
+        _ => (Directive::SetModel(ModelRef::parse(word)), end),
+    }
+}
+
+/// The first position from `from` on whose character is not one of `those`.
+fn end_of(text: &str, from: usize, those: impl Fn(char) -> bool) -> usize {
+    text[from..]
+        .char_indices()
+        .find(|(_, c)| !those(*c))
+        .map_or(text.len(), |(at, _)| from + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_profile_is_split_off() {
+        let cases = [
+            ("Opus@anthropic:work", "Opus", Some("anthropic:work")),
+            ("x/y@20250101@p", "x/y@20250101", Some("p")),
+            ("x/y@20250101", "x/y@20250101", None),
+            (
+                "gpt-5@openai:user@example.com",
+                "gpt-5",
+                Some("openai:user@example.com"),
+            ),
+            ("openai/gpt-5@openai:a/b@c", "openai/gpt-5", Some("openai:a/b@c")),
+            ("m@q4_k_m@p", "m@q4_k_m", Some("p")),
+            ("m@iq3_xs", "m@iq3_xs", None),
+            ("m@8bit@p", "m@8bit", Some("p")),
+            ("m@quick", "m", Some("quick")),
+            ("@org/model@p", "@org/model", Some("p")),
+            ("@p", "@p", None),
+            ("m@", "m@", None),
+            ("a@b/c@p", "a", Some("b/c@p")),
+            ("m@2025010", "m", Some("2025010")),
+            ("", "", None),
+        ];
+        for (text, model, profile) in cases {
+            let parsed = ModelRef::parse(text);
+            assert_eq!(
+                (parsed.model.as_str(), parsed.profile.as_deref()),
+                (model, profile),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn directives() {
+        let set = |text: &str| Directive::SetModel(ModelRef::parse(text));
+        let cases = [
+            ("/model Opus@anthropic:work", set("Opus@anthropic:work"), ""),
+            ("/MODEL: opus", set("opus"), ""),
+            ("/model", Directive::Model, ""),
+            ("/model status", Directive::ModelStatus, ""),
+            ("/model list", Directive::ModelList, ""),
+            ("/models", Directive::ModelList, ""),
+            ("/status", Directive::Status, ""),
+            ("/new", Directive::NewSession, ""),
+            ("/reset hello there", Directive::NewSession, "hello there"),
+            ("please /model x/y@p answer", set("x/y@p"), "please answer"),
+            ("/fast what is this", set("fast"), "what is this"),
+            ("/model \u{e4}bc", set("\u{e4}bc"), ""),
+        ];
+        for (message, directive, rest) in cases {
+            let parsed = parse(message, &["fast"]).unwrap();
+            assert_eq!(
+                (parsed.directive, parsed.rest.as_str()),
+                (directive, rest),
+                "{message}"
+            );
+        }
+        for message in [
+            "",
+            "hello",
+            "a/model x",
+            "/modelling",
+            "/etc/passwd",
+            "see /home/x",
+            "/",
+            "//model",
+        ] {
+            assert_eq!(parse(message, &["fast"]), None, "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_can_be_said(message in "\\PC{0,80}", text in "[a-z0-9@/_:]{0,20}") {
+            let _ = parse(&message, &["x"]);
+            let parsed = ModelRef::parse(&text);
+            let joined = parsed.profile.iter().fold(parsed.model, |model, profile| format!("{model}@{profile}"));
+            prop_assert_eq!(joined, text);
+        }
+    }
+}
