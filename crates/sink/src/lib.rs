@@ -66,7 +66,10 @@ pub use report::{
     ModelsView, OrderView, ProfileInfo, ProfileOrigin, ProfileState, ProfileStatus, ProviderStatus,
     RenewOutcome, RenewReport, RenewResult, RetryReport, Revocation, StatusReport, StatusScope,
 };
-pub use secrets::SecretsReload;
+pub use secrets::{
+    ApplyOptions, SecretCandidate, SecretFinding, SecretProviderInfo, SecretsApplied, SecretsAudit,
+    SecretsPlan, SecretsReload,
+};
 pub use sink::Sink;
 pub use tokensink_host::Host;
 pub use tokensink_policy::HealthStatus as Health;

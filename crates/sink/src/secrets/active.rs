@@ -131,7 +131,7 @@ impl Sink {
         self.paths().own_state_dir().join("secrets-reload")
     }
 
-    fn announce_reload(&self) -> Result<()> {
+    pub(super) fn announce_reload(&self) -> Result<()> {
         let path = self.reload_stamp();
         let files = &*self.host().files;
         let failed = |why: String| {

@@ -124,7 +124,12 @@ pub(crate) struct ExecProvider {
 impl SecretsConfig {
     /// Reads the section.
     pub(crate) fn of(config: &Config, paths: &Paths) -> Self {
-        let Some(section) = config.at(&["secrets"]) else {
+        Self::of_section(config.at(&["secrets"]), paths)
+    }
+
+    /// The same of the section by itself.
+    pub(crate) fn of_section(section: Option<&Value>, paths: &Paths) -> Self {
+        let Some(section) = section else {
             return Self::default();
         };
         let mut read = Self::default();
@@ -178,6 +183,18 @@ impl SecretsConfig {
 
     pub(crate) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Every alias with its provider, or what is wrong with it.
+    pub(crate) fn providers(&self) -> impl Iterator<Item = (&str, &Result<Provider, Problem>)> {
+        self.providers
+            .iter()
+            .map(|(alias, provider)| (alias.as_str(), provider))
+    }
+
+    /// Is there an entry under this alias, right or wrong?
+    pub(crate) fn has(&self, alias: &str) -> bool {
+        self.providers.contains_key(alias)
     }
 
     fn problem(&mut self, key: &str, why: &str) {

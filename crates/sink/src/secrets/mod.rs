@@ -5,11 +5,16 @@
 //! reference, the config key, the cause and what helps, and never a value.
 
 mod active;
+mod apply;
+mod audit;
 pub(crate) mod config;
 mod exec;
 mod file;
 mod guard;
 pub(crate) mod memory;
+mod places;
+mod plain;
+mod plan;
 pub(crate) mod reference;
 mod resolve;
 #[cfg(test)]
@@ -29,6 +34,10 @@ use self::reference::{Failure, Reference, Source};
 
 pub(crate) use self::active::ReloadWatch;
 pub use self::active::SecretsReload;
+pub use self::apply::{ApplyOptions, SecretsApplied};
+pub use self::audit::{SecretFinding, SecretsAudit};
+pub use self::plain::{SecretCandidate, SecretProviderInfo};
+pub use self::plan::SecretsPlan;
 
 /// A secret that can be handed out.
 #[derive(Debug, Clone)]

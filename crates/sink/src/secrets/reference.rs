@@ -115,6 +115,15 @@ impl Reference {
         };
         Failure::of(self.to_string(), Some(key), cause.into(), fix.into())
     }
+
+    /// As it is written into a file.
+    pub(crate) fn to_written(&self) -> SecretRef {
+        SecretRef {
+            source: self.source.as_str().to_owned(),
+            provider: Some(self.provider.clone()),
+            id: self.id.clone(),
+        }
+    }
 }
 
 /// The config key of a provider.

@@ -63,6 +63,28 @@ impl FileStore {
         })
     }
 
+    /// Writes `new` in the place of exactly `old`: for moving a static secret, whose old value must still be the one that
+    /// was looked at.
+    ///
+    /// # Errors
+    /// As for [`FileStore::compare_and_set`].
+    pub fn exchange(
+        &self,
+        owner: &AgentId,
+        id: &ProfileId,
+        old: &Credential,
+        new: &Credential,
+    ) -> Result<CasOutcome, StoreError> {
+        self.edit(owner, false, |opened| {
+            let current = opened.profiles.get(id);
+            if current != Some(old) {
+                return CasOutcome::Conflict(current.cloned().map(Box::new));
+            }
+            opened.profiles.upsert(id, new);
+            CasOutcome::Done
+        })
+    }
+
     /// Changes order, lastGood or usage of one agent, under the same lock (spec.md appendix B.1). A state file that
     /// does not parse is set aside. With all maps empty the file is deleted (2.3).
     ///

@@ -1,3 +1,5 @@
+//! What a reference leads to, and what is kept of it.
+
 use std::io;
 use std::time::Duration;
 
@@ -5,22 +7,12 @@ use serde_json::{Value, json};
 use tokensink_testkit::{Start, Started};
 use tokensink_types::Secret;
 
+use super::{COMMAND, FILE, answer, exec_ref, runs, with_ref};
 use crate::error::ErrorKind;
 use crate::lease::{AcquireRequest, Lease, Want};
 use crate::secrets::memory::EXEC_KEPT;
 use crate::sink::Sink;
 use crate::world::{World, agent, id};
-
-const COMMAND: &str = "/home/user/bin/vault-get";
-const FILE: &str = "/home/user/secrets.json";
-
-fn with_ref(reference: &Value) -> Value {
-    json!({"type": "api_key", "provider": "rig", "keyRef": reference})
-}
-
-fn exec_ref(id: &str) -> Value {
-    json!({"source": "exec", "provider": "vault", "id": id})
-}
 
 /// A machine with a file provider `disk`, a program `vault`, and these profiles.
 fn world(profiles: &Value) -> World {
@@ -61,18 +53,6 @@ fn answering(started: &Started) -> Value {
         })
         .collect();
     json!({"protocolVersion": 1, "values": values})
-}
-
-fn runs(world: &World) -> usize {
-    let started = world.test.processes.started();
-    started.iter().filter(|one| one.start == Start::Bounded).count()
-}
-
-fn answer(world: &World, value: Value) {
-    world
-        .test
-        .processes
-        .on_start(move |_| Ok(value.to_string().into_bytes()));
 }
 
 fn ask(sink: &Sink, profile: &str) -> crate::Result<Lease> {
