@@ -10,6 +10,7 @@ mod lease;
 mod models;
 pub(crate) mod onboard;
 mod plugins;
+mod secrets;
 mod tools;
 pub(crate) mod values;
 
@@ -29,6 +30,9 @@ pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
 pub(crate) use onboard::{CustomArgs, KeyOption, KeySource, OnboardArgs, SecretMode};
 pub(crate) use plugins::{PluginsArgs, PluginsCommand};
+pub(crate) use secrets::{
+    SecretsApplyArgs, SecretsArgs, SecretsAuditArgs, SecretsCommand, SecretsConfigureArgs,
+};
 pub(crate) use tools::{
     ChannelsArgs, ChannelsCommand, CompletionsArgs, ManArgs, ProvidersArgs, ProvidersCommand, Shell,
 };
@@ -106,6 +110,8 @@ pub(crate) enum Command {
     Plugins(PluginsArgs),
     /// Take over logins that other programs hold
     Import(ImportArgs),
+    /// Secrets that are kept outside of the files
+    Secrets(SecretsArgs),
     /// Watch it work: real processes against a strict server, in a throw-away directory
     Demo(DemoArgs),
     /// Print a completion script for a shell

@@ -13,6 +13,8 @@ mod order;
 mod paste;
 mod plugins;
 mod providers;
+mod secrets;
+mod secrets_configure;
 mod status;
 mod tools;
 
@@ -25,7 +27,7 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
     AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand, FallbackCommand,
-    ImportCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand,
+    ImportCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand, SecretsCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -91,6 +93,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Providers(args) => providers::run(&mut app, args),
         Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Import(args) => import::run(&mut app, args),
+        Command::Secrets(args) => secrets::run(&mut app, args),
         Command::Completions(_)
         | Command::Man(_)
         | Command::Demo(_)
@@ -143,6 +146,12 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Plugins(args) => match &args.command {
             PluginsCommand::List { json } | PluginsCommand::Check { json, .. } => *json,
             PluginsCommand::Install { .. } | PluginsCommand::Remove { .. } => false,
+        },
+        Command::Secrets(args) => match &args.command {
+            SecretsCommand::Audit(args) => args.json,
+            SecretsCommand::Apply(args) => args.json,
+            SecretsCommand::Reload { json } => *json,
+            SecretsCommand::Configure(_) => false,
         },
         Command::Demo(args) => args.json,
         Command::Import(args) => match &args.command {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::snapshot::Snapshot;
 use crate::support::stage::add_profile;
 use crate::world::{Said, World};
 
@@ -185,4 +186,139 @@ fn an_oauth_profile_with_a_reference_is_refused_with_its_fields_named() {
         "{said:#?}"
     );
     nothing_leaks(&world, &said);
+}
+
+/// A home with a plain key for `openrouter`, and a program that prints the same key.
+fn with_a_plain_key() -> World {
+    let world = World::new();
+    world
+        .feed(
+            "tokensink models auth paste-api-key --provider openrouter",
+            SECRET,
+        )
+        .code(0);
+    program(&world, "cat ../kept");
+    put(&world, "kept", SECRET, 0o600);
+    world
+}
+
+fn plan(world: &World) -> Value {
+    json!({
+        "version": 1,
+        "targets": [{
+            "type": "auth-profiles.api_key.key", "path": "profiles.openrouter:manual.key", "agentId": "main",
+            "ref": {"source": "exec", "provider": "kept", "id": "key"},
+        }],
+        "providerUpserts": {
+            "kept": {"source": "exec", "command": world.path("tools/get"), "jsonOnly": false},
+        },
+    })
+}
+
+#[test]
+fn an_audit_exits_by_what_it_finds_and_apply_mends_it() {
+    let world = with_a_plain_key();
+    let said = world.run("tokensink secrets audit").code(0);
+    assert!(
+        said.out
+            .contains("PLAINTEXT_FOUND profiles.openrouter:manual.key"),
+        "{said:#?}"
+    );
+    assert!(!said.out.contains("canary"), "{said:#?}");
+    let report = world.run("tokensink secrets audit --check --json").code(1).json();
+    assert_eq!(report["findings"][0]["code"], "PLAINTEXT_FOUND");
+
+    let text = plan(&world).to_string();
+    let before = Snapshot::of(&world.state(""));
+    let refused = world.feed("tokensink secrets apply --from -", &text).code(2);
+    assert!(refused.err.contains("--allow-exec"), "{refused:#?}");
+    let dry = world
+        .feed("tokensink secrets apply --from - --dry-run", &text)
+        .code(0);
+    assert!(dry.out.contains("nothing was written"), "{dry:#?}");
+    assert_eq!(Snapshot::of(&world.state("")).contents(), before.contents());
+    world.write("plan.json", &text);
+    let done = world
+        .run("tokensink secrets apply --from plan.json --allow-exec --json")
+        .code(0);
+    assert_eq!(done.json()["changes"][1]["value"], "exec:kept:key");
+    nothing_leaks(&world, &done);
+
+    world.run("tokensink secrets audit --check --allow-exec").code(0);
+    assert_eq!(
+        world
+            .run("tokensink token --provider openrouter")
+            .code(0)
+            .out
+            .trim(),
+        SECRET
+    );
+    let reload = world.run("tokensink secrets reload --json").code(0).json();
+    assert_eq!(reload, json!({"resolved": 1, "failed": [], "announced": true}));
+    std::fs::remove_file(world.path("kept")).unwrap();
+    let reload = world.run("tokensink secrets reload").code(1);
+    assert!(reload.out.contains("exec:kept:key gives no value"), "{reload:#?}");
+    let audit = world.run("tokensink secrets audit --check --allow-exec").code(1);
+    assert!(audit.out.contains("REF_UNRESOLVED"), "{audit:#?}");
+}
+
+#[test]
+fn a_value_that_differs_is_not_replaced() {
+    let world = with_a_plain_key();
+    put(&world, "kept", "sk-canary-of-another-account", 0o600);
+    let text = plan(&world).to_string();
+    let before = Snapshot::of(&world.state(""));
+    let said = world
+        .feed("tokensink secrets apply --from - --allow-exec", &text)
+        .code(1);
+    assert!(
+        said.err.contains("gives another value") && !said.err.contains("canary"),
+        "{said:#?}"
+    );
+    assert_eq!(Snapshot::of(&world.state("")).contents(), before.contents());
+    assert_eq!(
+        world
+            .run("tokensink token --provider openrouter")
+            .code(0)
+            .out
+            .trim(),
+        SECRET
+    );
+}
+
+#[test]
+fn configure_asks_its_way_from_a_plain_key_to_a_reference() {
+    let world = with_a_plain_key();
+    let program = format!("{}\r", world.path("tools/get").display());
+    let dialogue = [
+        ("Add a secret provider?", "\u{1b}[B\r"),
+        ("Its alias", "kept\r"),
+        ("Path of the program", program.as_str()),
+        ("Its arguments", "\r"),
+        ("Variables that it needs", "\r"),
+        ("just the secret", "y\r"),
+        ("Add a secret provider?", "\r"),
+        ("Which secrets become references?", " \r"),
+        ("Where is openrouter:manual", "\u{1b}[B\r"),
+        ("Its id there", "key\r"),
+        ("Apply it now?", "y\r"),
+    ];
+    let said = world
+        .on_terminal("tokensink secrets configure", &dialogue)
+        .code(0);
+    assert!(said.out.contains("2 changes written"), "{}", said.out);
+    nothing_leaks(&world, &said);
+    assert_eq!(
+        world
+            .run("tokensink token --provider openrouter")
+            .code(0)
+            .out
+            .trim(),
+        SECRET
+    );
+    let said = world.run("tokensink secrets configure").code(2);
+    assert!(
+        said.err.contains("needs a terminal") && said.err.contains("secrets apply --from"),
+        "{said:#?}"
+    );
 }
