@@ -59,7 +59,7 @@ impl Name {
 }
 
 /// The first words of our commands, as they stand in suggestions.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "onboard",
     "configure",
     "models",
@@ -70,6 +70,7 @@ const COMMANDS: [&str; 11] = [
     "exec",
     "renew",
     "completions",
+    "doctor",
     "import",
 ];
 

@@ -187,6 +187,11 @@ impl Files for OsFiles {
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
     }
+
+    fn free_space(&self, path: &Path) -> io::Result<Option<u64>> {
+        let told = rustix::fs::statvfs(path)?;
+        Ok(Some(told.f_bavail.saturating_mul(told.f_frsize)))
+    }
 }
 
 /// Restores the bits that the umask took. A file system without modes (exFAT, some network mounts) keeps its own:

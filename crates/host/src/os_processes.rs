@@ -90,6 +90,10 @@ impl Processes for OsProcesses {
         self.who_we_are().clone()
     }
 
+    fn user(&self) -> Option<u32> {
+        Some(rustix::process::geteuid().as_raw())
+    }
+
     fn this_program(&self) -> io::Result<PathBuf> {
         let path = std::env::current_exe()?;
         // After an upgrade in place Linux appends this to the path; the new file stands where the old one was.

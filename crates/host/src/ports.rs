@@ -210,6 +210,14 @@ pub trait Files: Debug + Send + Sync {
     /// # Errors
     /// As the system gives them.
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
+    /// Bytes that we may still write on the file system of `path`, which exists; `None` where that is not known.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn free_space(&self, path: &Path) -> io::Result<Option<u64>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// An open file. Dropping it closes it and releases its lock.
@@ -460,6 +468,10 @@ pub trait ChildProcess: Debug + Send {
 pub trait Processes: Debug + Send + Sync {
     /// Who we are.
     fn this(&self) -> ProcessId;
+    /// The user in whose name we act (the effective uid), `None` where that is not known.
+    fn user(&self) -> Option<u32> {
+        None
+    }
     /// Path of the running program, for starting a helper of the same version.
     ///
     /// # Errors

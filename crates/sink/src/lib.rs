@@ -10,6 +10,7 @@ mod audit;
 mod block;
 mod boarding;
 mod child;
+pub mod doctor;
 mod dress;
 mod error;
 mod external;

@@ -8,6 +8,7 @@
 
 mod agent_store;
 pub mod backend;
+mod blemish;
 mod cache;
 mod config;
 #[doc(hidden)]
@@ -29,6 +30,7 @@ pub use agent_store::{
     AgentStore, CasOutcome, Expected, FileStore, OwnedProfile, STORE_LOCK_WAIT, View, Warning,
 };
 pub use backend::{CredentialStore, RecordStore};
+pub use blemish::{Blemish, BlemishKind, blemishes};
 pub use config::{
     AgentEntry, Config, ConfigProfile, ConfigStore, Editor, ModelChoice, ModelEntry, ModelKind,
     OrderPlacement, ProviderConfig,
@@ -37,7 +39,10 @@ pub use error::{LockBusy, StoreError, Unreadable};
 pub use foreign::{ForeignEntry, ForeignProfiles};
 pub use journal::{Journal, RecordKey, RecordPlace, Scan};
 pub use json::{ParseFailure, wipe as wipe_json};
-pub use openclaw_lock::{DotLock, GuardedLock, LockKind, foreign_lock_text, is_held};
+pub use openclaw_lock::{
+    Cleared, DotLock, GuardedLock, LockKind, LockPlace, LockState, clear_lock, foreign_lock_text, is_held,
+    lock_state,
+};
 pub use paths::{Paths, PathsError, lock_sibling, real_path};
 pub use profiles::{Ignored, IgnoredReason, ProfileEntry, Profiles, ProfilesDocument, clean_secret};
 pub use quarantine::{set_aside, set_aside_before};

@@ -454,5 +454,9 @@ pub fn is_held(host: &Host, path: &Path, kind: LockKind) -> Result<bool, StoreEr
     Ok(matches!(look(host, path, kind, "")?, Found::Held(_)))
 }
 
+mod care;
+
+pub use care::{Cleared, LockPlace, LockState, clear_lock, lock_state};
+
 #[cfg(test)]
 mod tests;

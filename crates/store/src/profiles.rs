@@ -192,6 +192,19 @@ impl ProfilesDocument {
         self.reread();
     }
 
+    /// Rewrites texts of one entry in place; nothing else of it changes.
+    pub(crate) fn rewrite(&mut self, id: &ProfileId, change: impl Fn(&str, &str) -> Option<String>) {
+        let profiles = self.profiles_mut();
+        let entry = key_of(profiles, id).and_then(|key| profiles.get_mut(&key)?.as_object_mut());
+        for (field, value) in entry.into_iter().flatten() {
+            if let Some(new) = value.as_str().and_then(|text| change(field, text)) {
+                js::wipe(value);
+                *value = Value::String(new);
+            }
+        }
+        self.reread();
+    }
+
     /// Removes the entry under `id`; `false` when there is none.
     pub fn remove(&mut self, id: &ProfileId) -> bool {
         let profiles = self.profiles_mut();

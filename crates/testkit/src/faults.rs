@@ -333,6 +333,10 @@ impl Files for FaultyFiles {
         self.faults
             .call("set_mode", path, || self.inner.set_mode(path, mode))
     }
+    fn free_space(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.faults
+            .call("free_space", path, || self.inner.free_space(path))
+    }
 }
 
 #[derive(Debug)]

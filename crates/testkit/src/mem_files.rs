@@ -425,6 +425,12 @@ impl Files for MemFiles {
         disk.nodes[node].changed_ns = now;
         Ok(())
     }
+
+    fn free_space(&self, path: &Path) -> io::Result<Option<u64>> {
+        let disk = self.disk();
+        disk.existing(path, true)?;
+        Ok(disk.free().and_then(|bytes| u64::try_from(bytes).ok()))
+    }
 }
 
 /// An open file in memory.

@@ -160,6 +160,11 @@ impl Processes for FakeProcesses {
         self.state().this.clone()
     }
 
+    /// The user of [`MemFiles`](crate::MemFiles).
+    fn user(&self) -> Option<u32> {
+        Some(1000)
+    }
+
     fn this_program(&self) -> io::Result<PathBuf> {
         Ok(PathBuf::from("/usr/bin/tokensink"))
     }

@@ -4,6 +4,7 @@
 mod agents;
 mod auth;
 mod demo;
+mod doctor;
 mod external;
 mod import;
 mod lease;
@@ -24,6 +25,7 @@ pub(crate) use auth::{
     SecretInput, SetupTokenArgs,
 };
 pub(crate) use demo::DemoArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use external::{ExternalArgs, ExternalCommand, ExternalSetArgs};
 pub(crate) use import::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
@@ -112,6 +114,8 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Secrets that are kept outside of the files
     Secrets(SecretsArgs),
+    /// Find what is wrong with the files, logins and surroundings, and mend it
+    Doctor(DoctorArgs),
     /// Watch it work: real processes against a strict server, in a throw-away directory
     Demo(DemoArgs),
     /// Print a completion script for a shell

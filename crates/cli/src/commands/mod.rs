@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod channels;
+mod doctor;
 mod external;
 mod import;
 mod lease;
@@ -64,6 +65,7 @@ pub(crate) fn run(command: Command, printer: &mut Printer) -> Outcome {
         Command::Completions(args) => tools::completions(&args, printer),
         Command::Man(args) => tools::man(&args, &Host::real(), printer),
         Command::Demo(args) => demo::run(&args, &Host::real(), printer),
+        Command::Doctor(args) => doctor::run(&args, printer),
         Command::Browser { url } => demo::visit(&Host::real(), &url),
         Command::Flight { args } => lease::flight(&args, printer),
         command => with_sink(command, printer),
@@ -97,6 +99,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Completions(_)
         | Command::Man(_)
         | Command::Demo(_)
+        | Command::Doctor(_)
         | Command::Browser { .. }
         | Command::Flight { .. } => Ok(OK),
     }
@@ -157,6 +160,7 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Import(args) => match &args.command {
             ImportCommand::Openclaw(args) => args.manner.json,
         },
+        Command::Doctor(args) => args.json,
         Command::Exec(_)
         | Command::Completions(_)
         | Command::Man(_)

@@ -1,6 +1,7 @@
 //! Turning reports into text: pure functions of a report and a [`Look`].
 
 pub(crate) mod colour;
+pub(crate) mod doctor;
 pub(crate) mod external;
 pub(crate) mod import;
 pub(crate) mod json;

@@ -9,6 +9,7 @@
 mod browser;
 mod demo;
 mod disk_full;
+mod doctor;
 mod files;
 mod flows;
 mod holders;

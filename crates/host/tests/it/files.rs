@@ -76,6 +76,10 @@ fn a_real_host_has_all_ports() {
     assert_eq!(host.processes.this().pid, std::process::id());
     assert!(host.env.home().is_some_and(|home| home.is_absolute()));
     assert!(host.clock.now().0 > 1_700_000_000_000);
+    let stamp = host.files.stat(&path).unwrap().unwrap();
+    assert_eq!(host.processes.user(), Some(stamp.uid), "what we make is ours");
+    assert!(host.files.free_space(&path).unwrap().is_some());
+    assert!(host.files.free_space(&dir.path().join("none")).is_err());
 }
 
 #[test]

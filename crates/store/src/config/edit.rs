@@ -209,6 +209,41 @@ impl Editor {
         Ok(removed)
     }
 
+    /// Gives a profile another id, in `auth.profiles` and in every order (spec.md 3.4). Where the new id has an entry
+    /// already, that one stays; an order names it once.
+    ///
+    /// # Errors
+    /// As for [`Editor::set_list`].
+    pub fn rename_profile(&self, from: &ProfileId, to: &ProfileId) -> Result<(), String> {
+        let old = ["auth", "profiles", from.as_str()];
+        let new = ["auth", "profiles", to.as_str()];
+        if let Some(entry) = self.get(&old) {
+            if self.get(&new).is_none() {
+                self.set(&new, &entry)?;
+            }
+            self.remove(&old);
+        }
+        for (key, ids) in self.orders() {
+            let renamed = |id: &String| {
+                if id.trim() == from.as_str() {
+                    to.as_str().to_owned()
+                } else {
+                    id.clone()
+                }
+            };
+            let mut wanted: Vec<String> = Vec::with_capacity(ids.len());
+            for id in ids.iter().map(renamed) {
+                if !wanted.contains(&id) {
+                    wanted.push(id);
+                }
+            }
+            if wanted != ids {
+                self.set_list(&["auth", "order", &key], &wanted)?;
+            }
+        }
+        Ok(())
+    }
+
     fn place_in_order(
         &self,
         id: &ProfileId,

@@ -480,3 +480,33 @@ proptest! {
         let _ = Editor::parse(&text);
     }
 }
+
+#[test]
+fn a_profile_gets_another_id_everywhere() {
+    let text = r#"{
+  // mine
+  auth: {
+    profiles: { "rig:default": { provider: "rig", mode: "oauth", x: 1 } },
+    order: { rig: ["rig:default", "rig:key", "rig:a@b.c"], other: ["other:x"] },
+  },
+}
+"#;
+    let editor = Editor::parse(text).unwrap();
+    let id = |text: &str| ProfileId::parse(text).unwrap();
+    editor
+        .rename_profile(&id("rig:default"), &id("rig:a@b.c"))
+        .unwrap();
+    let after = editor.text();
+    assert!(after.contains("// mine"), "{after}");
+    assert_eq!(
+        editor.get(&["auth", "profiles"]).unwrap(),
+        json!({"rig:a@b.c": {"provider": "rig", "mode": "oauth", "x": 1}})
+    );
+    assert_eq!(
+        editor.get(&["auth", "order"]).unwrap(),
+        json!({"rig": ["rig:a@b.c", "rig:key"], "other": ["other:x"]})
+    );
+    let before = editor.text();
+    editor.rename_profile(&id("rig:gone"), &id("rig:a@b.c")).unwrap();
+    assert_eq!(editor.text(), before);
+}

@@ -1,0 +1,180 @@
+//! The disk under the state directory: what it is by the system's word, and whether locks, links, renames and fsync
+//! work, by trying them on a file of our own that goes again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokensink_host::{Files, OpenMode};
+use tokensink_store::real_path;
+
+use super::Looking;
+use crate::doctor::facts::{DiskFacts, Facts};
+
+/// File systems whose locks may end at this machine, as `/proc/mounts` names them.
+const NETWORK: [&str; 17] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "ncpfs",
+    "afs",
+    "ceph",
+    "lustre",
+    "gpfs",
+    "9p",
+    "vboxsf",
+    "fuse.sshfs",
+    "fuse.rclone",
+    "fuse.glusterfs",
+    "fuse.davfs2",
+    "davfs",
+];
+/// Folders that programs keep equal on several machines, as parts of a path, with the program.
+const SYNCED: [(&str, &str); 9] = [
+    ("dropbox", "Dropbox"),
+    ("onedrive", "OneDrive"),
+    ("google drive", "Google Drive"),
+    ("googledrive", "Google Drive"),
+    ("mobile documents", "iCloud Drive"),
+    ("icloud drive", "iCloud Drive"),
+    ("nextcloud", "Nextcloud"),
+    ("syncthing", "Syncthing"),
+    ("pclouddrive", "pCloud"),
+];
+
+pub(super) fn look(looking: &Looking<'_>, facts: &mut Facts) {
+    let files = &*looking.doctor.host.files;
+    let dir = looking.paths.state_dir();
+    let real = real_path(files, dir).unwrap_or_else(|_| dir.to_owned());
+    facts.disk.synced_by = synced_by(&real).or_else(|| synced_by(dir));
+    let Some(there) = existing(files, &real) else {
+        return;
+    };
+    facts.disk.free_bytes = files.free_space(&there).ok().flatten();
+    if let Ok(mounts) = files.read(Path::new("/proc/mounts")) {
+        facts.disk.network_type = network_type(&String::from_utf8_lossy(&mounts), &real);
+    }
+    // A directory that does not exist yet is made by the first login; there is nothing to try.
+    if there == real && !looking.doctor.readonly {
+        try_out(looking, &real, &mut facts.disk);
+    }
+}
+
+/// The nearest folder of `path` that exists.
+fn existing(files: &dyn Files, path: &Path) -> Option<PathBuf> {
+    path.ancestors()
+        .find(|dir| matches!(files.stat(dir), Ok(Some(_))))
+        .map(Path::to_owned)
+}
+
+fn synced_by(path: &Path) -> Option<String> {
+    path.components().find_map(|part| {
+        let part = part.as_os_str().to_string_lossy().to_lowercase();
+        let (_, name) = SYNCED.iter().find(|(mark, _)| part.contains(mark))?;
+        Some((*name).to_owned())
+    })
+}
+
+/// The type of the file system of `path`, where it is one of a network. A later mount hides an earlier one.
+fn network_type(mounts: &str, path: &Path) -> Option<String> {
+    let mut best: Option<(usize, &str)> = None;
+    for line in mounts.lines() {
+        let mut fields = line.split(' ');
+        let (Some(_), Some(point), Some(kind)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        // Blanks in a mount point are written in octal (fstab(5)).
+        let point = point.replace("\\040", " ");
+        let depth = Path::new(&point).components().count();
+        if path.starts_with(&point) && best.is_none_or(|(known, _)| depth >= known) {
+            best = Some((depth, kind));
+        }
+    }
+    let (_, kind) = best?;
+    NETWORK.contains(&kind).then(|| kind.to_owned())
+}
+
+/// Does what a refresh does, on a file that nobody else knows.
+fn try_out(looking: &Looking<'_>, dir: &Path, disk: &mut DiskFacts) {
+    let host = &looking.doctor.host;
+    let files = &*host.files;
+    let mut number = [0; 8];
+    if host.random.fill(&mut number).is_err() {
+        return;
+    }
+    let name = format!(".doctor.{:016x}.tmp", u64::from_le_bytes(number));
+    let probe = dir.join(&name);
+    let link = dir.join(format!("{name}.link"));
+    let moved = dir.join(format!("{name}.moved"));
+    let written = match files.create_new(&probe, 0o600) {
+        Ok(mut handle) => handle.write_at(0, b"tokensink doctor\n").map(|()| handle.sync()),
+        Err(error) => Err(error),
+    };
+    match written {
+        Ok(synced) => {
+            disk.no_fsync = refused(synced);
+            disk.no_locks = refused(locks_exclude(files, &probe));
+            disk.no_hard_links = refused(files.hard_link(&probe, &link));
+            let renamed = files.rename(&probe, &moved).and_then(|()| files.sync_dir(dir));
+            disk.not_writable = refused(renamed).map(|why| format!("a file in it cannot be renamed: {why}"));
+        }
+        Err(error) => disk.not_writable = Some(error.to_string()),
+    }
+    for path in [&probe, &link, &moved] {
+        // Most of them are not there.
+        let _ = files.remove(path);
+    }
+}
+
+fn refused(result: io::Result<()>) -> Option<String> {
+    result.err().map(|error| error.to_string())
+}
+
+/// The lock of one open file must keep out another.
+fn locks_exclude(files: &dyn Files, probe: &Path) -> io::Result<()> {
+    let mut first = files.open(probe, OpenMode::ReadWrite)?;
+    let mut second = files.open(probe, OpenMode::ReadWrite)?;
+    if !first.try_lock()? {
+        return Err(io::Error::other("a lock that nobody holds is not given"));
+    }
+    if second.try_lock()? {
+        return Err(io::Error::other("the same lock was given twice"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_that_counts_is_the_deepest_and_latest() {
+        let mounts = "/dev/a / ext4 rw 0 0\nhost:/h /home nfs4 rw 0 0\n/dev/b /home/u/local xfs rw 0 0\n\
+                      h:/x /mnt/a\\040b fuse.sshfs rw 0 0\nbad line\nx /srv nfs rw 0 0\ny /srv ext4 rw 0 0\n";
+        let cases = [
+            ("/var/s", None),
+            ("/home/u/.openclaw", Some("nfs4")),
+            ("/home/u/local/s", None),
+            ("/homes/s", None),
+            ("/mnt/a b/s", Some("fuse.sshfs")),
+            ("/srv/s", None),
+        ];
+        for (path, want) in cases {
+            assert_eq!(network_type(mounts, Path::new(path)).as_deref(), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn synced_folders_are_known_by_name() {
+        let cases = [
+            ("/home/u/Dropbox/openclaw", Some("Dropbox")),
+            ("/home/u/Library/Mobile Documents/x", Some("iCloud Drive")),
+            ("/home/u/OneDrive - Company/x", Some("OneDrive")),
+            ("/home/u/.openclaw", None),
+        ];
+        for (path, want) in cases {
+            assert_eq!(synced_by(Path::new(path)).as_deref(), want, "{path}");
+        }
+    }
+}
