@@ -39,13 +39,13 @@ fn disks_that_do_not_hold_what_a_refresh_needs() {
     let cases: [(&str, Break); 5] = [
         ("no-file-locks", |world| world.test.files.set_no_locks(true)),
         ("state-dir-not-writable", |world| {
-            world.test.files.set_read_only(true)
+            world.test.files.set_read_only(true);
         }),
         ("state-dir-not-writable", |world| {
             world.test.files.refuse_renames(Some(Errno::PERM));
         }),
         ("low-disk-space", |world| {
-            world.test.files.set_free_space(Some(1024))
+            world.test.files.set_free_space(Some(1024));
         }),
         ("network-file-system", |world| {
             let mounts = "/dev/a / ext4 rw 0 0\nhost:/home /home nfs4 rw 0 0\n";
