@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod block;
 mod boarding;
+mod bundle;
 mod child;
 pub mod doctor;
 mod dress;
@@ -44,6 +45,7 @@ mod status;
 #[cfg(test)]
 mod world;
 
+pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
 pub use error::{ErrorKind, Result, SinkError};
 pub use external::{ExternalChanged, ExternalInfo, ExternalMode, ExternalScope, ExternalSet};
 pub use flights::{FlightArgs, Flights};

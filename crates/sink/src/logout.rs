@@ -106,7 +106,7 @@ impl Sink {
     }
 
     /// Removes the profile from its owner's store, if it is still what was looked at.
-    fn remove_stored(&self, target: &Target, held: &Held) -> Result<()> {
+    pub(crate) fn remove_stored(&self, target: &Target, held: &Held) -> Result<()> {
         let expected = match &held.credential {
             None => return Ok(()),
             Some(Credential::OAuth(oauth)) => Expected::Revision(Revision::of(&oauth.tokens)),

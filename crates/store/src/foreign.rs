@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use tokensink_types::{AgentId, Credential, CredentialKind, ProfileId, ProviderId};
 
 use crate::agent_store::{CasOutcome, Expected, FileStore};
+use crate::disk;
 use crate::error::StoreError;
 use crate::json::{self as js, ParseFailure, SecretMap};
 use crate::legacy::same_secret;
@@ -118,6 +119,11 @@ impl ForeignEntry {
     }
 }
 
+/// Overwrites every text in a value that held secrets.
+pub fn wipe(value: &mut Value) {
+    js::wipe(value);
+}
+
 /// What a file or a database row of another store holds.
 #[derive(Debug, Default)]
 pub struct ForeignProfiles {
@@ -187,6 +193,20 @@ pub(crate) fn with_kind(value: &Value, kind: CredentialKind) -> Value {
 }
 
 impl FileStore {
+    /// The stored entry of a profile with all of its fields.
+    ///
+    /// # Errors
+    /// As for [`FileStore::load`].
+    pub fn entry(&self, owner: &AgentId, id: &ProfileId) -> Result<Option<ForeignEntry>, StoreError> {
+        let path = self.paths().profiles_file(owner);
+        let Some(content) = disk::read(self.host(), self.paths(), &path)? else {
+            return Ok(None);
+        };
+        let found = parse_profiles(content.bytes.expose())
+            .map_err(|failure| StoreError::unreadable(&path, failure, "Correct it by hand".to_owned()))?;
+        Ok(found.entries.into_iter().find(|entry| entry.id == *id))
+    }
+
     /// Stores an entry of another store under its id, if what is there meets `expected`: a new profile gets all of
     /// its fields, an existing one keeps its own unknown fields. Locks and reading back are those of
     /// [`FileStore::compare_and_set`].

@@ -24,6 +24,7 @@ mod paths;
 mod profiles;
 mod quarantine;
 mod state_file;
+mod tombstones;
 
 pub use agent_store::readonly_requested;
 pub use agent_store::{
@@ -47,3 +48,4 @@ pub use paths::{Paths, PathsError, lock_sibling, real_path};
 pub use profiles::{Ignored, IgnoredReason, ProfileEntry, Profiles, ProfilesDocument, clean_secret};
 pub use quarantine::{set_aside, set_aside_before};
 pub use state_file::{StateDocument, Usage};
+pub use tombstones::{Tombstone, Tombstones};

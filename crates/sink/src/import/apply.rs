@@ -70,6 +70,9 @@ impl Sink {
             CasOutcome::Conflict(_) => return Err(changed(&target)),
         }
         self.read_back(&target, entry.credential())?;
+        if work.incoming.bundle.is_some() {
+            self.tombstones().clear(&target.owner, &target.profile)?;
+        }
         self.audit(&audit::Event {
             what: "import",
             agent: &target.owner,

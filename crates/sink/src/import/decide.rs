@@ -153,8 +153,8 @@ fn on_account(known: &[Known], incoming: &Incoming, expires: Option<UnixMillis>)
         .filter(is_same)
         .or_else(|| known.iter().filter(own).find(is_same));
     if let Some(same) = same {
-        return if same.refused {
-            update(same, "the same account, and the login that is here was refused")
+        return if same.dead {
+            update(same, "the same account, and the login that is here is dead")
         } else if is_later(expires, same.expires) {
             update(same, "the same account with newer tokens")
         } else {
@@ -162,6 +162,9 @@ fn on_account(known: &[Known], incoming: &Incoming, expires: Option<UnixMillis>)
         };
     }
     match there {
+        Some(there) if there.dead && there.account.matches(&account).is_none() => {
+            update(there, "the login that is here is dead")
+        }
         Some(there) => {
             let whose = if there.account.matches(&account) == Some(false) {
                 "a login of another account is stored under this id"

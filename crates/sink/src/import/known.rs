@@ -25,8 +25,8 @@ pub(crate) struct Known {
     pub(crate) keys: Vec<SpendKey>,
     /// When its newest access token ends.
     pub(crate) expires: Option<UnixMillis>,
-    /// The server has refused its present key.
-    pub(crate) refused: bool,
+    /// Nothing but a login helps: the server has refused its present key, or it has ended without one.
+    pub(crate) dead: bool,
 }
 
 impl Known {
@@ -46,11 +46,17 @@ impl Known {
                 .chain(incoming.ancestors.iter().copied())
                 .collect(),
             expires: credential.as_oauth().and_then(|oauth| oauth.tokens.expires),
-            refused: false,
+            dead: false,
         }
     }
 
-    fn of(agent: &AgentId, id: &ProfileId, credential: &Credential, record: Option<&Record>) -> Self {
+    fn of(
+        agent: &AgentId,
+        id: &ProfileId,
+        credential: &Credential,
+        record: Option<&Record>,
+        now: UnixMillis,
+    ) -> Self {
         let provider = credential.provider().clone();
         let Some(oauth) = credential.as_oauth() else {
             return Self {
@@ -62,7 +68,7 @@ impl Known {
                 current: None,
                 keys: Vec::new(),
                 expires: None,
-                refused: false,
+                dead: false,
             };
         };
         let stored = generation_of(oauth);
@@ -80,7 +86,10 @@ impl Known {
             current,
             keys,
             expires: newest.tokens.expires,
-            refused: record.is_some_and(|record| is_refused(record, current)),
+            dead: match current {
+                Some(_) => record.is_some_and(|record| is_refused(record, current)),
+                None => newest.tokens.expires.is_some_and(|end| end <= now),
+            },
         }
     }
 
@@ -96,7 +105,7 @@ impl Known {
             current: generation.and_then(Generation::spend_key),
             keys: keys_of(record),
             expires: generation.and_then(|known| known.tokens.expires),
-            refused: is_refused(record, generation.and_then(Generation::spend_key)),
+            dead: is_refused(record, generation.and_then(Generation::spend_key)),
         }
     }
 }
@@ -131,7 +140,13 @@ impl Sink {
             for entry in self.store().load(&agent)?.profiles.entries() {
                 let key = self.agent_record_key(&agent, &entry.id)?;
                 let record = readable(self.journal().read(&key))?;
-                known.push(Known::of(&agent, &entry.id, &entry.credential, record.as_deref()));
+                known.push(Known::of(
+                    &agent,
+                    &entry.id,
+                    &entry.credential,
+                    record.as_deref(),
+                    self.now(),
+                ));
                 seen.push(key);
             }
         }

@@ -21,6 +21,8 @@ use tokensink_store::ForeignEntry;
 use tokensink_types::{Account, AgentId, Credential, ProfileId, ProviderId, SpendKey, UnixMillis};
 
 pub use openclaw::OpenClawImport;
+pub(crate) use source::Source;
+
 pub use report::{ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow};
 
 /// A credential that a source offers.
@@ -38,6 +40,8 @@ pub(crate) struct Incoming {
     pub(crate) ancestors: Vec<SpendKey>,
     /// Set when somebody may have spent its refresh token since it was written down.
     pub(crate) unverified: Option<Unverified>,
+    /// The id of the bundle that it comes from.
+    pub(crate) bundle: Option<String>,
 }
 
 /// Why nobody can say whether a refresh token is still unspent.

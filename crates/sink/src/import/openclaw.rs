@@ -205,6 +205,7 @@ impl Sink {
                     origin: format!("{} of {}", file.display(), time_of(written)),
                     at: written,
                 }),
+                bundle: None,
             });
         }
         Ok(source)
@@ -412,6 +413,7 @@ impl Sink {
             place: found.place.clone(),
             ancestors: Vec::new(),
             unverified: None,
+            bundle: None,
         };
         let Some(oauth) = found.entry.credential().as_oauth() else {
             return Ok(incoming);

@@ -1,13 +1,13 @@
 //! From a source to a plan: every credential decided on, the orders that are missing here, what the user should know.
 
-use tokensink_store::StateDocument;
+use tokensink_store::{StateDocument, Tombstone};
 use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
 
-use super::Incoming;
 use super::decide::{Write, decide};
 use super::known::Known;
 use super::report::{ImportAction, ImportOrder, ImportPlan, ImportRow, Work};
 use super::source::{ConfigEntry, Source};
+use super::{Incoming, time_of};
 use crate::error::Result;
 use crate::sink::Sink;
 
@@ -31,8 +31,12 @@ impl Sink {
             work: Vec::new(),
         };
         let mut places = Vec::new();
+        let stones = self.tombstones().list()?;
         for incoming in source.incoming {
-            let (action, write) = decide(&mut known, &incoming, self.now());
+            let (action, write) = match moved_away(&stones, &incoming) {
+                Some(action) => (action, None),
+                None => decide(&mut known, &incoming, self.now()),
+            };
             places.extend(place_of(&incoming, &action));
             plan.rows.push(row_of(&incoming, action));
             if let Some(write) = write {
@@ -114,20 +118,26 @@ impl Sink {
     }
 
     fn add_notes(&self, plan: &mut ImportPlan) {
-        let rotating = plan
-            .work
-            .iter()
-            .filter(|work| work.incoming.spend_key().is_some())
-            .count();
-        if rotating > 0 {
-            let (logins, them) = if rotating == 1 {
-                ("1 login".to_owned(), "it")
-            } else {
-                (format!("{rotating} logins"), "them")
-            };
+        let count = |unverified: bool| {
+            let grants = plan.work.iter().map(|work| &work.incoming);
+            let grants = grants.filter(|one| one.spend_key().is_some());
+            grants
+                .filter(|one| one.unverified.is_some() == unverified)
+                .count()
+        };
+        let (copied, restored) = (count(false), count(true));
+        if copied > 0 {
             plan.notes.push(format!(
-                "{logins} will be at two places, and most providers let each refresh token be used once: stop the \
-                 other program or log out there, so that only tokensink refreshes {them}"
+                "{} will be at two places, and most providers let each refresh token be used once: stop the other \
+                 program or log out there, so that only tokensink refreshes",
+                logins(copied)
+            ));
+        }
+        if restored > 0 {
+            plan.notes.push(format!(
+                "nobody can say whether {} has been used since it was written down: its access token serves while \
+                 it lives, and its refresh token is tried only after that",
+                logins(restored)
             ));
         }
         let mut unknown: Vec<&ProviderId> = plan
@@ -149,6 +159,23 @@ impl Sink {
     }
 }
 
+/// Why a grant that was moved away from here is not taken in from anywhere but its bundle.
+fn moved_away(stones: &[Tombstone], incoming: &Incoming) -> Option<ImportAction> {
+    let key = incoming.spend_key()?;
+    let stone = stones.iter().find(|stone| stone.keys.contains(&key))?;
+    if incoming.bundle.as_ref() == Some(&stone.bundle) {
+        return None;
+    }
+    let short: String = stone.bundle.chars().take(8).collect();
+    Some(ImportAction::Skipped {
+        why: format!(
+            "it was moved from here into bundle {short} on {}, and belongs to whoever opened that",
+            time_of(stone.at)
+        ),
+        fix: Some("tokensink import bundle <its file>".to_owned()),
+    })
+}
+
 fn place_of(incoming: &Incoming, action: &ImportAction) -> Option<Place> {
     let (owner, ours) = match action {
         ImportAction::New => (incoming.agent.clone(), incoming.id().clone()),
@@ -162,6 +189,14 @@ fn place_of(incoming: &Incoming, action: &ImportAction) -> Option<Place> {
         owner,
         ours,
     })
+}
+
+fn logins(count: usize) -> String {
+    if count == 1 {
+        "1 login".to_owned()
+    } else {
+        format!("each of {count} logins")
+    }
 }
 
 fn row_of(incoming: &Incoming, action: ImportAction) -> ImportRow {

@@ -19,6 +19,7 @@ fn incoming(owner: &str, profile: &str, entry: Value) -> Incoming {
         place: "/there".into(),
         ancestors: Vec::new(),
         unverified: None,
+        bundle: None,
     }
 }
 
@@ -74,10 +75,7 @@ fn grants() {
             at(hours),
         )
     };
-    let refused = || Known {
-        refused: true,
-        ..here()
-    };
+    let dead = || Known { dead: true, ..here() };
     let rotated = || Known {
         keys: vec![spent("new"), spent("alice")],
         current: Some(spent("new")),
@@ -167,8 +165,8 @@ fn grants() {
             None,
         ),
         (
-            "older, ours refused",
-            vec![refused()],
+            "older, ours dead",
+            vec![dead()],
             incoming("main", "rig:alice", later_login(0)),
             "update",
             Some("main/rig:alice"),
@@ -200,6 +198,13 @@ fn grants() {
             incoming("main", "rig:alice", nobody("carol")),
             "kept ours",
             None,
+        ),
+        (
+            "no account, ours dead",
+            vec![dead()],
+            incoming("main", "rig:alice", nobody("carol")),
+            "update",
+            Some("main/rig:alice"),
         ),
         (
             "a key is here",
