@@ -27,7 +27,9 @@ pub(crate) use auth::{
 pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use external::{ExternalArgs, ExternalCommand, ExternalSetArgs};
-pub(crate) use import::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
+pub(crate) use import::{
+    ExportArgs, ImportArgs, ImportBundleArgs, ImportCommand, ImportManner, ImportOpenClawArgs, PassphraseArgs,
+};
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
 pub(crate) use onboard::{CustomArgs, KeyOption, KeySource, OnboardArgs, SecretMode};
@@ -116,6 +118,8 @@ pub(crate) enum Command {
     Secrets(SecretsArgs),
     /// Find what is wrong with the files, logins and surroundings, and mend it
     Doctor(DoctorArgs),
+    /// Write logins into an encrypted file
+    Export(ExportArgs),
     /// Watch it work: real processes against a strict server, in a throw-away directory
     Demo(DemoArgs),
     /// Print a completion script for a shell

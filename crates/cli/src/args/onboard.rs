@@ -127,7 +127,8 @@ pub(crate) enum KeySource {
 }
 
 impl KeySource {
-    fn parse(text: &str) -> Self {
+    /// Reads the value of an option. Nothing is refused here, because an error of the parser would show it.
+    pub(crate) fn parse(text: &str) -> Self {
         if text == "-" {
             return Self::Stdin;
         }

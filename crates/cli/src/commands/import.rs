@@ -1,9 +1,12 @@
 //! `import …`: show the plan, ask, store, tell.
 
-use tokensink_sink::{AgentId, ImportPlan, ImportReport, OpenClawImport};
+use tokensink_sink::{
+    AgentId, BundleImport, ErrorKind, ImportPlan, ImportReport, OpenClawImport, Opener, SinkError,
+};
 
+use super::export::{self, absolute};
 use super::{App, needs_terminal, remark, somebody_there, unanswered};
-use crate::args::{ImportArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
+use crate::args::{ImportArgs, ImportBundleArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
 use crate::exit::{FAILED, OK, Outcome};
 use crate::render::{import as render, path, quoted};
 
@@ -11,6 +14,7 @@ use crate::render::{import as render, path, quoted};
 pub(super) fn run(app: &mut App<'_>, args: ImportArgs) -> Outcome {
     match args.command {
         ImportCommand::Openclaw(args) => openclaw(app, args),
+        ImportCommand::Bundle(args) => bundle(app, &args),
     }
 }
 
@@ -21,6 +25,32 @@ fn openclaw(app: &mut App<'_>, args: ImportOpenClawArgs) -> Outcome {
         agent: args.agent.as_deref().map(AgentId::normalise),
     };
     let plan = app.sink.plan_openclaw_import(&request)?;
+    carry_out(app, &plan, &args.manner, &again)
+}
+
+fn bundle(app: &mut App<'_>, args: &ImportBundleArgs) -> Outcome {
+    let file = absolute(app, &args.file);
+    let opener = match &args.identity {
+        Some(identity) => Opener::by_identities(&export::identity_file(app, identity)?)?,
+        None if app.sink.bundle_wants_passphrase(&file)? => {
+            Opener::by_passphrase(export::passphrase(app, &args.passphrase, "Passphrase", false)?)
+        }
+        None => {
+            let message = format!("{} is encrypted to a recipient", file.display());
+            return Err(SinkError::new(ErrorKind::Usage, "needs_identity", message)
+                .with_fix(format!(
+                    "tokensink import bundle {} --identity <file>",
+                    quoted(&path(&args.file))
+                ))
+                .into());
+        }
+    };
+    let request = BundleImport {
+        file,
+        agent: args.agent.as_deref().map(AgentId::normalise),
+    };
+    let plan = app.sink.plan_bundle_import(&request, &opener)?;
+    let again = format!("tokensink import bundle {} --yes", quoted(&path(&args.file)));
     carry_out(app, &plan, &args.manner, &again)
 }
 

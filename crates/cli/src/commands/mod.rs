@@ -4,6 +4,7 @@ mod agents;
 mod auth;
 mod channels;
 mod doctor;
+mod export;
 mod external;
 mod import;
 mod lease;
@@ -96,6 +97,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Import(args) => import::run(&mut app, args),
         Command::Secrets(args) => secrets::run(&mut app, args),
+        Command::Export(args) => export::run(&mut app, args),
         Command::Completions(_)
         | Command::Man(_)
         | Command::Demo(_)
@@ -159,8 +161,14 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Demo(args) => args.json,
         Command::Import(args) => match &args.command {
             ImportCommand::Openclaw(args) => args.manner.json,
+            ImportCommand::Bundle(args) => args.manner.json,
         },
         Command::Doctor(args) => args.json,
+        // A bundle on standard output leaves no room for anything else.
+        Command::Export(args) => {
+            let to_stdout = args.to == std::path::Path::new("-");
+            args.json && !to_stdout
+        }
         Command::Exec(_)
         | Command::Completions(_)
         | Command::Man(_)

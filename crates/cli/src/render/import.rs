@@ -1,9 +1,11 @@
-//! Plans and reports of imports.
+//! Plans and reports of imports and exports.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokensink_sink::{AgentId, ImportAction, ImportOrder, ImportPlan, ImportReport, ImportRow, ProfileId};
+use tokensink_sink::{
+    AgentId, ExportReport, ImportAction, ImportOrder, ImportPlan, ImportReport, ImportRow, ProfileId,
+};
 
 use super::profile::fix as fix_cell;
 use super::table::{Cell, Table};
@@ -187,4 +189,62 @@ fn json_row(row: &ImportRow, name: Name) -> Value {
         }
     }
     value
+}
+
+/// What an export did.
+pub(crate) fn exported(report: &ExportReport, look: &Look) -> String {
+    let mut text = match &report.file {
+        Some(file) => format!("Bundle: {} ({})\n", path(file), short(&report.bundle)),
+        None => format!("Bundle: {}\n", short(&report.bundle)),
+    };
+    for row in &report.rows {
+        text += &format!("Exported: {} (agent {})\n", row.profile, row.agent);
+    }
+    for (agent, profile) in &report.removed {
+        text += &format!("Removed here: {profile} (agent {agent})\n");
+    }
+    for failure in &report.failed {
+        let label = look.paint(colour::BAD, "Still here:");
+        text += &format!(
+            "{label} {} (agent {}): {}\n",
+            failure.profile, failure.agent, failure.error
+        );
+        if let Some(fix) = failure.error.fix() {
+            text += &format!("  fix: {}\n", look.name.in_commands(fix));
+        }
+    }
+    text
+}
+
+fn short(bundle: &str) -> &str {
+    bundle.get(..8).unwrap_or(bundle)
+}
+
+/// The same as an object.
+pub(crate) fn exported_json(report: &ExportReport, name: Name) -> Value {
+    let place = |agent: &AgentId, profile: &ProfileId| json!({"agentId": agent.as_str(), "profileId": profile.as_str()});
+    let rows = report.rows.iter().map(|row| {
+        let mut value = place(&row.agent, &row.profile);
+        value["provider"] = row.provider.as_str().into();
+        value["type"] = row.kind.as_str().into();
+        value
+    });
+    let removed = report
+        .removed
+        .iter()
+        .map(|(agent, profile)| place(agent, profile));
+    let failed = report.failed.iter().map(|failure| {
+        let mut value = place(&failure.agent, &failure.profile);
+        value["message"] = failure.error.to_string().into();
+        value["fix"] = failure.error.fix().map(|fix| name.in_commands(fix)).into();
+        value
+    });
+    json!({
+        "bundle": report.bundle,
+        "file": report.file.as_deref().map(path),
+        "exported": rows.collect::<Vec<_>>(),
+        "removed": removed.collect::<Vec<_>>(),
+        "failed": failed.collect::<Vec<_>>(),
+        "notes": report.notes,
+    })
 }

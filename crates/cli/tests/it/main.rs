@@ -7,6 +7,7 @@
 )]
 
 mod browser;
+mod bundles;
 mod demo;
 mod disk_full;
 mod doctor;

@@ -464,7 +464,9 @@ impl Sink {
         for stone in self.tombstones().list()? {
             if self.store().credential(&stone.agent, &stone.profile)?.is_none() {
                 let target = Target::of_agent(&stone.agent, &stone.profile);
-                self.journal().erase(&self.record_key(&target)?)?;
+                if let Some(key) = self.record_key(&target)? {
+                    self.journal().erase(&key)?;
+                }
             }
         }
         Ok(())
@@ -472,7 +474,7 @@ impl Sink {
 
     /// Tombstone, then profile, then record.
     fn move_away(&self, one: &Taken, bundle: &Bundle, report: &mut ExportReport) {
-        let Target { owner, profile } = &one.target;
+        let Target { owner, profile, .. } = &one.target;
         let stone = Tombstone {
             agent: owner.clone(),
             profile: profile.clone(),
