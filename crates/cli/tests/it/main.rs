@@ -28,6 +28,7 @@ mod real;
 mod real_logins;
 mod secrecy;
 mod secrets;
+mod secrets_docs;
 mod seeds;
 mod storms;
 mod support;
