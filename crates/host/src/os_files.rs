@@ -76,6 +76,7 @@ impl Files for OsFiles {
                 kind: kind_of(metadata.file_type()),
                 stamp: stamp_of(&metadata),
                 links: metadata.nlink(),
+                born_ns: born_of(&metadata),
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -227,6 +228,15 @@ fn kind_of(kind: FileType) -> FileKind {
     } else {
         FileKind::Other
     }
+}
+
+fn born_of(metadata: &Metadata) -> Option<i128> {
+    let born = metadata
+        .created()
+        .ok()?
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
+    i128::try_from(born.as_nanos()).ok()
 }
 
 fn stamp_of(metadata: &Metadata) -> FileStamp {

@@ -104,6 +104,8 @@ pub struct FileFacts {
     pub stamp: FileStamp,
     /// How many names it has.
     pub links: u64,
+    /// When it was made, in nanoseconds since the epoch, where the file system tells.
+    pub born_ns: Option<i128>,
 }
 
 /// How an existing file is opened.

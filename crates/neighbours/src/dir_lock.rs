@@ -87,6 +87,11 @@ impl DirLock {
         Ok(Attempt::Held(age))
     }
 
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Leaves our mark on the directory that we just made.
     fn marked(host: &Host, path: &Path) -> Result<Self, NeighbourError> {
         let touched = host

@@ -21,6 +21,7 @@ mod neighbour;
 mod oauth_creds;
 pub mod openclaw_db;
 mod opencode;
+mod owner;
 mod place;
 mod reading;
 mod splice;

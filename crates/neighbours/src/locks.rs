@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokensink_host::{FileHandle, Host, OpenMode, Ticker};
 
 use crate::dir_lock::{Attempt, DirLock};
+use crate::owner::OwnerRecord;
 use crate::{Neighbour, NeighbourError, Place};
 
 /// After so long without a touch Claude Code takes a refresh lock over.
@@ -35,6 +36,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct RefreshLocks {
     held: Arc<Vec<DirLock>>,
     heartbeat: Option<Ticker>,
+    owner: Option<OwnerRecord>,
 }
 
 /// Takes the locks that the program holds across a refresh, waiting at most `wait` for the program. Codex has none
@@ -49,15 +51,20 @@ pub fn lock_for_refresh(host: &Host, place: &Place, wait: Duration) -> Result<Re
         return Ok(RefreshLocks {
             held: Arc::default(),
             heartbeat: None,
+            owner: None,
         });
     }
     let held = Arc::new(claude_refresh(host, home, wait)?);
     let beating = Arc::clone(&held);
     let heartbeat = Ticker::start("claude-lock", BEAT, move || touch_all(&beating))
         .map_err(NeighbourError::io("start the heartbeat for the locks of", home))?;
+    let (first, second) = (held.first(), held.get(1));
+    let owner =
+        first.and_then(|first| OwnerRecord::write(host, home, first.path(), second.map(DirLock::path)));
     Ok(RefreshLocks {
         held,
         heartbeat: Some(heartbeat),
+        owner,
     })
 }
 
@@ -80,6 +87,7 @@ impl Drop for RefreshLocks {
     fn drop(&mut self) {
         // The heartbeat has its share of the locks, so it must end first.
         self.heartbeat = None;
+        self.owner = None;
         if let Some(held) = Arc::get_mut(&mut self.held) {
             while held.pop().is_some() {}
         }
@@ -149,6 +157,7 @@ impl WriteLocks {
                 _dir: Some(dir),
             });
         }
+        refuse_another_users(host, home)?;
         let outer = flock(host, &home.join("auth.lock"))?;
         let inner = flock(host, &home.join("auth.json.lock"))?;
         Ok(Self {
@@ -205,33 +214,23 @@ fn open_or_create(host: &Host, path: &Path) -> Result<Box<dyn FileHandle>, Neigh
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             open().map_err(NeighbourError::io("open the lock", path))
         }
-        Err(error) => Err(NeighbourError::io("create the lock", path)(error)),
-        Ok(handle) => keep_if_same_owner(host, path, handle),
+        result => result.map_err(NeighbourError::io("create the lock", path)),
     }
 }
 
 /// A lock file of root in a user's home would shut its owner out for good.
-fn keep_if_same_owner(
-    host: &Host,
-    path: &Path,
-    handle: Box<dyn FileHandle>,
-) -> Result<Box<dyn FileHandle>, NeighbourError> {
-    let home = path.parent().unwrap_or(path);
-    let ours = handle
-        .stamp()
-        .map_err(NeighbourError::io("look at the lock", path))?;
+fn refuse_another_users(host: &Host, home: &Path) -> Result<(), NeighbourError> {
     let theirs = host
         .files
         .stat(home)
         .map_err(NeighbourError::io("look at", home))?;
-    if theirs.is_some_and(|theirs| theirs.uid != ours.uid) {
-        let _ = host.files.remove(path);
-        return Err(NeighbourError::OnlyBorrowed {
-            place: home.display().to_string(),
-            reason: "it belongs to another user; run tokensink as that user".to_owned(),
-        });
+    if theirs.is_none_or(|theirs| theirs.uid == host.files.user()) {
+        return Ok(());
     }
-    Ok(handle)
+    Err(NeighbourError::OnlyBorrowed {
+        place: home.display().to_string(),
+        reason: "it belongs to another user; run tokensink as that user".to_owned(),
+    })
 }
 
 /// Tries until it works or the time is over; `attempt` says who is in the way, and since when that one was silent.

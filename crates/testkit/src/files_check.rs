@@ -145,8 +145,11 @@ fn directories(files: &dyn Files, dir: &Path) {
     assert_eq!(kind(files.remove_dir(&file)), ErrorKind::NotADirectory);
     assert!(files.remove(&inner).is_err(), "remove is for files");
     assert!(files.rename(&file, &inner).is_err(), "a directory is in the way");
+    let born = || files.inspect(&inner).expect("inspect").expect("there").born_ns;
+    let first = born();
     let at = UnixMillis(1_700_000_000_123);
     files.set_modified(&inner, at).expect("set_modified");
+    assert_eq!(born(), first, "a birth is once");
     let stamp = files.stat(&inner).expect("stat").expect("there");
     assert_eq!(stamp.modified_ns, i128::from(at.0) * 1_000_000);
     files.remove_dir(&inner).expect("remove_dir");

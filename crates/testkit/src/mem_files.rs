@@ -248,6 +248,7 @@ impl Files for MemFiles {
                 },
                 stamp: disk.stamp(node),
                 links: disk.nodes[node].links as u64,
+                born_ns: Some(disk.nodes[node].born_ns),
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

@@ -53,7 +53,7 @@ fn all_is_well(test: &TestHost, neighbour: Neighbour, allowed: &[&OAuth], after:
     let home = place.home().unwrap().to_str().unwrap();
     let left: Vec<_> = names(&later, home)
         .into_iter()
-        .filter(|name| name.ends_with(".tmp") || name.ends_with("refresh.lock") || name.contains("storage"))
+        .filter(|name| name.ends_with(".tmp") || name.contains("refresh.lock") || name.contains("storage"))
         .collect();
     assert!(left.is_empty(), "{neighbour}, {after}: {left:?}");
 }

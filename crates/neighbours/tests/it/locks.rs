@@ -42,7 +42,11 @@ fn both_locks_are_taken_and_given_back() {
     assert_eq!(names(&test, HOME), [".claude", ".claude.lock"]);
     assert_eq!(
         names(&test, "/home/user/.claude"),
-        [".credentials.json", ".oauth_refresh.lock"]
+        [
+            ".credentials.json",
+            ".oauth_refresh.lock",
+            ".oauth_refresh.lock.owner"
+        ]
     );
     let told = busy(lock(&test.other_process(7), 3));
     assert!(told.contains(FIRST) && told.contains("waited 3.0 s"), "{told}");
@@ -72,6 +76,26 @@ fn the_older_lock_is_beside_the_real_home() {
     test.files.symlink("/data/claude", "/home/user/.claude");
     let _locks = lock(&test, 0).unwrap();
     assert_eq!(names(&test, "/data"), ["claude", "claude.lock"]);
+}
+
+#[test]
+fn who_holds_the_locks_is_said_and_a_dead_holders_word_replaced() {
+    let test = claude();
+    let record = format!("{FIRST}.owner");
+    test.files.put(&record, r#"{"pid":1,"lockBirthtimeMs":5}"#, 0o644);
+    let locks = lock(&test, 0).unwrap();
+    let said = test.files.text(&record);
+    assert!(said.contains(r#""pid":4242"#), "{said}");
+    // Somebody who took the locks over says so in its turn.
+    test.files.put(&record, "another", 0o600);
+    drop(locks);
+    assert_eq!(test.files.text(&record), "another");
+    drop(lock(&test, 0).unwrap());
+    assert_eq!(
+        names(&test, "/home/user/.claude"),
+        [".credentials.json"],
+        "ours goes with the locks"
+    );
 }
 
 #[test]

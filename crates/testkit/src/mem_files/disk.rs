@@ -33,6 +33,7 @@ pub(super) struct Node {
     pub(super) kind: Kind,
     pub(super) mode: u32,
     pub(super) uid: u32,
+    pub(super) born_ns: i128,
     pub(super) modified_ns: i128,
     pub(super) changed_ns: i128,
     /// The open file that has the lock.
@@ -94,6 +95,7 @@ impl Disk {
             kind,
             mode,
             uid: self.uid,
+            born_ns: now,
             modified_ns: now,
             changed_ns: now,
             lock: None,
