@@ -6,6 +6,7 @@
 //! * [`select`] takes the first that may be used now.
 //! * [`bench`] says how long a profile that failed is not tried, and for what.
 //! * [`bindings`] says which agent a message is for, [`directive`] what a chat command asks.
+//! * [`pin`] says which profile a session stays with.
 //! * [`classify`] says what a failed call means, by a table of rules with ids.
 //! * [`health`] gives the words of `models status` and the exit code of its `--check`.
 //!
@@ -23,6 +24,7 @@ pub mod directive;
 pub mod eligibility;
 pub mod health;
 mod order;
+pub mod pin;
 mod select;
 #[cfg(test)]
 mod worlds;
