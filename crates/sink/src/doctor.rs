@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokensink_host::Host;
+use tokensink_neighbours::Neighbour;
 use tokensink_store::{ConfigStore, FileStore, Journal, Paths};
 use tokensink_types::{AgentId, ProfileId, ProviderId};
 
@@ -251,6 +252,7 @@ impl Doctor {
 /// Profiles that stand for logins of other programs (spec.md 3.2): the config and orders may name them although they
 /// are in no store.
 fn is_external(id: &ProfileId) -> bool {
-    const EXTERNAL: [&str; 5] = ["claude-cli", "codex-cli", "qwen-cli", "gemini-cli", "minimax-cli"];
-    EXTERNAL.contains(&id.name_part())
+    Neighbour::ALL
+        .into_iter()
+        .any(|neighbour| neighbour.profile_id().is_some_and(|known| known == *id))
 }

@@ -3,7 +3,7 @@
 
 use tokensink_sink::doctor::{Doctor, Examination, Finding, Mend, Repair, Report};
 
-use super::{somebody_there, unanswered};
+use super::somebody_there;
 use crate::args::DoctorArgs;
 use crate::exit::{FAILED, OK, Outcome};
 use crate::printer::Printer;
@@ -31,12 +31,10 @@ pub(super) fn run(args: &DoctorArgs, printer: &mut Printer) -> Outcome {
         }
         return Ok(code(&report));
     }
-    let mut attempts = Vec::new();
+    let mut fixing = Fixing::default();
     if args.fix || args.yes {
         for _ in 0..ROUNDS_MAX {
-            let before = attempts.len();
-            fix(&doctor, &report, args, printer, &mut attempts)?;
-            if attempts.len() == before {
+            if !fixing.round(&doctor, &report, args, printer) {
                 break;
             }
             let again = Examination {
@@ -49,9 +47,9 @@ pub(super) fn run(args: &DoctorArgs, printer: &mut Printer) -> Outcome {
         }
     }
     if args.json {
-        printer.json(&render::json(&report, &attempts))?;
+        printer.json(&render::json(&report, &fixing.attempts))?;
     } else {
-        let text = render::text(&report, &attempts, &printer.look);
+        let text = render::text(&report, &fixing.attempts, &printer.look);
         printer.data(&text)?;
     }
     Ok(code(&report))
@@ -65,26 +63,34 @@ fn is_about_copies(finding: &Finding) -> bool {
     matches!(finding.check.id, "duplicate-grant" | "grant-in-backup")
 }
 
-/// Does what may be done and was not tried before.
-fn fix(
-    doctor: &Doctor,
-    report: &Report,
-    args: &DoctorArgs,
-    printer: &mut Printer,
-    attempts: &mut Vec<Attempt>,
-) -> Result<(), crate::exit::Failure> {
-    for finding in report.to_mend() {
-        let Some(repair) = &finding.repair else { continue };
-        if attempts.iter().any(|attempt| attempt.repair == *repair) {
-            continue;
-        }
-        let agreed = match finding.mend() {
-            Mend::Safe => true,
-            Mend::Asked => args.yes || agreed(finding, repair, args, printer)?,
-            Mend::ByHand => false,
-        };
-        if agreed {
-            attempts.push(Attempt {
+/// One run of `--fix`: what was tried, and what somebody did not want.
+#[derive(Default)]
+struct Fixing {
+    attempts: Vec<Attempt>,
+    declined: Vec<Repair>,
+}
+
+impl Fixing {
+    /// Does what may be done and was not tried before; `false` when there was nothing.
+    fn round(&mut self, doctor: &Doctor, report: &Report, args: &DoctorArgs, printer: &mut Printer) -> bool {
+        let before = self.attempts.len();
+        for finding in report.to_mend() {
+            let Some(repair) = &finding.repair else { continue };
+            let is_known = self.declined.contains(repair)
+                || self.attempts.iter().any(|attempt| attempt.repair == *repair);
+            if is_known {
+                continue;
+            }
+            let agreed = match finding.mend() {
+                Mend::Safe => true,
+                Mend::Asked => args.yes || agreed(finding, repair, args, printer),
+                Mend::ByHand => false,
+            };
+            if !agreed {
+                self.declined.push(repair.clone());
+                continue;
+            }
+            self.attempts.push(Attempt {
                 check: finding.check,
                 what: finding.what.clone(),
                 path: finding.path.clone(),
@@ -92,24 +98,16 @@ fn fix(
                 outcome: doctor.repair(repair),
             });
         }
+        self.attempts.len() > before
     }
-    Ok(())
 }
 
-/// Asks, where somebody can answer and the output is for people.
-fn agreed(
-    finding: &Finding,
-    repair: &Repair,
-    args: &DoctorArgs,
-    printer: &mut Printer,
-) -> Result<bool, crate::exit::Failure> {
+/// Asks, where somebody can answer and the output is for people. Whoever gives no answer does not want it.
+fn agreed(finding: &Finding, repair: &Repair, args: &DoctorArgs, printer: &mut Printer) -> bool {
     if args.json || args.non_interactive || !somebody_there() {
-        return Ok(false);
+        return false;
     }
     printer.note(&finding.what);
-    let answer = inquire::Confirm::new(&repair.question())
-        .with_default(false)
-        .prompt()
-        .map_err(unanswered)?;
-    Ok(answer)
+    let question = inquire::Confirm::new(repair.question()).with_default(false);
+    matches!(question.prompt_skippable(), Ok(Some(true)))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anstyle::Style;
 use serde_json::{Value, json};
 use tokensink_sink::SinkError;
-use tokensink_sink::doctor::{Check, Copies, Finding, NetworkCheck, Repair, Report, Severity};
+use tokensink_sink::doctor::{Check, Copies, Finding, Mend, NetworkCheck, Repair, Report, Severity};
 
 use super::table::fold;
 use super::{Look, colour, path};
@@ -125,16 +125,16 @@ fn last_line(report: &Report, attempts: &[Attempt], look: &Look) -> String {
     if parts.is_empty() {
         return look.paint(colour::GOOD, &format!("{before}Nothing is wrong."));
     }
-    let mendable = report
-        .findings
-        .iter()
-        .filter(|finding| finding.repair.is_some())
-        .count();
-    let after = match mendable {
-        0 => String::new(),
+    let of = |mend: Mend| {
+        let findings = report.findings.iter();
+        findings.filter(|finding| finding.mend() == mend).count()
+    };
+    let after = match (of(Mend::Safe), of(Mend::Asked)) {
         _ if !attempts.is_empty() => String::new(),
-        1 => " tokensink doctor --fix mends 1 of them.".to_owned(),
-        count => format!(" tokensink doctor --fix mends {count} of them."),
+        (0, 0) => String::new(),
+        (safe, 0) => format!(" tokensink doctor --fix mends {safe} of them."),
+        (0, asked) => format!(" tokensink doctor --fix asks about {asked} of them."),
+        (safe, asked) => format!(" tokensink doctor --fix mends {safe} of them and asks about {asked}."),
     };
     format!("{before}{}.{after}", parts.join(", "))
 }

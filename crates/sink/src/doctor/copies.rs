@@ -15,7 +15,7 @@ use crate::block::quoted;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CopyKind {
     /// The file of another program that owns the login, such as Claude Code.
-    OtherProgram,
+    OtherProgram(&'static str),
     /// A profile of an agent.
     Profile {
         /// Whose store.
@@ -27,7 +27,7 @@ pub enum CopyKind {
     Legacy,
     /// Any other file: a backup, an archive of the state directory, something left behind.
     Backup,
-    /// A file that was set aside.
+    /// A file that was set aside, or left half-written.
     Aside,
 }
 
@@ -36,7 +36,7 @@ impl CopyKind {
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::OtherProgram => "other-program",
+            Self::OtherProgram(_) => "other-program",
             Self::Profile { .. } => "profile",
             Self::Legacy => "legacy",
             Self::Backup => "backup",
@@ -47,7 +47,7 @@ impl CopyKind {
     /// True where somebody refreshes it.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        matches!(self, Self::OtherProgram | Self::Profile { .. })
+        matches!(self, Self::OtherProgram(_) | Self::Profile { .. })
     }
 }
 
@@ -65,7 +65,7 @@ impl CopyPlace {
     #[must_use]
     pub fn in_words(&self) -> String {
         match &self.kind {
-            CopyKind::OtherProgram => "another program's login".to_owned(),
+            CopyKind::OtherProgram(title) => format!("the login of {title}"),
             CopyKind::Profile {
                 agent,
                 profile: Some(profile),
@@ -73,7 +73,7 @@ impl CopyPlace {
             CopyKind::Profile { agent, profile: None } => format!("an unused entry of agent {agent}"),
             CopyKind::Legacy => "a file of older versions, only read for imports".to_owned(),
             CopyKind::Backup => "a backup or leftover".to_owned(),
-            CopyKind::Aside => "a file that was set aside".to_owned(),
+            CopyKind::Aside => "a file that was set aside or left half-written".to_owned(),
         }
     }
 
@@ -81,7 +81,7 @@ impl CopyPlace {
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         match &self.kind {
-            CopyKind::OtherProgram => None,
+            CopyKind::OtherProgram(_) => None,
             CopyKind::Profile {
                 agent,
                 profile: Some(profile),
@@ -170,7 +170,7 @@ pub(super) fn group(found: Vec<(String, CopyPlace)>) -> Vec<Copies> {
 
 fn rank(kind: &CopyKind) -> u8 {
     match kind {
-        CopyKind::OtherProgram => 0,
+        CopyKind::OtherProgram(_) => 0,
         CopyKind::Profile { agent, profile } if agent.is_main() && profile.is_some() => 1,
         CopyKind::Profile { profile: Some(_), .. } => 2,
         CopyKind::Profile { profile: None, .. } => 3,

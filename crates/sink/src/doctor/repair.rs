@@ -108,14 +108,19 @@ pub enum Repair {
 impl Repair {
     /// What would be done, as a question.
     #[must_use]
-    pub fn question(&self) -> String {
+    pub fn question(&self) -> &'static str {
         match self {
-            Self::SetStoreAside { agent } => format!(
-                "Set the unreadable store of agent {agent} aside, and put back the logins that the refresh records know?"
-            ),
-            Self::SetRecordAside { .. } => "Move this record to tokensink/aside?".to_owned(),
-            Self::RenameInConfig { from, to, .. } => format!("Rename {from} to {to} in openclaw.json?"),
-            _ => "Do it?".to_owned(),
+            Self::SetStoreAside { .. } => "Set it aside, and put back what the refresh records know?",
+            Self::SetRecordAside { .. } | Self::MoveAside { .. } => "Move it to tokensink/aside?",
+            Self::RenameInConfig { .. } => "Rename it in openclaw.json?",
+            Self::SetMode { .. }
+            | Self::SetStateAside { .. }
+            | Self::ClearLock { .. }
+            | Self::RemoveCliLock { .. }
+            | Self::TidySecret { .. }
+            | Self::ForgetInState { .. }
+            | Self::RemoveFromConfig { .. }
+            | Self::CorrectInConfig { .. } => "Mend it?",
         }
     }
 }

@@ -5,7 +5,7 @@ use tokensink_testkit::{Errno, Faults, Scripted};
 use tokensink_types::Body;
 
 use super::*;
-use crate::world::{STATE, World, at, key, oauth};
+use crate::world::{STATE, World, at, generation, key, oauth};
 
 /// A home with a grant of main, one of agent `work`, and the folders that a first login makes.
 fn home() -> World {
@@ -234,7 +234,7 @@ fn all_planted_copies_are_found() {
     assert_eq!(found, want);
     assert_eq!(
         group.places[0].kind,
-        CopyKind::OtherProgram,
+        CopyKind::OtherProgram("Claude Code"),
         "the owner comes first"
     );
     assert_eq!((group.live(), group.has_owner()), (2, true));
@@ -248,6 +248,41 @@ fn all_planted_copies_are_found() {
     let other = Doctor::open(world.test.other_process(9).host()).unwrap();
     let again = other.examine(&Examination::default()).unwrap();
     assert_ne!(again.copies[0].fingerprint, group.fingerprint);
+}
+
+/// A torn store is set aside with every byte, and what the records know is put back.
+#[test]
+fn a_torn_store_gets_its_logins_back_from_the_records() {
+    let world = home();
+    let path = at("agents/main/agent/auth-profiles.json");
+    world.record("main", "rig:alice", generation("alice", 60), |_| {});
+    let text = world.text("agents/main/agent/auth-profiles.json");
+    world.test.files.put(&path, &text[..text.len() / 2], 0o600);
+    let report = examine(&world, false);
+    assert_eq!(ids(&report), ["store-unreadable"]);
+    assert_eq!(report.findings[0].mend(), Mend::Asked);
+    let doctor = Doctor::open(world.test.host()).unwrap();
+    let done = doctor
+        .repair(report.findings[0].repair.as_ref().unwrap())
+        .unwrap();
+    assert!(done.contains("put back rig:alice"), "{done}");
+    let entry = &world.json("agents/main/agent/auth-profiles.json")["profiles"]["rig:alice"];
+    assert_eq!(entry["refresh"], "refresh-alice-canary");
+    assert_eq!(
+        (&entry["provider"], &entry["type"]),
+        (&json!("rig"), &json!("oauth"))
+    );
+    assert_eq!(
+        world.files_with(&text[..text.len() / 2]).len(),
+        1,
+        "the torn one is kept"
+    );
+    assert_eq!(ids(&examine(&world, false)), ["set-aside-file"]);
+    // Done again, it changes nothing.
+    let done = doctor
+        .repair(report.findings[0].repair.as_ref().unwrap())
+        .unwrap();
+    assert!(done.contains("can be read again"), "{done}");
 }
 
 #[test]

@@ -151,6 +151,33 @@ fn check(fault: &Fault) {
 }
 
 #[test]
+fn on_a_terminal_it_asks_before_it_sets_a_store_aside() {
+    let home = Home::new();
+    let store = home.stage.world.state("agents/main/agent/auth-profiles.json");
+    std::fs::write(&store, "{ torn").unwrap();
+    let question = "Set it aside, and put back what the refresh records know?";
+    // Both the key that leaves and a plain Enter mean no.
+    for answer in ["\u{1b}", "\r"] {
+        let said = home
+            .stage
+            .world
+            .on_terminal("tokensink doctor --fix", &[(question, answer)])
+            .code(1);
+        assert!(said.out.contains("store-unreadable"), "{said:#?}");
+        assert_eq!(said.out.matches("fixed:").count(), 0, "{said:#?}");
+        assert_eq!(std::fs::read_to_string(&store).unwrap(), "{ torn");
+    }
+    let said = home
+        .stage
+        .world
+        .on_terminal("tokensink doctor --fix", &[(question, "y\r")])
+        .code(0);
+    assert!(said.out.contains("Nothing is wrong."), "{said:#?}");
+    let kept = home.stage.world.files();
+    assert_eq!(kept.iter().filter(|(_, text)| text == "{ torn").count(), 1);
+}
+
+#[test]
 fn the_faults_and_the_page_know_every_check() {
     let planted: BTreeSet<String> = faults().into_iter().map(|fault| fault.id).collect();
     for check in CHECKS {

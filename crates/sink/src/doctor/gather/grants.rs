@@ -8,11 +8,13 @@ use aho_corasick::AhoCorasick;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokensink_host::Files;
+use tokensink_neighbours::{Keychain, Neighbour, Place, places, read_all};
 use tokensink_store::real_path;
 use tokensink_types::Secret;
 use zeroize::Zeroizing;
 
 use super::Looking;
+use super::places::SET_ASIDE;
 use crate::doctor::copies::{Copies, CopyKind, CopyPlace, group};
 use crate::doctor::repair::aside_dir;
 
@@ -67,20 +69,6 @@ impl Tokens {
     }
 }
 
-/// The folder of Claude Code (clients.md 3.1).
-pub(super) fn claude_dir(looking: &Looking<'_>) -> Option<PathBuf> {
-    let variables = ["CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"];
-    home_of(looking, &variables, ".claude")
-}
-
-fn home_of(looking: &Looking<'_>, variables: &[&str], default: &str) -> Option<PathBuf> {
-    let env = &*looking.doctor.host.env;
-    match variables.iter().find_map(|name| env.var(name)) {
-        Some(dir) => looking.paths.expand("the folder of a program", &dir).ok(),
-        None => Some(env.home()?.join(default)),
-    }
-}
-
 /// Every grant that stands in more than one place.
 pub(super) fn look(looking: &Looking<'_>) -> Vec<Copies> {
     let host = &looking.doctor.host;
@@ -90,6 +78,7 @@ pub(super) fn look(looking: &Looking<'_>) -> Vec<Copies> {
     }
     let mut tokens = Tokens::default();
     let mut found: Vec<(usize, CopyPlace)> = profiles(looking, &mut tokens);
+    found.extend(kept_in_no_file(looking, &mut tokens));
     let used: HashSet<(usize, PathBuf)> = found
         .iter()
         .map(|(number, place)| (*number, place.path.clone()))
@@ -193,10 +182,15 @@ fn candidates(looking: &Looking<'_>) -> Vec<Candidate> {
         list.add(&paths.legacy_auth_file(agent), &CopyKind::Legacy);
     }
     list.add(&paths.oauth_file(), &CopyKind::Legacy);
-    for (dir, login) in program_homes(looking) {
-        list.add(&dir.join(login), &CopyKind::OtherProgram);
+    let neighbours = neighbours_places(looking);
+    for place in &neighbours {
+        if let Some(path) = place.path() {
+            list.add(path, &CopyKind::OtherProgram(place.neighbour.title()));
+        }
+    }
+    for home in neighbours.iter().filter_map(Place::home) {
         // Backups beside a login; what lies deeper is the program's own business.
-        list.enter(&dir, &CopyKind::Backup, 1);
+        list.enter(home, &CopyKind::Backup, 1);
     }
     list.enter(&aside_dir(paths), &CopyKind::Aside, DEPTH_MAX);
     for root in roots(looking) {
@@ -208,20 +202,32 @@ fn candidates(looking: &Looking<'_>) -> Vec<Candidate> {
     list.found
 }
 
-/// Folders of programs that keep logins, each with the file of its login (clients.md 2.1, 3.1, 6).
-fn program_homes(looking: &Looking<'_>) -> Vec<(PathBuf, &'static str)> {
-    let data = home_of(looking, &["XDG_DATA_HOME"], ".local/share");
-    [
-        (claude_dir(looking), ".credentials.json"),
-        (home_of(looking, &["CODEX_HOME"], ".codex"), "auth.json"),
-        (home_of(looking, &[], ".qwen"), "oauth_creds.json"),
-        (home_of(looking, &[], ".gemini"), "oauth_creds.json"),
-        (home_of(looking, &[], ".minimax"), "oauth_creds.json"),
-        (data.map(|dir| dir.join("opencode")), "auth.json"),
-    ]
-    .into_iter()
-    .filter_map(|(dir, file)| Some((dir?, file)))
-    .collect()
+/// Where the programs beside us keep logins, the Keychain's items among them; it is never made to ask.
+fn neighbours_places(looking: &Looking<'_>) -> Vec<Place> {
+    let keychain = Keychain::of_this_system(false);
+    let of = |neighbour| places(&looking.doctor.host, neighbour, keychain);
+    Neighbour::ALL.into_iter().flat_map(of).collect()
+}
+
+/// The grants that the programs beside us keep in no file.
+fn kept_in_no_file(looking: &Looking<'_>, tokens: &mut Tokens) -> Vec<(usize, CopyPlace)> {
+    let mut found = Vec::new();
+    for place in neighbours_places(looking) {
+        if place.path().is_some() {
+            continue;
+        }
+        for named in read_all(&looking.doctor.host, &place) {
+            let login = named.reading.login();
+            let oauth = login.and_then(|login| login.credential.as_oauth());
+            let refresh = oauth.and_then(|oauth| oauth.tokens.refresh_token());
+            if let Some(number) = refresh.and_then(|refresh| tokens.add(refresh.expose())) {
+                let kind = CopyKind::OtherProgram(place.neighbour.title());
+                let path = PathBuf::from(place.to_string());
+                found.push((number, CopyPlace { kind, path }));
+            }
+        }
+    }
+    found
 }
 
 /// The state directory, and what beside it has the name of one: older state directories and copies made by hand.
@@ -263,6 +269,10 @@ impl Listing<'_> {
         let real = real(self.looking, path);
         let fits = !stamp.is_dir && stamp.size <= FILE_BYTES && self.found.len() < FILES_MAX;
         if fits && self.seen.insert(real.clone()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // What was set aside or left half-written is a finding of its own, and nobody restores it.
+            let is_litter = name.contains(SET_ASIDE) || name.ends_with(".tmp");
+            let kind = if is_litter { &CopyKind::Aside } else { kind };
             self.found.push(Candidate {
                 path: real,
                 kind: kind.clone(),

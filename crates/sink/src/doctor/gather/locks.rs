@@ -1,7 +1,9 @@
 //! Locks: OpenClaw's `.lock` files of every kind, and the lock folders of Claude Code (clients.md 3.4).
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use tokensink_neighbours::{Keychain, Neighbour, places};
 use tokensink_store::{LockPlace, LockState, lock_state, real_path};
 use tokensink_types::UnixMillis;
 
@@ -16,17 +18,17 @@ pub(super) fn look(looking: &Looking<'_>, facts: &mut Facts) {
         files.push(paths.profiles_file(&agent.id));
         files.push(paths.state_file(&agent.id));
     }
-    let mut places: Vec<LockPlace> = files
+    let mut found: Vec<LockPlace> = files
         .iter()
         .filter_map(|file| LockPlace::of_file(host, paths, file).ok())
         .collect();
     let refresh = paths.state_dir().join("locks").join("oauth-refresh");
     for name in host.files.list(&refresh).unwrap_or_default() {
         if let Some(kernel) = name.to_str().and_then(|name| name.strip_suffix(".lock")) {
-            places.push(LockPlace::of_refresh(&refresh.join(kernel)));
+            found.push(LockPlace::of_refresh(&refresh.join(kernel)));
         }
     }
-    for place in places {
+    for place in found {
         // A lock that cannot be looked at is in a folder that cannot, which is a finding of its own.
         match lock_state(host, &place) {
             Ok(LockState::Free | LockState::Held { .. }) | Err(_) => {}
@@ -49,17 +51,20 @@ pub(super) fn look(looking: &Looking<'_>, facts: &mut Facts) {
 }
 
 /// The three lock folders of Claude Code: in its own folder, beside it, and the one around its writes.
-fn claude_locks(looking: &Looking<'_>) -> Vec<PathBuf> {
-    let Some(dir) = super::grants::claude_dir(looking) else {
-        return Vec::new();
-    };
-    let mut locks = vec![dir.join(".oauth_refresh.lock"), dir.join(".storage-write.lock")];
-    if let Ok(real) = real_path(&*looking.doctor.host.files, &dir)
-        && let Some(name) = real.file_name()
-    {
-        let mut name = name.to_owned();
-        name.push(".lock");
-        locks.push(real.with_file_name(name));
+fn claude_locks(looking: &Looking<'_>) -> BTreeSet<PathBuf> {
+    let host = &looking.doctor.host;
+    let mut locks = BTreeSet::new();
+    for place in places(host, Neighbour::ClaudeCode, Keychain::Absent) {
+        let Some(dir) = place.home() else { continue };
+        locks.insert(dir.join(".oauth_refresh.lock"));
+        locks.insert(dir.join(".storage-write.lock"));
+        if let Ok(real) = real_path(&*host.files, dir)
+            && let Some(name) = real.file_name()
+        {
+            let mut name = name.to_owned();
+            name.push(".lock");
+            locks.insert(real.with_file_name(name));
+        }
     }
     locks
 }

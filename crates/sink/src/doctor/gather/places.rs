@@ -11,7 +11,7 @@ use super::Looking;
 use crate::doctor::facts::{Broken, BrokenKind, Facts, Litter, Place};
 
 /// What a set-aside file has in its name.
-const SET_ASIDE: &str = ".unreadable-";
+pub(super) const SET_ASIDE: &str = ".unreadable-";
 /// Files of which OpenClaw makes temporary ones.
 const REPLACED: [&str; 5] = [
     "auth-profiles.json",
