@@ -82,7 +82,15 @@ impl Asker {
     ) -> Result<T> {
         self.go_on()?;
         if !self.is_dumb {
+            // What explains a line is left out once it is taken.
+            let summary = |taken: ListOption<&Line<T>>| {
+                let text = &taken.value.text;
+                text.split_once(": ")
+                    .map_or(text.as_str(), |(word, _)| word)
+                    .to_owned()
+            };
             let menu = Select::new(question, lines)
+                .with_formatter(&summary)
                 .with_starting_cursor(start)
                 .with_page_size(PAGE);
             return Ok(menu.prompt().map_err(ended)?.value);

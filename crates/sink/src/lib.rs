@@ -57,8 +57,8 @@ pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
 };
 pub use onboard::{
-    AuthChoice, CustomDefined, CustomProvider, FoundKey, GivenSecret, KeyChange, KeyOrigin, KeyOutcome,
-    KeyRequest, ModelWish,
+    AuthChoice, CustomDefined, CustomProvider, FoundKey, GivenSecret, GuestOutcome, KeyChange, KeyOrigin,
+    KeyOutcome, KeyRequest, ModelWish,
 };
 pub use plugins::{
     CheckReport, FileFate, PlannedFile, PlannedProvider, PluginChange, PluginInfo, PluginKind, PluginPlan,

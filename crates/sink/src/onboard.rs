@@ -6,6 +6,7 @@
 
 mod custom;
 mod found;
+mod guest;
 mod place;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::sink::Sink;
 
 pub use custom::{CustomDefined, CustomProvider};
 pub use found::FoundKey;
+pub use guest::GuestOutcome;
 
 /// An auth choice, for menus and lists.
 #[derive(Debug, Clone, PartialEq, Eq)]

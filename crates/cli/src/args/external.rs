@@ -50,7 +50,8 @@ pub(crate) struct ExternalSetArgs {
     pub(crate) json: bool,
 }
 
-fn mode_parser() -> impl TypedValueParser<Value = ExternalMode> {
+/// The words of the modes.
+pub(super) fn mode_parser() -> impl TypedValueParser<Value = ExternalMode> {
     let words = ExternalMode::ALL.map(|mode| PossibleValue::new(mode.as_str()).help(mode.meaning()));
     PossibleValuesParser::new(words).map(|word| ExternalMode::parse(&word).unwrap_or(ExternalMode::Off))
 }

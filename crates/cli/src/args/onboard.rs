@@ -9,10 +9,11 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use clap_complete::ArgValueCandidates;
-use tokensink_sink::Registry;
 use tokensink_sink::providers::Flow;
+use tokensink_sink::{ExternalMode, Registry};
 use tokensink_types::ProfileId;
 
+use super::external::mode_parser;
 use super::values;
 use crate::complete;
 
@@ -42,6 +43,11 @@ pub(crate) struct OnboardArgs {
     /// Store the key itself, or a reference to the environment variable that holds it
     #[arg(long, value_name = "MODE", default_value = "plaintext")]
     pub(crate) secret_input_mode: SecretMode,
+
+    /// How the login of another program is used, with --auth-choice claude-cli or codex-cli (default: cooperative where
+    /// that can be)
+    #[arg(long, value_name = "MODE", value_parser = mode_parser())]
+    pub(crate) external_mode: Option<ExternalMode>,
 
     /// Make the provider's suggested model the default, even where another one is set
     #[arg(long)]

@@ -1,9 +1,9 @@
 //! What `onboard` and `configure` did (spec.md 13, openclaw-live.md 2).
 
 use serde_json::{Value, json};
-use tokensink_sink::{AgentId, CredentialKind, ProfileId, ProviderId};
+use tokensink_sink::{AgentId, CredentialKind, ExternalInfo, ProfileId, ProviderId, UnixMillis};
 
-use super::{Look, colour};
+use super::{Look, colour, words};
 
 /// A choice that was settled.
 #[derive(Debug)]
@@ -115,6 +115,29 @@ pub(crate) fn text(summary: &Summary<'_>) -> String {
         text += "No login was set up.\n";
     }
     text
+}
+
+/// A login of another program that was found: whose it is and how long its token lives.
+pub(crate) fn found_login(info: &ExternalInfo, now: UnixMillis) -> String {
+    let whose = info
+        .email
+        .as_deref()
+        .map(|email| format!(" as {email}"))
+        .unwrap_or_default();
+    let plan = info
+        .plan
+        .as_deref()
+        .map(|plan| format!("{plan}, "))
+        .unwrap_or_default();
+    let ends = match info.expires {
+        Some(at) if at <= now => "its token has ended".to_owned(),
+        Some(at) => format!("its token ends {}", words::relative(at, now)),
+        None => "nobody knows when its token ends".to_owned(),
+    };
+    format!(
+        "{} is logged in{whose} ({plan}{ends}): {}\n",
+        info.title, info.place
+    )
 }
 
 /// The lines to paste into the tools; `agent` is named in them where it is not the default one.

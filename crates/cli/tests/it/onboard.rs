@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
+use crate::support::guests;
 use crate::world::{API_KEY, SETUP_TOKEN, Said, World};
 
 const PAGE: &str = include_str!("../../../../docs/onboard.md");
@@ -134,7 +135,7 @@ fn choices_that_need_somebody_refuse_and_name_what_does_not() {
         let error = &said.json()["error"];
         let external = row.leaves.ends_with("-cli");
         let want = if external {
-            "external_login"
+            "no_external_login"
         } else {
             "oauth_needs_terminal"
         };
@@ -154,7 +155,58 @@ fn choices_that_need_somebody_refuse_and_name_what_does_not() {
     }
     assert_eq!(world.files(), []);
     let said = onboard(&world, "--auth-choice anthropic-cli", "");
-    assert!(said.err.contains("--auth-choice setup-token"), "{said:?}");
+    assert!(
+        said.err
+            .contains("claude auth login, or --auth-choice setup-token --token -"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn each_choice_that_uses_another_programs_login_leaves_the_profile_of_the_page() {
+    let rows = defined(&World::new());
+    let mut tried = 0;
+    for row in rows.iter().filter(|row| row.leaves.ends_with("-cli")) {
+        for word in &row.words {
+            let world = World::new();
+            let files_of_others = [guests::claude(&world), guests::codex(&world)];
+            let texts = files_of_others
+                .each_ref()
+                .map(|path| std::fs::read(path).unwrap());
+            let said = onboard(&world, &format!("--auth-choice {word}"), "")
+                .code(0)
+                .json();
+            assert_eq!(said["profiles"][0]["id"], row.leaves, "{word}");
+            assert_eq!(said["profiles"][0]["change"], "stored", "{word}");
+            assert!(
+                text(&said["profiles"][0]["source"]).ends_with(", cooperative"),
+                "{said}"
+            );
+            let list = world.run("tokensink models auth list --json").code(0).json();
+            assert_eq!(list["profiles"][0]["id"], row.leaves, "{list}");
+            assert_eq!(list["profiles"].as_array().unwrap().len(), 1, "{list}");
+
+            let before = files(&world);
+            let again = onboard(&world, &format!("--auth-choice {word}"), "")
+                .code(0)
+                .json();
+            assert_eq!(again["profiles"][0]["change"], "unchanged", "{word}");
+            assert_eq!(files(&world), before, "{word}");
+            let said = onboard(
+                &world,
+                &format!("--auth-choice {word} --external-mode borrowed"),
+                "",
+            );
+            assert_eq!(said.code(0).json()["profiles"][0]["change"], "updated", "{word}");
+            for (path, text) in files_of_others.iter().zip(&texts) {
+                assert_eq!(&std::fs::read(path).unwrap(), text, "nothing was written there");
+            }
+            let ours: String = world.files().into_iter().map(|(_, text)| text).collect();
+            assert!(!ours.contains("canary"), "nothing of the login was copied");
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 3, "claude-cli, anthropic-cli, codex-cli");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::real_logins::{assert_chatgpt_login, chatgpt};
+use crate::support::guests;
 use crate::world::{API_KEY, BROWSER, SETUP_TOKEN, Said, Session, World};
 
 /// No colours, so that a text stands on the screen in one piece.
@@ -233,6 +234,84 @@ fn a_service_of_the_users_own() {
     )
     .code(0);
     assert_eq!(profiles(&world), ["custom-llm-example-com:default"]);
+}
+
+#[test]
+fn logins_of_other_programs_are_proposed_with_their_modes() {
+    let world = World::new();
+    guests::claude(&world);
+    guests::codex(&world);
+    world.write(".clawdbot/clawdbot.json", "{}");
+    let said = walked(
+        &world,
+        "tokensink onboard",
+        &[],
+        &[
+            ("tokensink import openclaw --from", ""),
+            ("Claude Code is logged in (max, its token ends in 3 hours)", ""),
+            ("How to use the login of Claude Code?", ENTER),
+            ("Codex CLI is logged in as alice@example.com", ""),
+            ("How to use the login of Codex CLI?", "borrowed\r"),
+            ("Log in to another provider?", ENTER),
+            ("Default model?", "codex\r"),
+            ("not a promise of", ""),
+            (
+                "use the login of Claude Code, cooperative -> anthropic:claude-cli",
+                "",
+            ),
+            (
+                "use the login of Codex CLI, borrowed -> openai-codex:codex-cli",
+                "",
+            ),
+            ("make openai-codex/gpt-5.1-codex the default model", ""),
+            ("Go ahead?", ENTER),
+        ],
+    )
+    .code(0);
+    assert!(
+        said.out.contains("(cooperative suits this host)"),
+        "nobody sits here: {said:?}"
+    );
+    assert_eq!(
+        profiles(&world),
+        ["anthropic:claude-cli", "openai-codex:codex-cli"]
+    );
+    let model = world.run("tokensink models status --plain").code(0).out;
+    assert_eq!(model, "openai-codex/gpt-5.1-codex\n");
+    // What was decided is not asked again; a login that stays where it is can be chosen by option.
+    let said = walked(
+        &world,
+        "tokensink configure",
+        &[],
+        &[("Log in to another provider?", ENTER)],
+    )
+    .code(0);
+    assert!(!said.out.contains("How to use the login"), "{said:?}");
+
+    let world = World::new();
+    guests::codex(&world);
+    for keys in [ESC, CTRL_C] {
+        let dialogue = [("How to use the login of Codex CLI?", keys)];
+        let said = walked(
+            &world,
+            "tokensink configure --auth-choice codex-cli",
+            &[],
+            &dialogue,
+        );
+        assert!(said.code(1).out.contains("given up: nothing was changed"));
+        assert_eq!(world.files(), []);
+    }
+    // Somebody who sits here runs the program, and that renews its login.
+    let said = walked(
+        &world,
+        "tokensink configure --auth-choice codex-cli",
+        &[("DISPLAY", ":0")],
+        &[
+            ("How to use the login of Codex CLI?", ENTER),
+            ("Go ahead?", ENTER),
+        ],
+    );
+    assert!(said.code(0).out.contains("(borrowed suits this host)"));
 }
 
 /// The questions of a login with a typed key, each with the keys that answer it.

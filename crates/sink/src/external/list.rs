@@ -55,6 +55,8 @@ pub struct ExternalInfo {
     pub claimed_by: Option<PathBuf>,
     /// The stored profile that holds the same grant.
     pub same_grant_as: Option<ProfileId>,
+    /// The mode that suits a login that was found and can be put to use.
+    pub suggested: Option<ExternalMode>,
     /// What there is to know about it.
     pub note: Option<String>,
     /// The command that comes next.
@@ -213,6 +215,7 @@ impl Sink {
             expires: login.and_then(end_of),
             claimed_by: chosen.and_then(|one| one.claimed_by.clone()),
             same_grant_as,
+            suggested: None,
             note: chosen
                 .and_then(Chosen::why_only_borrowed)
                 .map(|why| format!("borrowed only: {why}")),
@@ -315,6 +318,7 @@ fn judge_found(neighbour: Neighbour, login: &Login, info: &mut ExternalInfo) {
         Some(why) => format!("not used; it can be borrowed only: {why}"),
         None => "not used".to_owned(),
     });
+    info.suggested = Some(mode);
     info.fix = Some(set_command(neighbour, mode));
 }
 

@@ -16,7 +16,7 @@ mod words;
 
 pub(crate) use chosen::{Cache, Chosen, Externals};
 pub(crate) use guests::{Guest, Guests};
-pub(crate) use words::logout_command;
+pub(crate) use words::{cli_login_command, logout_command};
 
 pub use choose::{ExternalChanged, ExternalSet};
 pub use list::{ExternalInfo, ExternalScope};

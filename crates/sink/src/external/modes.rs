@@ -53,7 +53,7 @@ impl ExternalMode {
         match self {
             Self::Off => "not used",
             Self::Borrowed => "its token is served while it lives; never refreshed, nothing written",
-            Self::Cooperative => "refreshed ahead of the program, under its locks, into its own file",
+            Self::Cooperative => "refreshed ahead of the program under its locks, in its own file",
             Self::Owned => "moved into tokensink; the program asks tokensink for each token",
         }
     }

@@ -72,7 +72,9 @@ fn without_questions(app: &mut App<'_>, args: &OnboardArgs, scope: Scope) -> Out
         Wanted::Skip => Settled::nothing(SKIP),
         Wanted::Custom => settle::custom(app, task, &args.custom, None)?,
         Wanted::Choice(choice) if choice.kind == "external" => {
-            return Err(settle::stays_there(app, &choice).into());
+            let cli = choice.cli.as_deref().unwrap_or_default();
+            settle::guest(app, task, cli, Some(&choice), args.external_mode)
+                .map_err(|error| with_alternatives(app, &choice, error))?
         }
         Wanted::Choice(choice) => {
             refuse_login(app, &choice)?;
@@ -158,17 +160,36 @@ fn refuse_login(app: &App<'_>, choice: &AuthChoice) -> tokensink_sink::Result<()
         "OAuth requires interactive mode. Auth choice {:?} logs in to {} with somebody's approval",
         choice.id, choice.provider
     );
-    let others = app.sink.auth_choices().into_iter();
-    let mut ways: Vec<String> = others
-        .filter(|other| other.group == choice.group && !other.hidden)
-        .filter_map(|other| Some(format!("--auth-choice {} {} -", other.id, other.option?)))
-        .collect();
-    ways.insert(
-        0,
-        format!("run {name} onboard --auth-choice {} in a terminal", choice.id),
-    );
+    let mut ways = vec![format!(
+        "run {name} onboard --auth-choice {} in a terminal",
+        choice.id
+    )];
+    ways.extend(with_keys(app, choice));
     Err(SinkError::new(ErrorKind::Failed, "oauth_needs_terminal", message)
         .with_fix(ways.join(", or without one ")))
+}
+
+/// The choices of the same menu entry that take a secret, as options.
+fn with_keys(app: &App<'_>, choice: &AuthChoice) -> Vec<String> {
+    let others = app.sink.auth_choices().into_iter();
+    others
+        .filter(|other| other.group == choice.group && !other.hidden)
+        .filter_map(|other| Some(format!("--auth-choice {} {} -", other.id, other.option?)))
+        .collect()
+}
+
+/// The failure of a choice that needs a login which is not there, with what else would do.
+fn with_alternatives(app: &App<'_>, choice: &AuthChoice, error: SinkError) -> SinkError {
+    if error.code() != "no_external_login" {
+        return error;
+    }
+    let ways = error
+        .fix()
+        .map(str::to_owned)
+        .into_iter()
+        .chain(with_keys(app, choice));
+    let fix = ways.collect::<Vec<_>>().join(", or ");
+    SinkError::new(error.kind(), error.code(), error.to_string()).with_fix(fix)
 }
 
 fn has_key(args: &OnboardArgs, choice: &AuthChoice) -> bool {

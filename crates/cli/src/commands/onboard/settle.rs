@@ -1,14 +1,14 @@
 //! Doing what was chosen: storing a key, logging in, defining a provider.
 
 use tokensink_sink::{
-    AgentId, AuthChoice, CustomProvider, ErrorKind, GivenSecret, KeyOrigin, KeyOutcome, KeyRequest,
-    LoginRequest, ModelWish, SinkError,
+    AgentId, AuthChoice, CredentialKind, CustomProvider, ErrorKind, ExternalMode, GivenSecret, KeyOrigin,
+    KeyOutcome, KeyRequest, LoginRequest, ModelWish, SinkError,
 };
 
 use super::{CUSTOM, keys};
 use crate::args::onboard::CUSTOM_KEY;
 use crate::args::{CustomArgs, OnboardArgs, SecretMode};
-use crate::commands::{App, open_sink};
+use crate::commands::{App, open_sink, somebody_there};
 use crate::render::onboard::{Settled, SettledProfile};
 use crate::render::path;
 use crate::ui::Terminal;
@@ -149,17 +149,37 @@ fn custom_of(args: &CustomArgs, has_key: bool) -> tokensink_sink::Result<CustomP
     })
 }
 
-/// The login of another program.
-pub(super) fn stays_there(app: &App<'_>, choice: &AuthChoice) -> SinkError {
-    let cli = choice.cli.as_deref().unwrap_or_default();
-    let message = format!(
-        "auth choice {} would use the login that {cli} keeps for itself, which this version cannot",
-        choice.id
-    );
-    let others = app.sink.auth_choices().into_iter();
-    let ways: Vec<String> = others
-        .filter(|other| other.group == choice.group && !other.hidden && other.kind != "external")
-        .map(|other| format!("--auth-choice {}", other.id))
-        .collect();
-    SinkError::new(ErrorKind::Failed, "external_login", message).with_fix(ways.join(", or "))
+/// Puts the login of another program to use. `choice` is its auth choice, where it has one.
+pub(super) fn guest(
+    app: &App<'_>,
+    task: Task<'_>,
+    cli: &str,
+    choice: Option<&AuthChoice>,
+    mode: Option<ExternalMode>,
+) -> tokensink_sink::Result<Settled> {
+    let outcome = app.sink.settle_guest(cli, mode, somebody_there())?;
+    let default_model = match choice {
+        Some(choice) => app
+            .sink
+            .settle_model(task.agent, &choice.provider, &choice.method, task.model)?,
+        None => None,
+    };
+    let provider = outcome.provider.or(choice.map(|choice| choice.provider.clone()));
+    let profile = provider.map(|provider| SettledProfile {
+        id: outcome.profile,
+        provider,
+        kind: CredentialKind::OAuth,
+        change: outcome.change.as_str(),
+        source: format!("{cli}, {}", outcome.mode),
+    });
+    let mut notes = outcome.notes;
+    notes.extend(outcome.next.map(|next| format!("next: {next}")));
+    let notice = choice.map(|choice| choice.notice.clone());
+    Ok(Settled {
+        choice: choice.map_or(cli, |choice| choice.id.as_str()).to_owned(),
+        profiles: profile.into_iter().collect(),
+        default_model,
+        notice: notice.filter(|notice| !notice.is_empty()),
+        notes,
+    })
 }

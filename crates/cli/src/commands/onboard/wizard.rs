@@ -5,17 +5,21 @@ mod plan;
 
 use std::cmp::Reverse;
 
-use tokensink_sink::{AgentId, AuthChoice, FoundKey, GivenSecret, ModelWish, Secret};
+use tokensink_host::browser;
+use tokensink_sink::{
+    AgentId, AuthChoice, ErrorKind, ExternalInfo, ExternalMode, ExternalScope, FoundKey, GivenSecret,
+    ModelWish, Secret, SinkError,
+};
 
-use self::plan::{Plan, Step};
+use self::plan::{Guest, Plan, Step};
 use super::settle::{self, Task};
 use super::{CUSTOM, CUSTOM_KEY, SKIP, Scope, Wanted, has_key, keys, report, wanted};
 use crate::args::{CustomArgs, OnboardArgs};
-use crate::ask::{Asker, Line};
+use crate::ask::{Asker, Line, given_up};
 use crate::commands::{App, needs_terminal, remark, somebody_there};
 use crate::exit::{OK, Outcome};
-use crate::render::lists;
 use crate::render::onboard::{self as render, Settled};
+use crate::render::{lists, path};
 use crate::ui::Terminal;
 
 /// Asks for what the options leave open, and does it.
@@ -78,6 +82,9 @@ fn perform(
             Step::Login(choice) => settle::login(app, task, choice, ui),
             Step::Custom(custom, given) => settle::custom(app, task, custom, Some(given.clone())),
             Step::Key(choice, given) => settle::key(app, task, choice, Some(given.clone())),
+            Step::Guest(guest) => {
+                settle::guest(app, task, &guest.cli, guest.choice.as_ref(), Some(guest.mode))
+            }
         };
         let done = done.inspect_err(|_| {
             for profile in &all.profiles {
@@ -119,7 +126,7 @@ impl Person {
                     "Logins of agent {agent}. Esc or Ctrl-C leaves everything as it was; `{name} onboard --help` shows \
                      how to do this without questions.\n\n"
                 ));
-                plan.steps = self.found(app, agent)?;
+                plan.steps = self.found(app, args, agent)?;
                 self.pick(app, args, agent, !plan.steps.is_empty())?
             }
         };
@@ -140,15 +147,17 @@ impl Person {
     }
 
     /// What is on this host already, and what of it is to be used.
-    fn found(&self, app: &App<'_>, agent: &AgentId) -> tokensink_sink::Result<Vec<Step>> {
+    fn found(&self, app: &App<'_>, args: &OnboardArgs, agent: &AgentId) -> tokensink_sink::Result<Vec<Step>> {
         let profiles = app.sink.profiles(agent, None)?;
         if !profiles.is_empty() {
             let ids: Vec<&str> = profiles.iter().map(|profile| profile.id.as_str()).collect();
             self.ui.tell(&format!("Stored already: {}\n\n", ids.join(", ")));
         }
+        self.tell_old_stores(app);
+        let mut steps = self.guests(app, args)?;
         let keys = app.sink.found_keys(agent)?;
         if keys.is_empty() {
-            return Ok(Vec::new());
+            return Ok(steps);
         }
         let lines = keys.into_iter().map(|found| Line {
             text: format!("{} = {} ({})", found.variable, found.masked, found.choice.name),
@@ -156,7 +165,72 @@ impl Person {
         });
         let question = "The environment holds keys. Which are to be stored?";
         let taken = self.asker.several(&self.ui, question, lines.collect(), &[])?;
-        Ok(taken.into_iter().map(step_of_found).collect())
+        steps.extend(taken.into_iter().map(step_of_found));
+        Ok(steps)
+    }
+
+    /// State dirs of earlier versions beside ours (spec.md 1.1): they are imported by a command of its own.
+    fn tell_old_stores(&self, app: &App<'_>) {
+        let host = app.sink.host();
+        let Some(home) = host.env.home() else { return };
+        for name in OLD_DIRS {
+            let dir = home.join(name);
+            let is_there = host.files.stat(&dir).is_ok_and(|stat| stat.is_some());
+            if is_there && dir != app.sink.state_dir() {
+                self.ui.tell(&format!(
+                    "An older store is in {0}. To take it over:\n  {1} import openclaw --from {0}\n\n",
+                    path(&dir),
+                    app.name().as_str()
+                ));
+            }
+        }
+    }
+
+    /// The logins of other programs about which nobody has decided yet.
+    fn guests(&self, app: &App<'_>, args: &OnboardArgs) -> tokensink_sink::Result<Vec<Step>> {
+        let known = app.sink.external_list(&ExternalScope::All, true);
+        let choices = app.sink.auth_choices();
+        let mut steps = Vec::new();
+        for info in known.into_iter().filter(|info| info.suggested.is_some()) {
+            let choice = choices
+                .iter()
+                .find(|choice| choice.cli.as_deref() == Some(info.cli));
+            if let Some(mode) = self.mode(app, args, &info)? {
+                steps.push(guest_step(&info, mode, choice.cloned()));
+            }
+        }
+        Ok(steps)
+    }
+
+    /// How the login of another program is to be used; `None` for not now.
+    fn mode(
+        &self,
+        app: &App<'_>,
+        args: &OnboardArgs,
+        info: &ExternalInfo,
+    ) -> tokensink_sink::Result<Option<ExternalMode>> {
+        if args.external_mode.is_some() {
+            return Ok(args.external_mode);
+        }
+        let unattended = browser::is_headless(&*app.sink.host().env).is_some();
+        let (modes, start) = modes_for(info, unattended);
+        let question = format!(
+            "How to use the login of {}? ({} suits this host)",
+            info.title, modes[start]
+        );
+        let mut lines: Vec<Line<Option<ExternalMode>>> = modes
+            .into_iter()
+            .map(|mode| Line {
+                text: format!("{mode}: {}", mode.meaning()),
+                value: Some(mode),
+            })
+            .collect();
+        lines.push(Line {
+            text: "not now".to_owned(),
+            value: None,
+        });
+        self.ui.tell(&render::found_login(info, app.sink.now()));
+        self.asker.select(&self.ui, &question, lines, start)
     }
 
     fn pick(
@@ -215,7 +289,7 @@ impl Person {
     fn step_of(&self, app: &App<'_>, args: &OnboardArgs, choice: AuthChoice) -> tokensink_sink::Result<Step> {
         let is_pasted = matches!(choice.kind, "token" | "api_key");
         if choice.kind == "external" {
-            return Err(settle::stays_there(app, &choice));
+            return self.guest(app, args, choice);
         }
         if !is_pasted && !has_key(args, &choice) {
             return Ok(Step::Login(Box::new(choice)));
@@ -225,6 +299,27 @@ impl Person {
             None => self.key(app, args, &choice)?,
         };
         Ok(Step::Key(Box::new(choice), given))
+    }
+
+    /// A choice that uses the login of another program. One that is in use already stays as it is, unless an option
+    /// says otherwise.
+    fn guest(&self, app: &App<'_>, args: &OnboardArgs, choice: AuthChoice) -> tokensink_sink::Result<Step> {
+        let cli = choice.cli.as_deref().unwrap_or_default();
+        let known = app.sink.external_list(&ExternalScope::All, true).into_iter();
+        let info = known
+            .filter(|info| info.cli == cli)
+            .find(|info| info.suggested.is_some() || info.mode.is_some());
+        let Some(info) = info else {
+            let message = format!("{cli} keeps no login on this host that could be used");
+            let error = SinkError::new(ErrorKind::Failed, "no_external_login", message);
+            return Err(error.with_fix("tokensink external list"));
+        };
+        let mode = match info.mode {
+            Some(mode) => Some(args.external_mode.unwrap_or(mode)),
+            None => self.mode(app, args, &info)?,
+        };
+        let mode = mode.ok_or_else(given_up)?;
+        Ok(guest_step(&info, mode, Some(choice)))
     }
 
     /// The key of a choice: that of the environment where the person agrees (spec.md 11.9), else a typed one.
@@ -343,6 +438,36 @@ impl Person {
 
 /// The choice that takes what `claude setup-token` prints.
 const SETUP_TOKEN: &str = "setup-token";
+
+/// State dirs of earlier versions.
+const OLD_DIRS: [&str; 3] = [".clawdbot", ".moltbot", ".moldbot"];
+
+/// The modes that a login can have, and which of them is recommended: where nobody sits, nobody runs the program, so
+/// that it renews its login.
+fn modes_for(info: &ExternalInfo, unattended: bool) -> (Vec<ExternalMode>, usize) {
+    if info.suggested == Some(ExternalMode::Borrowed) {
+        return (vec![ExternalMode::Borrowed], 0);
+    }
+    let modes = vec![
+        ExternalMode::Cooperative,
+        ExternalMode::Borrowed,
+        ExternalMode::Owned,
+    ];
+    (modes, usize::from(!unattended))
+}
+
+fn guest_step(info: &ExternalInfo, mode: ExternalMode, choice: Option<AuthChoice>) -> Step {
+    Step::Guest(Box::new(Guest {
+        cli: info.cli.to_owned(),
+        title: info.title.to_owned(),
+        profile: info
+            .profile
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+        mode,
+        choice,
+    }))
+}
 
 fn step_of_found(found: FoundKey) -> Step {
     Step::Key(Box::new(found.choice), GivenSecret::Env(found.variable))

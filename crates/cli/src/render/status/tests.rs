@@ -153,6 +153,7 @@ pub(crate) fn found_login() -> ExternalInfo {
         expires: Some(UnixMillis(NOW.0 + 3_600_000)),
         claimed_by: None,
         same_grant_as: None,
+        suggested: None,
         note: Some("not used".to_owned()),
         fix: Some("tokensink external set claude cooperative".to_owned()),
     }

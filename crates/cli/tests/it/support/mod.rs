@@ -1,6 +1,7 @@
 //! Drivers for the tests that run many processes against one server.
 
 pub(crate) mod crowd;
+pub(crate) mod guests;
 pub(crate) mod processes;
 pub(crate) mod recorder;
 pub(crate) mod screen;

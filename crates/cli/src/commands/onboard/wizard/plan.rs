@@ -1,6 +1,6 @@
 //! What a run with questions came to: decided in full before any of it is done.
 
-use tokensink_sink::{AuthChoice, GivenSecret};
+use tokensink_sink::{AuthChoice, ExternalMode, GivenSecret};
 
 use crate::args::CustomArgs;
 use crate::commands::onboard::CUSTOM;
@@ -14,6 +14,22 @@ pub(super) enum Step {
     Custom(Box<CustomArgs>, GivenSecret),
     /// Store a key or token.
     Key(Box<AuthChoice>, GivenSecret),
+    /// Use the login of another program.
+    Guest(Box<Guest>),
+}
+
+/// The login of another program, and how it is to be used.
+pub(super) struct Guest {
+    /// The program's word.
+    pub(super) cli: String,
+    /// Its name for people.
+    pub(super) title: String,
+    /// The profile that the login is.
+    pub(super) profile: String,
+    /// How it is used.
+    pub(super) mode: ExternalMode,
+    /// Its auth choice, where it has one.
+    pub(super) choice: Option<AuthChoice>,
 }
 
 impl Step {
@@ -21,13 +37,18 @@ impl Step {
     pub(super) fn choice(&self) -> Option<&AuthChoice> {
         match self {
             Self::Login(choice) | Self::Key(choice, _) => Some(choice),
+            Self::Guest(guest) => guest.choice.as_ref(),
             Self::Custom(..) => None,
         }
     }
 
     /// The word of the auth choice.
     pub(super) fn id(&self) -> &str {
-        self.choice().map_or(CUSTOM, |choice| choice.id.as_str())
+        match self {
+            Self::Guest(guest) => guest.choice.as_ref().map_or(&guest.cli, |choice| &choice.id),
+            Self::Login(choice) | Self::Key(choice, _) => &choice.id,
+            Self::Custom(..) => CUSTOM,
+        }
     }
 
     fn words(&self) -> String {
@@ -36,6 +57,12 @@ impl Step {
             Self::Key(choice, GivenSecret::Env(name)) => format!("store {name} -> {}", choice.leaves),
             Self::Key(choice, GivenSecret::Value(_)) => {
                 format!("store what was typed ({}) -> {}", choice.name, choice.leaves)
+            }
+            Self::Guest(guest) => {
+                format!(
+                    "use the login of {}, {} -> {}",
+                    guest.title, guest.mode, guest.profile
+                )
             }
             Self::Custom(custom, _) => format!(
                 "define the provider at {} and store its key",
@@ -63,8 +90,8 @@ impl Plan {
         let mut notices: Vec<&str> = Vec::new();
         for step in &self.steps {
             let notice = match step {
-                Step::Key(choice, _) => choice.notice.as_str(),
                 Step::Login(_) | Step::Custom(..) => "",
+                Step::Key(..) | Step::Guest(_) => step.choice().map_or("", |choice| choice.notice.as_str()),
             };
             if !notice.is_empty() && !notices.contains(&notice) {
                 notices.push(notice);
