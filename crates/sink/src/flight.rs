@@ -61,8 +61,8 @@ impl Sink {
     }
 
     fn prepare(&self, target: &Target) -> Result<Option<(OAuth, RecordKey)>, OwnerError> {
-        if target.place().is_some() {
-            // The choice of mode may have been changed by another process a moment ago.
+        if target.owner.is_main() {
+            // Another process may have changed a mode, or begun a move, a moment ago.
             self.forget_externals();
         }
         if let Keeper::Cooperative(key) = &target.keeper
