@@ -285,6 +285,13 @@ impl Sink {
         format!("tokensink models auth {verb} --provider {provider}{for_agent}")
     }
 
+    /// The command that gives `agent` its first profile of `provider`: a mode for a login that another program has
+    /// already, else a login.
+    pub(crate) fn first_step(&self, provider: &ProviderId, agent: &AgentId) -> String {
+        let found = self.unused_login(provider).filter(|_| self.sees_mains(agent));
+        found.map_or_else(|| self.first_login_command(provider, agent), |(_, fix)| fix)
+    }
+
     /// A login of another program in use is main's; whoever inherits nothing is not helped by it.
     fn sees_mains(&self, agent: &AgentId) -> bool {
         agent.is_main() || self.inherits(agent)

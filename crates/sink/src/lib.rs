@@ -47,7 +47,10 @@ mod world;
 
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
 pub use error::{ErrorKind, Result, SinkError};
-pub use external::{ExternalChanged, ExternalInfo, ExternalMode, ExternalScope, ExternalSet};
+pub use external::{
+    ExternalChanged, ExternalInfo, ExternalMode, ExternalScope, ExternalSet, ExternalWire, ExternalWired,
+    ProofOutcome, WireProof,
+};
 pub use flights::{FlightArgs, Flights};
 pub use import::{
     ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow, OpenClawImport,

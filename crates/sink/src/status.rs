@@ -57,7 +57,7 @@ impl Sink {
             .into_iter()
             .map(|provider| MissingProvider {
                 provider: provider.clone(),
-                fix: self.first_login_command(provider, agent),
+                fix: self.first_step(provider, agent),
             })
             .collect();
         let used = |id: &ProviderId| {

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use tokensink_sink::ExternalMode;
+
+use crate::complete;
 
 /// `external`.
 #[derive(Debug, Args)]
@@ -24,6 +27,30 @@ pub(crate) enum ExternalCommand {
     },
     /// Choose how the login of a program is used
     Set(ExternalSetArgs),
+    /// Make a program ask for each token here: write its hook into its settings
+    Wire(ExternalWireArgs),
+    /// Bring a program's settings back to what they were
+    Unwire(ExternalWireArgs),
+}
+
+/// `external wire` and `external unwire`.
+#[derive(Debug, Args)]
+pub(crate) struct ExternalWireArgs {
+    /// The program: claude or codex
+    #[arg(value_name = "CLI")]
+    pub(crate) cli: String,
+
+    /// Only show what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The agent whose token the program gets (default: main)
+    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+
+    /// Print an object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `external set`.

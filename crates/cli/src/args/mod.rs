@@ -26,7 +26,7 @@ pub(crate) use auth::{
 };
 pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
-pub(crate) use external::{ExternalArgs, ExternalCommand, ExternalSetArgs};
+pub(crate) use external::{ExternalArgs, ExternalCommand, ExternalSetArgs, ExternalWireArgs};
 pub(crate) use import::{
     ExportArgs, ImportArgs, ImportBundleArgs, ImportCommand, ImportManner, ImportOpenClawArgs, PassphraseArgs,
 };

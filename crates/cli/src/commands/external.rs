@@ -1,9 +1,9 @@
 //! `external …`: the logins that other programs keep.
 
-use tokensink_sink::{ExternalMode, ExternalScope, ExternalSet};
+use tokensink_sink::{ExternalMode, ExternalScope, ExternalSet, ExternalWire, ExternalWired, Sink};
 
 use super::{App, needs_terminal, remark, somebody_there, unanswered};
-use crate::args::{ExternalArgs, ExternalCommand, ExternalSetArgs};
+use crate::args::{ExternalArgs, ExternalCommand, ExternalSetArgs, ExternalWireArgs};
 use crate::exit::{OK, Outcome};
 use crate::render::external;
 
@@ -12,6 +12,8 @@ pub(super) fn run(app: &mut App<'_>, args: ExternalArgs) -> Outcome {
     match args.command {
         ExternalCommand::List { json } => list(app, json),
         ExternalCommand::Set(args) => set(app, args),
+        ExternalCommand::Wire(args) => wire(app, args, Sink::external_wire),
+        ExternalCommand::Unwire(args) => wire(app, args, Sink::external_unwire),
     }
 }
 
@@ -57,6 +59,48 @@ fn set(app: &mut App<'_>, args: ExternalSetArgs) -> Outcome {
     if let Some(next) = &changed.next {
         let next = app.name().in_commands(next);
         app.printer.note(&format!("Next: {next}"));
+    }
+    Ok(OK)
+}
+
+/// Wires or releases a program. The difference is data; what the program itself says about it is not.
+fn wire(
+    app: &mut App<'_>,
+    args: ExternalWireArgs,
+    act: fn(&Sink, &ExternalWire) -> tokensink_sink::Result<ExternalWired>,
+) -> Outcome {
+    let agent = args.agent.as_deref().map(|id| app.agent(Some(id))).transpose()?;
+    let wired = act(
+        app.sink,
+        &ExternalWire {
+            cli: args.cli,
+            agent,
+            dry_run: args.dry_run,
+        },
+    )?;
+    if args.json {
+        app.printer.json(&external::wired(&wired))?;
+        return Ok(OK);
+    }
+    app.printer.data(&external::wired_text(&wired, args.dry_run))?;
+    for key in &wired.kept {
+        remark(
+            app.printer,
+            &format!("{key} was changed since and is left as it is"),
+        );
+    }
+    if let Some(proof) = &wired.proof {
+        app.printer.note(&external::proof_text(proof));
+        if wired.profile.is_some() && wired.cli == "codex" {
+            app.printer
+                .note("(It tells of a login of its own only; what it sends comes from tokensink.)");
+        }
+    }
+    if let Some(why) = &wired.hook_fails {
+        remark(
+            app.printer,
+            &format!("the command in its settings gives no token now: {why}"),
+        );
     }
     Ok(OK)
 }

@@ -142,6 +142,7 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::External(args) => match &args.command {
             ExternalCommand::List { json } => *json,
             ExternalCommand::Set(args) => args.json,
+            ExternalCommand::Wire(args) | ExternalCommand::Unwire(args) => args.json,
         },
         Command::Providers(args) => match &args.command {
             ProvidersCommand::List { json }

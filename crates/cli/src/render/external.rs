@@ -1,7 +1,9 @@
 //! The logins that other programs keep, as text and as JSON.
 
 use serde_json::{Value, json};
-use tokensink_sink::{ExternalChanged, ExternalInfo, ExternalMode, ProfileId};
+use tokensink_sink::{
+    ExternalChanged, ExternalInfo, ExternalMode, ExternalWired, ProfileId, ProofOutcome, WireProof,
+};
 use tokensink_types::UnixMillis;
 
 use super::profile::fix;
@@ -116,5 +118,48 @@ pub(crate) fn changed(changed: &ExternalChanged, name: Name) -> Value {
         "profileId": changed.profile.as_str(),
         "notes": changed.notes,
         "next": changed.next.as_ref().map(|next| name.in_commands(next)),
+    })
+}
+
+/// `external wire` and `external unwire`: the lines that change, then what became of it.
+pub(crate) fn wired_text(wired: &ExternalWired, dry_run: bool) -> String {
+    let file = path(&wired.file);
+    if wired.diff.is_empty() {
+        return format!("{file}: nothing to change\n");
+    }
+    let end = if wired.diff.ends_with('\n') { "" } else { "\n" };
+    let what = match (&wired.profile, dry_run) {
+        (_, true) => "Nothing was changed.".to_owned(),
+        (Some(id), false) => format!("{} asks tokensink for {id} from now on.", wired.title),
+        (None, false) => format!("{} is as it was before.", wired.title),
+    };
+    format!("{}{end}\n{what}\n", wired.diff)
+}
+
+/// What the program itself says.
+pub(crate) fn proof_text(proof: &WireProof) -> String {
+    match &proof.outcome {
+        ProofOutcome::Said { code, words } => format!("{} says (exit code {code}): {words}", proof.command),
+        ProofOutcome::NotRun(why) => format!("Not proved by `{}`: {why}", proof.command),
+    }
+}
+
+/// The same with `--json`.
+pub(crate) fn wired(wired: &ExternalWired) -> Value {
+    let proof = wired.proof.as_ref().map(|proof| match &proof.outcome {
+        ProofOutcome::Said { code, words } => {
+            json!({"command": proof.command, "exitCode": code, "output": words})
+        }
+        ProofOutcome::NotRun(why) => json!({"command": proof.command, "notRun": why}),
+    });
+    json!({
+        "cli": wired.cli,
+        "file": path(&wired.file),
+        "diff": wired.diff,
+        "changed": wired.changed,
+        "profileId": wired.profile.as_ref().map(ProfileId::as_str),
+        "kept": wired.kept,
+        "hookFails": wired.hook_fails,
+        "proof": proof,
     })
 }

@@ -11,6 +11,7 @@ mod bundles;
 mod demo;
 mod disk_full;
 mod doctor;
+mod externals;
 mod files;
 mod flows;
 mod holders;

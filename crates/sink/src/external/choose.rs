@@ -129,7 +129,7 @@ impl Sink {
             place: change.place.to_string(),
             before: from,
             mode,
-            next: (mode == ExternalMode::Owned).then(|| format!("tokensink external wire {neighbour}")),
+            next: next_step(neighbour, mode, externals.wired.contains(&neighbour)),
             profile,
             notes: change.notes,
         })
@@ -200,7 +200,8 @@ impl Sink {
     ) -> Result<&'a Login> {
         let title = neighbour.title();
         let no_login = |what: String| {
-            SinkError::new(ErrorKind::Usage, "no_external_login", what).with_fix(cli_login_command(neighbour))
+            SinkError::new(ErrorKind::LoginNeeded, "no_external_login", what)
+                .with_fix(cli_login_command(neighbour))
         };
         match reading {
             Reading::Login(login) if login.credential.kind() == CredentialKind::ApiKey => {
@@ -493,6 +494,15 @@ impl Sink {
             };
             SinkError::new(kind, "lock", error.to_string())
         })
+    }
+}
+
+/// A program without its login needs its hook, and one that has it back needs it no more.
+fn next_step(neighbour: Neighbour, mode: ExternalMode, wired: bool) -> Option<String> {
+    match (mode, wired) {
+        (ExternalMode::Owned, false) => Some(format!("tokensink external wire {neighbour}")),
+        (ExternalMode::Owned, true) | (_, false) => None,
+        (_, true) => Some(format!("tokensink external unwire {neighbour}")),
     }
 }
 

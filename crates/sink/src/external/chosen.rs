@@ -103,6 +103,8 @@ impl Chosen {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Externals {
     pub(crate) list: Vec<Chosen>,
+    /// The programs that ask us for each token.
+    pub(crate) wired: Vec<Neighbour>,
     /// Why the choices are not known.
     pub(crate) unreadable: Option<String>,
 }
@@ -170,12 +172,17 @@ impl Sink {
         if known.is_some_and(|(known, _)| known == stamp) {
             return;
         }
-        let (entries, unreadable) = match Modes::load(self.host(), &path) {
-            Ok((modes, _)) => (modes.entries(self.host()), None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
+        let (modes, unreadable) = match Modes::load(self.host(), &path) {
+            Ok((modes, _)) => (modes, None),
+            Err(error) => (Modes::default(), Some(error.to_string())),
         };
-        let list = entries.into_iter().map(|entry| self.chosen(entry)).collect();
-        let fresh = Externals { list, unreadable };
+        let entries = modes.entries(self.host()).into_iter();
+        let known = Neighbour::ALL.into_iter();
+        let fresh = Externals {
+            list: entries.map(|entry| self.chosen(entry)).collect(),
+            wired: known.filter(|neighbour| modes.is_wired(*neighbour)).collect(),
+            unreadable,
+        };
         cache.seen.clear();
         if *cache.current != fresh {
             cache.current = Arc::new(fresh);
@@ -229,6 +236,7 @@ impl Sink {
         if let Some(list) = next {
             cache.current = Arc::new(Externals {
                 list,
+                wired: cache.current.wired.clone(),
                 unreadable: cache.current.unreadable.clone(),
             });
         }

@@ -233,7 +233,11 @@ impl Sink {
             (Some(ExternalMode::Off), _) => info.state = "off",
             (Some(ExternalMode::Owned), _) => {
                 info.state = "owned";
-                info.fix = Some(format!("tokensink external wire {neighbour}"));
+                if self.externals().wired.contains(&neighbour) {
+                    info.note = Some(format!("{} asks tokensink for each token", neighbour.title()));
+                } else {
+                    info.fix = Some(format!("tokensink external wire {neighbour}"));
+                }
                 if found.chosen.as_ref().is_some_and(|one| one.entry.moving) {
                     info.note = Some("its move into tokensink was cut off; finish it".to_owned());
                     info.fix = Some(set_command(neighbour, ExternalMode::Owned));

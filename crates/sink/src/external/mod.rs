@@ -3,7 +3,7 @@
 //!
 //! `modes` is what was chosen, `claim` keeps two state dirs from refreshing one login, `chosen` is what is there now,
 //! `guests` makes profiles of it, `list` finds and tells, `choose` changes a mode, `own` moves a grant between a
-//! program's store and ours. Reading, locking and writing the programs' stores is the neighbours crate's work.
+//! program's store and ours, `wire` makes a program ask us. Reading, locking and writing the programs' stores is the neighbours crate's work.
 
 mod choose;
 mod chosen;
@@ -12,6 +12,7 @@ mod guests;
 mod list;
 mod modes;
 mod own;
+mod wire;
 mod words;
 
 pub(crate) use chosen::{Cache, Chosen, Externals};
@@ -21,6 +22,7 @@ pub(crate) use words::{cli_login_command, logout_command};
 pub use choose::{ExternalChanged, ExternalSet};
 pub use list::{ExternalInfo, ExternalScope};
 pub use modes::ExternalMode;
+pub use wire::{ExternalWire, ExternalWired, ProofOutcome, WireProof};
 
 use std::path::PathBuf;
 

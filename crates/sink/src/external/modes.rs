@@ -148,6 +148,10 @@ impl Modes {
         value.insert("mode".to_owned(), entry.mode.as_str().into());
         value.insert("profile".to_owned(), entry.profile.as_str().into());
         value.insert("since".to_owned(), now.0.into());
+        if entry.mode != ExternalMode::Owned {
+            // It stands in the program's store again.
+            value.shift_remove("frame");
+        }
         if entry.moving {
             value.insert("moving".to_owned(), true.into());
         } else {
@@ -184,6 +188,25 @@ impl Modes {
     /// Notes it, for the day on which the login goes back.
     pub(crate) fn set_frame(&mut self, key: &str, frame: &Secret) {
         self.entry(key).insert("frame".to_owned(), frame.expose().into());
+    }
+
+    /// What the settings of the program held before they were wired to us, as the editor of those settings gave it.
+    pub(crate) fn former(&self, neighbour: Neighbour) -> Option<&Value> {
+        self.map.get("wired")?.get(neighbour.as_str())
+    }
+
+    /// Notes that the program was wired to us, or, with `None`, that it no longer is.
+    pub(crate) fn set_former(&mut self, neighbour: Neighbour, former: Option<Value>) {
+        self.map.entry("version").or_insert(json!(1));
+        let wired = object_at(&mut self.map, "wired");
+        match former {
+            Some(former) => {
+                wired.insert(neighbour.as_str().to_owned(), former);
+            }
+            None => {
+                wired.shift_remove(neighbour.as_str());
+            }
+        }
     }
 
     fn entry(&mut self, key: &str) -> &mut Map<String, Value> {
@@ -251,10 +274,14 @@ mod tests {
         for mode in ExternalMode::ALL {
             let noted = entry(&host, "/c/.credentials.json", mode);
             modes.set(&noted, UnixMillis(7));
+            modes.set_former(Neighbour::Codex, Some(json!("openai")));
             test.files.put(path, modes.to_bytes(), 0o600);
             modes = Modes::load(&host, path).unwrap().0;
             assert_eq!(modes.entries(&host), [noted]);
+            assert_eq!(modes.former(Neighbour::Codex), Some(&json!("openai")));
         }
+        modes.set_former(Neighbour::Codex, None);
+        assert_eq!(modes.former(Neighbour::Codex), None);
         assert_eq!(modes.map["theirs"], 1);
         assert_eq!(modes.map["logins"]["/x"]["mode"], "shared");
     }

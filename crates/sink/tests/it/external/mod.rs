@@ -514,7 +514,6 @@ fn modes_that_a_login_cannot_have_are_refused_and_change_nothing() {
     let cases = [
         ("qwen", ExternalMode::Cooperative, "only_borrowed"),
         ("qwen", ExternalMode::Owned, "only_borrowed"),
-        ("codex", ExternalMode::Borrowed, "no_external_login"),
         ("opencode", ExternalMode::Borrowed, "many_logins"),
         ("vim", ExternalMode::Borrowed, "unknown_cli"),
     ];
@@ -523,6 +522,11 @@ fn modes_that_a_login_cannot_have_are_refused_and_change_nothing() {
         assert_eq!((error.kind(), error.code()), (ErrorKind::Usage, code), "{cli}");
         assert!(error.fix().is_some(), "{cli}");
     }
+    let error = set("codex", ExternalMode::Borrowed).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code(), error.fix()),
+        (ErrorKind::LoginNeeded, "no_external_login", Some("codex login"))
+    );
     assert!(!world.test.files.snapshot().contains_key(Path::new(CHOICES)));
     assert_eq!(
         set("qwen", ExternalMode::Borrowed).unwrap().profile.as_str(),
