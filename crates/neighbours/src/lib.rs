@@ -10,6 +10,7 @@
 //! It does not know which of these logins may be used, and in which mode: that is the sink's decision.
 
 mod claude;
+pub mod cliproxy;
 mod codex;
 mod dir_lock;
 mod error;

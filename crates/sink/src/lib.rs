@@ -53,7 +53,8 @@ pub use external::{
 };
 pub use flights::{FlightArgs, Flights};
 pub use import::{
-    ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow, OpenClawImport,
+    EnvImport, ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow, OpenClawImport,
+    ProgramImport, Shared,
 };
 pub use lease::{AcquireRequest, ChildEnvironment, Lease, WAIT, Want};
 pub use login::{

@@ -25,6 +25,92 @@ pub(crate) enum ImportCommand {
     Openclaw(ImportOpenClawArgs),
     /// Take in the logins of a bundle that `export` wrote
     Bundle(ImportBundleArgs),
+    /// Adopt keys that stand in environment variables
+    Env(ImportEnvArgs),
+    /// The login of Claude Code: share it, move it, or copy what can be copied
+    Claude(ImportProgramArgs),
+    /// The login of the Codex CLI: share it, move it, or copy what can be copied
+    Codex(ImportProgramArgs),
+    /// The logins of opencode
+    Opencode(ImportProgramArgs),
+    /// The login of the Gemini CLI
+    Gemini(ImportProgramArgs),
+    /// The login of Qwen Code
+    Qwen(ImportProgramArgs),
+    /// The login of the MiniMax CLI
+    Minimax(ImportProgramArgs),
+    /// The logins of `CLIProxyAPI`
+    Cliproxyapi(ImportProgramArgs),
+}
+
+impl ImportCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Openclaw(args) => args.manner.json,
+            Self::Bundle(args) => args.manner.json,
+            Self::Env(args) => args.manner.json,
+            Self::Claude(args)
+            | Self::Codex(args)
+            | Self::Opencode(args)
+            | Self::Gemini(args)
+            | Self::Qwen(args)
+            | Self::Minimax(args)
+            | Self::Cliproxyapi(args) => args.manner.json,
+        }
+    }
+}
+
+const PROGRAM_HELP: &str = "\
+API keys and bearer tokens are copied. A login that the program goes on refreshing is not: two holders of one refresh \
+token log each other out. Claude Code and the Codex CLI can share theirs (`external set <program> cooperative`) or give it \
+up (--move); of the others it is taken with --take-over, once they no longer use it.";
+
+/// `import claude`, `import codex`, and so on.
+#[derive(Debug, Args)]
+#[command(after_help = PROGRAM_HELP)]
+pub(crate) struct ImportProgramArgs {
+    /// Its file or directory (default: where the program looks)
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) place: Option<PathBuf>,
+
+    /// Whose the logins become
+    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+
+    /// Move the login here (Claude Code and Codex CLI): `external set <program> owned`
+    #[arg(long = "move", conflicts_with = "take_over")]
+    pub(crate) moves: bool,
+
+    /// Take logins that the program refreshes as well; it must not use them any more
+    #[arg(long)]
+    pub(crate) take_over: bool,
+
+    #[command(flatten)]
+    pub(crate) manner: ImportManner,
+}
+
+/// `import env`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportEnvArgs {
+    /// The variables (default: all that hold a provider's key)
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+
+    /// The provider, of several that know a variable
+    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::providers))]
+    pub(crate) provider: Option<String>,
+
+    /// Whose the keys become
+    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+
+    /// Store the values instead of references to the variables
+    #[arg(long)]
+    pub(crate) copy: bool,
+
+    #[command(flatten)]
+    pub(crate) manner: ImportManner,
 }
 
 /// How an import asks and answers.

@@ -28,7 +28,8 @@ pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use external::{ExternalArgs, ExternalCommand, ExternalSetArgs, ExternalWireArgs};
 pub(crate) use import::{
-    ExportArgs, ImportArgs, ImportBundleArgs, ImportCommand, ImportManner, ImportOpenClawArgs, PassphraseArgs,
+    ExportArgs, ImportArgs, ImportBundleArgs, ImportCommand, ImportEnvArgs, ImportManner, ImportOpenClawArgs,
+    ImportProgramArgs, PassphraseArgs,
 };
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};

@@ -1,12 +1,18 @@
 //! `import …`: show the plan, ask, store, tell.
 
+use std::path::PathBuf;
+
 use tokensink_sink::{
-    AgentId, BundleImport, ErrorKind, ImportPlan, ImportReport, OpenClawImport, Opener, SinkError,
+    AgentId, BundleImport, EnvImport, ErrorKind, ExternalMode, ImportPlan, ImportReport, OpenClawImport,
+    Opener, ProgramImport, SinkError,
 };
 
 use super::export::{self, absolute};
 use super::{App, needs_terminal, remark, somebody_there, unanswered};
-use crate::args::{ImportArgs, ImportBundleArgs, ImportCommand, ImportManner, ImportOpenClawArgs};
+use crate::args::{
+    ExternalArgs, ExternalCommand, ExternalSetArgs, ImportArgs, ImportBundleArgs, ImportCommand,
+    ImportEnvArgs, ImportManner, ImportOpenClawArgs, ImportProgramArgs,
+};
 use crate::exit::{FAILED, OK, Outcome};
 use crate::render::{import as render, path, quoted};
 
@@ -15,6 +21,14 @@ pub(super) fn run(app: &mut App<'_>, args: ImportArgs) -> Outcome {
     match args.command {
         ImportCommand::Openclaw(args) => openclaw(app, args),
         ImportCommand::Bundle(args) => bundle(app, &args),
+        ImportCommand::Env(args) => env(app, args),
+        ImportCommand::Claude(args) => program(app, "claude", args),
+        ImportCommand::Codex(args) => program(app, "codex", args),
+        ImportCommand::Opencode(args) => program(app, "opencode", args),
+        ImportCommand::Gemini(args) => program(app, "gemini", args),
+        ImportCommand::Qwen(args) => program(app, "qwen", args),
+        ImportCommand::Minimax(args) => program(app, "minimax", args),
+        ImportCommand::Cliproxyapi(args) => program(app, "cliproxyapi", args),
     }
 }
 
@@ -54,6 +68,94 @@ fn bundle(app: &mut App<'_>, args: &ImportBundleArgs) -> Outcome {
     carry_out(app, &plan, &args.manner, &again)
 }
 
+fn env(app: &mut App<'_>, args: ImportEnvArgs) -> Outcome {
+    let mut again = "tokensink import env --yes".to_owned();
+    for name in &args.names {
+        again += &format!(" {}", quoted(name));
+    }
+    let request = EnvImport {
+        agent: app.agent(args.agent.as_deref())?,
+        names: args.names,
+        provider: args.provider,
+        copy: args.copy,
+    };
+    let plan = app.sink.plan_env_import(&request)?;
+    carry_out(app, &plan, &args.manner, &again)
+}
+
+fn program(app: &mut App<'_>, program: &str, args: ImportProgramArgs) -> Outcome {
+    if args.moves {
+        return share(app, program, args.place, ExternalMode::Owned, args.manner.yes);
+    }
+    let again = format!("tokensink import {program} --yes");
+    let request = ProgramImport {
+        program: program.to_owned(),
+        agent: app.agent(args.agent.as_deref())?,
+        place: args.place.clone(),
+        take_over: args.take_over,
+        terminal: somebody_there(),
+    };
+    let plan = app.sink.plan_program_import(&request)?;
+    let Some(shared) = plan
+        .shared
+        .as_ref()
+        .filter(|_| !plan.has_work() && !args.manner.dry_run)
+    else {
+        return carry_out(app, &plan, &args.manner, &again);
+    };
+    if !args.manner.json {
+        let text = render::plan(&plan, &app.printer.look);
+        app.printer.data(&text)?;
+    }
+    app.printer.flush()?;
+    if !(shared.cooperates && somebody_there()) || args.manner.yes || args.manner.json {
+        let message = format!(
+            "the login of {} is not copied, because {0} goes on refreshing it",
+            shared.title
+        );
+        return Err(SinkError::new(ErrorKind::Usage, "grant_stays", message)
+            .with_fix(shared.command())
+            .into());
+    }
+    let choices = [
+        (
+            "share it: both refresh it, under the locks of the program",
+            Some(ExternalMode::Cooperative),
+        ),
+        (
+            "move it here: the program gets its tokens from tokensink",
+            Some(ExternalMode::Owned),
+        ),
+        ("leave it alone", None),
+    ];
+    let question = format!("What is to be done with the login of {}?", shared.title);
+    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+    let chosen = inquire::Select::new(&question, words)
+        .raw_prompt()
+        .map_err(unanswered)?;
+    match choices[chosen.index].1 {
+        Some(mode) => share(app, program, args.place, mode, true),
+        None => {
+            app.printer.note("Nothing was done.");
+            Ok(OK)
+        }
+    }
+}
+
+/// What `external set` does.
+fn share(app: &mut App<'_>, program: &str, place: Option<PathBuf>, mode: ExternalMode, yes: bool) -> Outcome {
+    let args = ExternalArgs {
+        command: ExternalCommand::Set(ExternalSetArgs {
+            cli: program.to_owned(),
+            mode,
+            place,
+            yes,
+            json: false,
+        }),
+    };
+    super::external::run(app, args)
+}
+
 /// The same command without a question.
 fn again(args: &ImportOpenClawArgs) -> String {
     let from = args
@@ -90,6 +192,8 @@ fn carry_out(app: &mut App<'_>, plan: &ImportPlan, manner: &ImportManner, again:
         }
         return Ok(OK);
     }
+    // A question goes to another stream.
+    app.printer.flush()?;
     if !manner.yes && !confirmed(app, again)? {
         app.printer.note("Nothing was done.");
         return Ok(OK);

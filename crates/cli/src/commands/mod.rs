@@ -29,7 +29,7 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
     AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand, FallbackCommand,
-    ImportCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand, SecretsCommand,
+    ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand, SecretsCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -160,10 +160,7 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             SecretsCommand::Configure(_) => false,
         },
         Command::Demo(args) => args.json,
-        Command::Import(args) => match &args.command {
-            ImportCommand::Openclaw(args) => args.manner.json,
-            ImportCommand::Bundle(args) => args.manner.json,
-        },
+        Command::Import(args) => args.command.wants_json(),
         Command::Doctor(args) => args.json,
         // A bundle on standard output leaves no room for anything else.
         Command::Export(args) => {

@@ -24,6 +24,7 @@ mod messages;
 mod models_and_agents;
 mod onboard;
 mod plugins;
+mod program_imports;
 mod readonly;
 mod real;
 mod real_logins;

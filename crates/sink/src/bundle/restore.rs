@@ -45,6 +45,7 @@ impl Sink {
         let wanted = |agent: &AgentId| request.agent.as_ref().is_none_or(|only| only == agent);
         let mut source = Source {
             from: format!("{name}, made on {}", bundle.host),
+            may_copy_programs: true,
             ..Source::default()
         };
         for packed in bundle.entries.into_iter().filter(|packed| wanted(&packed.agent)) {

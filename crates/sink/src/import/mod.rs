@@ -8,10 +8,12 @@
 mod apply;
 mod archives;
 mod decide;
+mod environment;
 mod ids;
 mod known;
 mod openclaw;
 mod plan;
+mod programs;
 mod report;
 mod source;
 
@@ -20,7 +22,9 @@ use std::path::PathBuf;
 use tokensink_store::ForeignEntry;
 use tokensink_types::{Account, AgentId, Credential, ProfileId, ProviderId, SpendKey, UnixMillis};
 
+pub use environment::EnvImport;
 pub use openclaw::OpenClawImport;
+pub use programs::{ProgramImport, Shared};
 pub(crate) use source::Source;
 
 pub use report::{ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow};

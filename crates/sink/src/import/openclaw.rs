@@ -143,6 +143,7 @@ impl Sink {
         let (place, mut notes) = self.place_of(dir)?;
         let mut source = Source {
             from: format!("OpenClaw in {}", dir.display()),
+            may_copy_programs: true,
             ..Source::default()
         };
         let mut renamed = Vec::new();
@@ -187,6 +188,7 @@ impl Sink {
         }
         let mut source = Source {
             from: file.display().to_string(),
+            may_copy_programs: true,
             ..Source::default()
         };
         source.skip_ignored(&agent, &read.ignored);

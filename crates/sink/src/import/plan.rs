@@ -5,6 +5,7 @@ use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
 
 use super::decide::{Write, decide};
 use super::known::Known;
+use super::programs::held_beside;
 use super::report::{ImportAction, ImportOrder, ImportPlan, ImportRow, Work};
 use super::source::{ConfigEntry, Source};
 use super::{Incoming, time_of};
@@ -28,12 +29,19 @@ impl Sink {
             rows: Vec::new(),
             orders: Vec::new(),
             notes: source.notes,
+            shared: None,
             work: Vec::new(),
         };
         let mut places = Vec::new();
         let stones = self.tombstones().list()?;
+        let beside = if source.may_copy_programs {
+            self.grants_beside()
+        } else {
+            Vec::new()
+        };
         for incoming in source.incoming {
-            let (action, write) = match moved_away(&stones, &incoming) {
+            let refused = moved_away(&stones, &incoming).or_else(|| held_beside(&beside, &incoming));
+            let (action, write) = match refused {
                 Some(action) => (action, None),
                 None => decide(&mut known, &incoming, self.now()),
             };

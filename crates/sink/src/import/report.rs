@@ -6,6 +6,7 @@ use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId};
 
 use super::Incoming;
 use super::decide::Write;
+use super::programs::Shared;
 use super::source::ConfigEntry;
 use crate::error::SinkError;
 
@@ -20,6 +21,8 @@ pub struct ImportPlan {
     pub orders: Vec<ImportOrder>,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// A grant among the skipped that the program and tokensink can share.
+    pub shared: Option<Shared>,
     pub(super) work: Vec<Work>,
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Source {
     pub(crate) config: Vec<ConfigProfile>,
     /// What the user should know.
     pub(crate) notes: Vec<String>,
+    /// It may hold copies of what programs of this host hold: those programs' stores are looked at.
+    pub(crate) may_copy_programs: bool,
 }
 
 /// What the config of the source says of a profile.
