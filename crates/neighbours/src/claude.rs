@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use tokensink_host::Host;
 use tokensink_store::json::{self as js, SecretMap, parse_object};
 use tokensink_types::{
-    Account, Body, Credential, Expiry, Labels, OAuth, Secret, SecretSource, StaticToken, TokenSet, UnixMillis,
+    Account, Body, Credential, Expiry, Labels, OAuth, ProviderId, Secret, SecretSource, StaticToken,
+    TokenSet, UnixMillis,
 };
 
 use crate::splice::{Edit, quoted};
@@ -35,58 +36,66 @@ pub(crate) fn parse(document: &mut Map<String, Value>) -> Reading {
     };
     let access = js::take_secret(section, "accessToken").filter(|token| !token.is_blank());
     let refresh = js::take_secret(section, "refreshToken").filter(|token| !token.is_blank());
-    let expires = end_of(section.get("expiresAt"));
-    let plan = js::text(section, "subscriptionType");
-    let scopes = texts(section.get("scopes"));
-    let frame = frame_of(section);
     let oauth = |access, refresh, expires| {
-        Credential::OAuth(OAuth {
-            provider: provider.clone(),
-            tokens: TokenSet {
-                access,
-                refresh,
-                expires,
-                id_token: None,
-            },
-            account: Account {
-                plan: plan.clone(),
-                ..Account::default()
-            },
-            client_id: js::text(section, "clientId"),
-            fields: fields(section),
-            labels: Labels::default(),
-        })
+        let tokens = TokenSet {
+            access,
+            refresh,
+            expires,
+            id_token: None,
+        };
+        describe(
+            section,
+            Credential::OAuth(grant_of(section, provider.clone(), tokens)),
+        )
     };
-    let describe = |credential| {
-        Box::new(Login {
-            plan: plan.clone(),
-            scopes: scopes.clone(),
-            frame: frame.clone(),
-            ..Login::of(credential)
-        })
-    };
-    match (access, refresh, expires) {
-        (None, None, _) => Reading::Blanked(describe(oauth("".into(), None, None))),
+    match (access, refresh, end_of(section.get("expiresAt"))) {
+        (None, None, _) => Reading::Blanked(oauth("".into(), None, None)),
         (None, Some(_), _) => Reading::unusable("accessToken is blank beside a refreshToken"),
         (Some(_), _, Expiry::Invalid) | (Some(_), Some(_), Expiry::Never) => {
             Reading::unusable("expiresAt is no time in milliseconds")
         }
         (Some(access), Some(refresh), Expiry::At(at)) => {
-            let mut login = describe(oauth(access, Some(refresh), Some(at)));
-            if plan.is_none() && !scopes.iter().any(|scope| scope == INFERENCE) {
+            let mut login = oauth(access, Some(refresh), Some(at));
+            if login.plan.is_none() && !login.scopes.iter().any(|scope| scope == INFERENCE) {
                 login.only_borrowed = Some(format!(
                     "Claude Code does not refresh a login without the scope {INFERENCE}"
                 ));
             }
             Reading::Login(login)
         }
-        (Some(access), None, expires) => Reading::Login(describe(Credential::Token(StaticToken {
-            provider: provider.clone(),
-            token: SecretSource::inline(access),
-            expires,
-            labels: Labels::default(),
-        }))),
+        (Some(access), None, expires) => {
+            let token = StaticToken {
+                provider,
+                token: SecretSource::inline(access),
+                expires,
+                labels: Labels::default(),
+            };
+            Reading::Login(describe(section, Credential::Token(token)))
+        }
     }
+}
+
+fn grant_of(section: &Map<String, Value>, provider: ProviderId, tokens: TokenSet) -> OAuth {
+    OAuth {
+        provider,
+        tokens,
+        account: Account {
+            plan: js::text(section, "subscriptionType"),
+            ..Account::default()
+        },
+        client_id: js::text(section, "clientId"),
+        fields: fields(section),
+        labels: Labels::default(),
+    }
+}
+
+fn describe(section: &Map<String, Value>, credential: Credential) -> Box<Login> {
+    Box::new(Login {
+        plan: js::text(section, "subscriptionType"),
+        scopes: texts(section.get("scopes")),
+        frame: frame_of(section),
+        ..Login::of(credential)
+    })
 }
 
 /// The section without its tokens.
