@@ -4,6 +4,8 @@
 
 mod agreement;
 mod clis;
+mod cooperative;
+mod kills;
 mod openclaw;
 mod protocol;
 mod race;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 
 use super::clis::{Ask, Clis};
-use crate::support::crowd::finish;
+use super::rig::Reuse;
 
 /// How long a program may take to start and ask; only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,7 +34,9 @@ fn age(path: &Path, seconds: u64) {
 
 #[test]
 fn they_refresh_in_the_last_five_minutes_only() {
-    let Some(clis) = Clis::start(true) else { return };
+    let Some(clis) = Clis::start(Reuse::Revokes) else {
+        return;
+    };
     for (seconds, refreshes) in [(3600, (0, 0)), (330, (0, 0)), (240, (1, 1)), (-60, (2, 2))] {
         clis.log_in(seconds);
         for ask in Ask::ALL {
@@ -48,7 +50,9 @@ fn they_refresh_in_the_last_five_minutes_only() {
 /// Whoever holds either of Claude Code's locks may refresh in its place.
 #[test]
 fn claude_waits_for_its_refresh_lock_and_takes_what_came() {
-    let Some(clis) = Clis::start(true) else { return };
+    let Some(clis) = Clis::start(Reuse::Revokes) else {
+        return;
+    };
     for lock in [".claude/.oauth_refresh.lock", ".claude.lock"] {
         clis.log_in_claude(-60);
         let lock = clis.world.path(lock);
@@ -58,7 +62,7 @@ fn claude_waits_for_its_refresh_lock_and_takes_what_came() {
         assert_eq!(clis.refreshes(), (0, 0), "it did not wait for {}", lock.display());
         clis.log_in_claude(3600);
         std::fs::remove_dir(&lock).unwrap();
-        Ask::ClaudePrompt.assert_works(finish(asked));
+        clis.ends_well(Ask::ClaudePrompt, asked);
         assert_eq!(clis.refreshes(), (0, 0), "{}", lock.display());
     }
 }
@@ -66,7 +70,9 @@ fn claude_waits_for_its_refresh_lock_and_takes_what_came() {
 /// What a dead holder leaves behind blocks for the stale limit and no longer.
 #[test]
 fn claude_takes_locks_that_are_too_old() {
-    let Some(clis) = Clis::start(true) else { return };
+    let Some(clis) = Clis::start(Reuse::Revokes) else {
+        return;
+    };
     clis.log_in_claude(-60);
     for (lock, seconds) in [
         (".claude/.oauth_refresh.lock", 61),
@@ -86,7 +92,9 @@ fn claude_takes_locks_that_are_too_old() {
 /// Codex asks without a lock, and writes under both.
 #[test]
 fn codex_waits_for_its_write_locks_after_it_has_asked() {
-    let Some(clis) = Clis::start(true) else { return };
+    let Some(clis) = Clis::start(Reuse::Revokes) else {
+        return;
+    };
     for (round, lock) in [(1, "auth.lock"), (2, "auth.json.lock")] {
         clis.log_in_codex(-60);
         let before = std::fs::read_to_string(clis.auth_json()).unwrap();
@@ -101,7 +109,7 @@ fn codex_waits_for_its_write_locks_after_it_has_asked() {
             "{lock}"
         );
         drop(held);
-        Ask::CodexExec.assert_works(finish(asked));
+        clis.ends_well(Ask::CodexExec, asked);
         assert_ne!(
             std::fs::read_to_string(clis.auth_json()).unwrap(),
             before,

@@ -1,7 +1,9 @@
 //! Claude's and ChatGPT's servers on loopback, as far as Claude Code and Codex ask them (clients.md 2.5, 3.2): strict
 //! authorization servers, and the APIs that their tokens are for. All the real hosts lead here, through a proxy.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -39,10 +41,44 @@ pub(crate) enum Vendor {
     Openai,
 }
 
+/// What becomes of a refresh token that comes a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// It ends the login.
+    Revokes,
+    /// It is refused, and that is all.
+    IsRefused,
+    /// It gets the first answer again for a while.
+    IsForgiven,
+}
+
+/// The while of [`Reuse::IsForgiven`].
+const GRACE_SECONDS: u64 = 300;
+
+/// Where the next token request stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It has come, and nothing was done.
+    BeforeHandling,
+    /// It was handled, and nothing was answered.
+    BeforeAnswer,
+}
+
+/// What stops.
+#[derive(Debug, Default)]
+struct Gate {
+    next: Option<Stop>,
+    waits: bool,
+}
+
 /// The servers.
 struct Servers {
     anthropic: Mutex<AuthorizationServer>,
     openai: Mutex<AuthorizationServer>,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+    /// By how many milliseconds the servers' clock is ahead of the machine's.
+    ahead: AtomicI64,
     host: Host,
 }
 
@@ -54,12 +90,17 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts both. `revoke`: a refresh token that comes twice ends its login; else it is only refused.
-    pub(crate) fn start(revoke: bool) -> Self {
+    /// Starts both.
+    pub(crate) fn start(reuse: Reuse) -> Self {
         let account = AccountConfig::named("alice");
         let config = ServerConfig {
             accounts: vec![account],
-            reuse_detection: revoke,
+            reuse_detection: reuse == Reuse::Revokes,
+            replay_grace_seconds: if reuse == Reuse::IsForgiven {
+                GRACE_SECONDS
+            } else {
+                0
+            },
             ..ServerConfig::default()
         };
         let anthropic = ServerConfig {
@@ -85,6 +126,9 @@ impl Rig {
         let servers = Arc::new(Servers {
             anthropic: new(anthropic, "https://platform.claude.com"),
             openai: new(openai, "https://auth.openai.com"),
+            gate: Mutex::default(),
+            changed: Condvar::new(),
+            ahead: AtomicI64::new(0),
             host: Host::real(),
         });
         let handler: Handler = {
@@ -118,6 +162,13 @@ impl Rig {
         self.server(vendor).ledger().clone()
     }
 
+    /// Makes the APIs refuse every access token that is out.
+    pub(crate) fn invalidate_access_tokens(&self) {
+        for vendor in [Vendor::Anthropic, Vendor::Openai] {
+            self.server(vendor).invalidate_access_tokens();
+        }
+    }
+
     /// A new login of alice whose access token ends so many seconds from the servers' now; it may lie in the past.
     pub(crate) fn issue(&self, vendor: Vendor, seconds: i64) -> Issued {
         let (client, scopes): (_, &[&str]) = match vendor {
@@ -131,6 +182,38 @@ impl Rig {
             .issue("alice", client, scopes, issued_at, &*self.servers.host.random)
             .unwrap()
     }
+
+    /// Stops the next token request.
+    pub(crate) fn stop_the_next(&self, at: Stop) {
+        self.servers.gate.lock().unwrap().next = Some(at);
+    }
+
+    /// Whether the request that is to be stopped has come.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.servers.gate.lock().unwrap().waits
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) {
+        *self.servers.gate.lock().unwrap() = Gate::default();
+        self.servers.changed.notify_all();
+    }
+
+    /// Moves the servers' clock on.
+    pub(crate) fn advance(&self, time: Duration) {
+        let millis = i64::try_from(time.as_millis()).unwrap();
+        self.servers.ahead.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// The servers' time.
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.servers.now()
+    }
+
+    /// By how many seconds the servers' clock is ahead.
+    pub(crate) fn ahead_seconds(&self) -> i64 {
+        self.servers.ahead.load(Ordering::Relaxed) / 1000
+    }
 }
 
 impl Servers {
@@ -143,7 +226,7 @@ impl Servers {
     }
 
     fn now(&self) -> UnixMillis {
-        self.host.clock.now()
+        UnixMillis(self.host.clock.now().0 + self.ahead.load(Ordering::Relaxed))
     }
 
     fn answer(&self, request: &Request<Body>) -> Response<Body> {
@@ -155,9 +238,24 @@ impl Servers {
         };
         let random: &dyn Random = &*self.host.random;
         if let Some(vendor) = vendor {
-            return self.of(vendor).handle(request, self.now(), random).response;
+            self.stop(Stop::BeforeHandling);
+            let response = self.of(vendor).handle(request, self.now(), random).response;
+            self.stop(Stop::BeforeAnswer);
+            return response;
         }
         self.api(request, path)
+    }
+
+    /// Waits here, if it is here that a request is to be stopped.
+    fn stop(&self, at: Stop) {
+        let mut gate = self.gate.lock().unwrap();
+        if gate.next == Some(at) {
+            *gate = Gate {
+                next: None,
+                waits: true,
+            };
+            drop(self.changed.wait_while(gate, |gate| gate.waits).unwrap());
+        }
     }
 
     fn api(&self, request: &Request<Body>, path: &str) -> Response<Body> {
