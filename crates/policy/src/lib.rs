@@ -7,6 +7,7 @@
 //! * [`bench`] says how long a profile that failed is not tried, and for what.
 //! * [`bindings`] says which agent a message is for, [`directive`] what a chat command asks.
 //! * [`pin`] says which profile a session stays with.
+//! * [`chain`] says which models are tried one after the other.
 //! * [`classify`] says what a failed call means, by a table of rules with ids.
 //! * [`health`] gives the words of `models status` and the exit code of its `--check`.
 //!
@@ -18,6 +19,7 @@ mod aliases;
 pub mod bench;
 pub mod bindings;
 mod candidate;
+pub mod chain;
 pub mod classify;
 mod config;
 pub mod directive;
