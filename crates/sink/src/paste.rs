@@ -15,6 +15,7 @@ use crate::error::{ErrorKind, Result, SinkError};
 use crate::login::keep::Newcomer;
 use crate::login::run::end_of;
 use crate::login::{LoginOutcome, PasteRequest, SETUP_TOKEN};
+use crate::secrets::value::REDACTED;
 use crate::sink::Sink;
 
 /// The name of a pasted profile where no id is given (spec.md 3.2).
@@ -210,10 +211,21 @@ fn accept_token<'a>(
     let plain = TokenCheck::default();
     let check = method.and_then(check_of).unwrap_or(&plain);
     let text = Secret::new(clean_secret(text.expose()));
+    not_a_placeholder(&text)?;
     let token = check
         .accept(&text)
         .map_err(|problem| refused(recipient, &problem))?;
     Ok((method, token))
+}
+
+/// What programs show in the place of a secret is none (spec.md 16.6).
+fn not_a_placeholder(text: &Secret) -> Result<()> {
+    if text.expose() != REDACTED {
+        return Ok(());
+    }
+    let message = format!("{REDACTED} is what is shown in the place of a secret, not the secret");
+    Err(SinkError::new(ErrorKind::Usage, "redacted", message)
+        .with_fix("copy the secret from where it was issued, not from a config that was printed"))
 }
 
 fn accept_key<'a>(recipient: &'a Recipient<'_>, text: &Secret) -> Result<(Option<&'a Method>, Secret)> {
@@ -225,6 +237,7 @@ fn accept_key<'a>(recipient: &'a Recipient<'_>, text: &Secret) -> Result<(Option
         _ => &plain,
     };
     let text = Secret::new(clean_secret(value_of_assignment(text.expose())));
+    not_a_placeholder(&text)?;
     let key = check
         .accept(&text)
         .map_err(|problem| refused(recipient, &problem))?;

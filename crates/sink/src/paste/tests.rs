@@ -33,6 +33,19 @@ fn told(result: Result<LoginOutcome>) -> String {
 }
 
 #[test]
+fn the_placeholder_of_a_hidden_secret_is_refused() {
+    let world = World::new();
+    let sink = world.sink();
+    let text = || Secret::new(" __OPENCLAW_REDACTED__\n");
+    let key = told(sink.store_api_key(&request("rig"), text()));
+    let token = told(sink.store_token(&request("rig"), text()));
+    for said in [key, token] {
+        assert!(said.contains("not the secret"), "{said}");
+    }
+    assert_eq!(world.stored("main"), Value::Null);
+}
+
+#[test]
 fn a_setup_token_is_stored_as_a_token_without_refresh() {
     let world = World::new();
     let sink = world.sink();

@@ -300,3 +300,74 @@ fn message(error: &Value, values: &Map<String, Value>) -> String {
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     plain.take(MESSAGE_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use tokensink_store::{Config, Paths};
+    use tokensink_testkit::TestHost;
+
+    use super::super::config::{Provider, SecretsConfig};
+    use super::super::reference::Source;
+    use super::*;
+
+    /// What a program that prints `output` leads to, for two ids.
+    fn answered(output: &[u8], json_only: bool) -> Vec<Result<Secret, Failure>> {
+        let test = TestHost::new();
+        test.files.put("/home/user/get", "#!", 0o755);
+        let output = output.to_vec();
+        test.processes.on_start(move |_| Ok(output.clone()));
+        let config = json!({"secrets": {"providers": {
+            "p": {"source": "exec", "command": "/home/user/get", "jsonOnly": json_only},
+        }}});
+        let paths = Paths::resolve(&test.env).unwrap();
+        let config = SecretsConfig::of(&Config::parse(&config.to_string()).unwrap(), &paths);
+        let Ok(Provider::Exec(provider)) = config.provider(Source::Exec, "p") else {
+            panic!("no provider")
+        };
+        let reference = |id: &str| Reference {
+            source: Source::Exec,
+            provider: "p".to_owned(),
+            id: id.to_owned(),
+        };
+        resolve(&test.host(), &provider, 1000, &[reference("a"), reference("b")])
+    }
+
+    #[test]
+    fn each_id_gets_its_own_answer() {
+        let output = json!({"protocolVersion": 1, "values": {"a": " one\n", "c": "x"}}).to_string();
+        let found = answered(output.as_bytes(), true);
+        assert_eq!(found[0].as_ref().unwrap().expose(), "one");
+        assert!(found[1].as_ref().unwrap_err().cause.contains("lacks it"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_printed_leads_to_a_value_or_a_word_without_it(
+            output in proptest::collection::vec(any::<u8>(), 0..80),
+            json_only: bool,
+        ) {
+            let found = answered(&output, json_only);
+            prop_assert_eq!(found.len(), 2);
+            for value in found {
+                match value {
+                    Ok(secret) => prop_assert!(!secret.is_blank() && !json_only),
+                    Err(failure) => prop_assert!(!failure.fix.is_empty()),
+                }
+            }
+        }
+
+        #[test]
+        fn errors_hold_nothing_of_what_was_printed(tail in "[a-z{}\\[\\],:0-9 ]{0,30}") {
+            for json_only in [true, false] {
+                for found in answered(format!("{{\"canary-secret\": {tail}").as_bytes(), json_only) {
+                    if let Err(failure) = found {
+                        let said = format!("{failure} {}", failure.fix);
+                        prop_assert!(!said.contains("canary"));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -10,4 +10,5 @@ mod external;
 mod faults;
 mod outage;
 mod rivals;
+mod secrets;
 mod world;
