@@ -32,9 +32,9 @@ pub use os_processes::{OsProcesses, detach_self};
 pub use os_world::{OsRandom, ProcessEnvironment, SystemClock};
 pub use ports::{
     BoundedEnd, BoundedError, BoundedRequest, Bounds, ChildProcess, Clock, ConnectError, ConnectPhase,
-    Connection, Ended, Environment, ExchangeError, FileFacts, FileHandle, FileKind, FileStamp, Files,
-    HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
-    Transport,
+    Connection, Dialogue, DialogueLimits, DialogueRequest, Ended, Environment, ExchangeError, Farewell,
+    FileFacts, FileHandle, FileKind, FileStamp, Files, Heard, HelperReport, Host, Limits, Liveness, OpenMode,
+    ProcessRequest, Processes, Random, SayError, StdioSource, Transport,
 };
 pub use ticker::Ticker;
 pub use transport::{CONNECT_TIME, HttpTransport};

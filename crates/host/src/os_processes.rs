@@ -25,9 +25,11 @@ use tokensink_types::ProcessId;
 
 use crate::deadline::{Deadline, wait_ready};
 use crate::{
-    BoundedEnd, BoundedError, BoundedRequest, ChildProcess, Ended, HelperReport, Liveness, ProcessRequest,
-    Processes, StdioSource, bounded,
+    BoundedEnd, BoundedError, BoundedRequest, ChildProcess, Dialogue, DialogueRequest, Ended, HelperReport,
+    Liveness, ProcessRequest, Processes, StdioSource, bounded,
 };
+
+mod dialogue;
 
 /// Most standard output that [`Processes::output`] accepts, in bytes.
 const OUTPUT_BYTES: usize = 1024 * 1024;
@@ -178,6 +180,10 @@ impl Processes for OsProcesses {
             .stderr(Stdio::piped())
             .spawn()?;
         Ok(Box::new(Running { child, program }))
+    }
+
+    fn spawn_dialogue(&self, request: DialogueRequest) -> io::Result<Box<dyn Dialogue>> {
+        dialogue::start(request)
     }
 }
 

@@ -466,6 +466,78 @@ pub trait ChildProcess: Debug + Send {
     fn wait(&mut self, deadline: Duration) -> io::Result<Ended>;
 }
 
+/// A program to talk to, in an environment and a directory of its own.
+#[derive(Debug)]
+pub struct DialogueRequest {
+    /// Its path.
+    pub program: PathBuf,
+    /// Its arguments, never with a secret among them.
+    pub args: Vec<OsString>,
+    /// All variables that it sees.
+    pub env: Vec<(OsString, OsString)>,
+    /// Its working directory.
+    pub dir: PathBuf,
+    /// How much it may say.
+    pub limits: DialogueLimits,
+}
+
+/// How much a program may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DialogueLimits {
+    /// Longest line of its standard output in bytes, without its end.
+    pub line_bytes: usize,
+    /// Most bytes of standard output altogether.
+    pub output_bytes: usize,
+    /// Most bytes of standard error that are kept; the rest is read and forgotten.
+    pub complaint_bytes: usize,
+}
+
+/// What a program said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A line of its standard output, without its end.
+    Line(Body),
+    /// It closed its standard output.
+    End,
+    /// Nothing within the time.
+    Nothing,
+}
+
+/// A line that did not reach a program whole.
+#[derive(Debug, Error)]
+#[error("the line was not taken ({written} bytes of it were): {source}")]
+pub struct SayError {
+    /// Bytes that the program can have read. At 0 it has nothing of the line.
+    pub written: usize,
+    /// What the system said; `TimedOut` where the program did not read.
+    pub source: io::Error,
+}
+
+/// How a program that was talked to ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Farewell {
+    /// Its exit code, 128 + n after signal n; `None` when it had to be killed.
+    pub code: Option<i32>,
+    /// Its standard error as far as it was kept.
+    pub complaint: Vec<u8>,
+}
+
+/// A program that is talked to line by line. It has a process group of its own; dropping this kills the whole group.
+pub trait Dialogue: Debug + Send {
+    /// Waits at most `time` for the next line.
+    ///
+    /// # Errors
+    /// `FileTooLarge` beyond a limit, or as the system gives them.
+    fn listen(&mut self, time: Duration) -> io::Result<Heard>;
+    /// Gives the program a line (end included), waiting at most `time` until it was taken.
+    ///
+    /// # Errors
+    /// [`SayError`], which says how much the program may have read.
+    fn say(&mut self, line: &Body, time: Duration) -> Result<(), SayError>;
+    /// Closes its standard input and waits at most `time` for its end; what is left of its process group is killed.
+    fn end(self: Box<Self>, time: Duration) -> Farewell;
+}
+
 /// This process and others.
 pub trait Processes: Debug + Send + Sync {
     /// Who we are.
@@ -522,6 +594,16 @@ pub trait Processes: Debug + Send + Sync {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
             format!("{} cannot run beside us here", request.program.to_string_lossy()),
+        ))
+    }
+    /// Starts a program that is talked to line by line.
+    ///
+    /// # Errors
+    /// As the system gives them; `Unsupported` where programs only pretend to run.
+    fn spawn_dialogue(&self, request: DialogueRequest) -> io::Result<Box<dyn Dialogue>> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{} cannot be talked to here", request.program.display()),
         ))
     }
 }

@@ -199,7 +199,11 @@ fn build_method(
 ) -> Option<Method> {
     let id = MethodId::parse(method.text("id")?).ok()?;
     let Some(kind) = method.text("kind") else {
-        method.missing("kind", "write pkce, device, token, api_key or external", problems);
+        method.missing(
+            "kind",
+            "write pkce, device, token, api_key, external or program",
+            problems,
+        );
         return None;
     };
     check_kind_fields(method, kind, problems);
@@ -242,7 +246,7 @@ fn build_method(
 fn profile_name(method: &Section<'_>, flow: &Flow) -> ProfileName {
     match (method.text("profile_name"), flow) {
         (Some(text), _) => named(text),
-        (None, Flow::Pkce(_) | Flow::Device(_)) => ProfileName::Email,
+        (None, Flow::Pkce(_) | Flow::Device(_) | Flow::Program(_)) => ProfileName::Email,
         (None, Flow::Token(_)) => ProfileName::Fixed("manual".to_owned()),
         (None, Flow::ApiKey(_)) => ProfileName::Fixed("default".to_owned()),
         (None, Flow::External(external)) => ProfileName::Fixed(external.cli.clone()),

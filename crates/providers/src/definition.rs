@@ -189,6 +189,8 @@ pub enum Flow {
     ApiKey(TokenCheck),
     /// The login of another program.
     External(ExternalLogin),
+    /// A plugin's program logs in and renews.
+    Program(Box<ProgramFlow>),
 }
 
 impl Flow {
@@ -201,8 +203,18 @@ impl Flow {
             Self::Token(_) => "token",
             Self::ApiKey(_) => "api_key",
             Self::External(_) => "external",
+            Self::Program(_) => "program",
         }
     }
+}
+
+/// `kind = "program"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramFlow {
+    /// The id of the plugin.
+    pub plugin: String,
+    /// The rules by which its answers are kept. It has no endpoints: where requests go, the program knows.
+    pub client: OAuthClient,
 }
 
 /// `kind = "pkce"`.

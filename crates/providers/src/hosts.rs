@@ -6,7 +6,8 @@ use crate::definition::{Definition, Flow, Method, OAuthClient};
 
 impl Definition {
     /// Scheme and host (with port) of every address that a login, a refresh or a lease of this provider may send a
-    /// secret to, each once, in the order of the definition. Discovered endpoints are stood for by their issuer.
+    /// secret to, each once, in the order of the definition. Discovered endpoints are stood for by their issuer;
+    /// where a plugin's program connects to, nobody but itself knows.
     #[must_use]
     pub fn secret_hosts(&self) -> Vec<String> {
         let mut hosts = Vec::new();
@@ -44,7 +45,7 @@ impl Method {
                 urls.extend(client_urls(&flow.client));
                 urls
             }
-            Flow::Token(_) | Flow::ApiKey(_) | Flow::External(_) => Vec::new(),
+            Flow::Token(_) | Flow::ApiKey(_) | Flow::External(_) | Flow::Program(_) => Vec::new(),
         }
     }
 }

@@ -45,8 +45,9 @@ pub use check_value::is_loopback;
 pub use choice::{ChoiceRef, UnknownChoice};
 pub use definition::{
     ApiKind, ApiShape, Choice, Definition, DeviceDialect, DeviceFlow, EnvVar, ExternalLogin, Flow, Identity,
-    IdentitySource, Method, OAuthClient, Pairs, PkceFlow, ProfileName, Redirect, RedirectMode, RequestShape,
-    RequiredIdentity, RuntimeKey, RuntimeKeyDialect, SecretSetting, Setting, StateSource, TokenCheck,
+    IdentitySource, Method, OAuthClient, Pairs, PkceFlow, ProfileName, ProgramFlow, Redirect, RedirectMode,
+    RequestShape, RequiredIdentity, RuntimeKey, RuntimeKeyDialect, SecretSetting, Setting, StateSource,
+    TokenCheck,
 };
 pub use lease::LeaseError;
 pub use login::TokenProblem;

@@ -389,7 +389,7 @@ impl Method {
                     flow.device_authorization_endpoint.clone_from(found);
                 }
             }
-            Flow::Token(_) | Flow::ApiKey(_) | Flow::External(_) => {}
+            Flow::Token(_) | Flow::ApiKey(_) | Flow::External(_) | Flow::Program(_) => {}
         }
         Ok(method)
     }

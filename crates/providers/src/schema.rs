@@ -91,7 +91,7 @@ const API_KINDS: &[&str] = &[
     "none",
 ];
 const BILLING: &[&str] = &["free", "subscription", "prepaid", "metered"];
-const METHOD_KINDS: &[&str] = &["pkce", "device", "token", "api_key", "external"];
+const METHOD_KINDS: &[&str] = &["pkce", "device", "token", "api_key", "external", "program"];
 const FORMATS: &[&str] = &["form", "json"];
 const IDENTITY_SOURCES: &[&str] = &["access_token", "id_token", "response", "userinfo"];
 
@@ -100,6 +100,9 @@ const PKCE: &[&str] = &["pkce"];
 const DEVICE: &[&str] = &["device"];
 const PASTED: &[&str] = &["token", "api_key"];
 const EXTERNAL: &[&str] = &["external"];
+const PROGRAM: &[&str] = &["program"];
+/// The kinds whose login leaves something that we renew ourselves.
+const GRANTED: &[&str] = &["pkce", "device", "program"];
 
 /// The fields of a whole file.
 pub(crate) const DEFINITION: &[Field] = &[
@@ -261,6 +264,12 @@ pub(crate) const AUTH: &[Field] = &[
     )
     .of(EXTERNAL),
     field(
+        "plugin",
+        Shape::Id,
+        "the installed plugin whose program logs in and renews",
+    )
+    .of(PROGRAM),
+    field(
         "client_id",
         Shape::Text,
         "client identifier (RFC 6749 section 2.2)",
@@ -383,31 +392,31 @@ pub(crate) const AUTH: &[Field] = &[
         Shape::Words(&["account", "email", "subject"]),
         "without these a login fails",
     )
-    .of(OAUTH),
+    .of(GRANTED),
     field(
         "fields",
         Shape::PointerMap,
         "store fields filled from the token answer",
     )
-    .of(OAUTH),
+    .of(GRANTED),
     field(
         "stores",
         Shape::Word(&["oauth", "token", "api_key"]),
         "the kind of credential that a login leaves",
     )
-    .of(OAUTH),
+    .of(GRANTED),
     field(
         "rotation",
         Shape::Word(&["always", "never", "unknown"]),
         "whether refresh tokens rotate; unknown is learned",
     )
-    .of(OAUTH),
+    .of(GRANTED),
     field(
         "replay_grace_seconds",
         SECONDS,
         "leeway of the server for a repeated refresh",
     )
-    .of(OAUTH),
+    .of(GRANTED),
     field(
         "terminal_errors",
         Shape::Texts,
@@ -419,19 +428,19 @@ pub(crate) const AUTH: &[Field] = &[
         SECONDS,
         "life of an access token when nothing says it",
     )
-    .of(OAUTH),
+    .of(GRANTED),
     field(
         "expiry_buffer_seconds",
         SECONDS,
         "taken off the life that the server names",
     )
-    .of(OAUTH),
+    .of(GRANTED),
     field(
         "idle_limit_seconds",
         SECONDS,
         "an unused refresh token dies after this time",
     )
-    .of(OAUTH),
+    .of(GRANTED),
     field(
         "runtime_key",
         Shape::Table(RUNTIME_KEY),

@@ -32,12 +32,14 @@ fn id_list(known: &[MethodId]) -> String {
 }
 
 impl Method {
-    /// The authorization server's client, for methods of kind `pkce` and `device`.
+    /// By what a grant of this method is kept and renewed: the authorization server's client for kind `pkce` and
+    /// `device`, the rules for the program's answers for kind `program`.
     #[must_use]
     pub fn oauth_client(&self) -> Option<&OAuthClient> {
         match &self.flow {
             Flow::Pkce(flow) => Some(&flow.client),
             Flow::Device(flow) => Some(&flow.client),
+            Flow::Program(flow) => Some(&flow.client),
             Flow::Token(_) | Flow::ApiKey(_) | Flow::External(_) => None,
         }
     }
@@ -49,7 +51,9 @@ impl Method {
             Flow::Token(_) => Some(CredentialKind::Token),
             Flow::ApiKey(_) => Some(CredentialKind::ApiKey),
             Flow::External(_) => None,
-            Flow::Pkce(_) | Flow::Device(_) => self.oauth_client().map(|client| client.stores),
+            Flow::Pkce(_) | Flow::Device(_) | Flow::Program(_) => {
+                self.oauth_client().map(|client| client.stores)
+            }
         }
     }
 

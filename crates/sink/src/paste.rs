@@ -180,7 +180,7 @@ pub(crate) fn accept(definition: &Definition, method: &Method, text: &Secret) ->
         Flow::ApiKey(_) => accept_key(&recipient, text),
         Flow::Token(_) => accept_token(&recipient, method.id.as_str() == SETUP_TOKEN, text),
         // A login whose outcome is a plain token; nothing is known of how that looks.
-        Flow::Pkce(_) | Flow::Device(_) | Flow::External(_) => {
+        Flow::Pkce(_) | Flow::Device(_) | Flow::External(_) | Flow::Program(_) => {
             let plain = TokenCheck::default().accept(&Secret::new(clean_secret(text.expose())));
             return plain.map_err(|problem| refused(&recipient, &problem));
         }

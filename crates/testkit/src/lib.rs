@@ -16,6 +16,7 @@ mod mem_files;
 mod oidc;
 mod processes;
 mod random;
+mod talk;
 mod test_host;
 mod transport;
 
@@ -26,8 +27,9 @@ pub use files_check::check_files;
 pub use hermetic::{HermeticEnv, RunOutput, RunningProgram};
 pub use mem_files::MemFiles;
 pub use oidc::Oidc;
-pub use processes::{FakeProcesses, Program, Start, Started};
+pub use processes::{FakeProcesses, Program, Start, Started, Talker};
 pub use random::SeededRandom;
 pub use rustix::io::Errno;
+pub use talk::Reply;
 pub use test_host::TestHost;
 pub use transport::{Exchange, Scripted, ScriptedTransport};

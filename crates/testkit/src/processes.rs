@@ -9,9 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokensink_host::{
-    BoundedEnd, BoundedError, BoundedRequest, HelperReport, Liveness, ProcessRequest, Processes, StdioSource,
+    BoundedEnd, BoundedError, BoundedRequest, Dialogue, DialogueRequest, HelperReport, Liveness,
+    ProcessRequest, Processes, StdioSource,
 };
 use tokensink_types::{Body, ProcessId};
+
+use crate::FakeClock;
+use crate::talk::{FakeTalk, Reply};
 
 /// How a program was to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum Start {
     Output,
     /// [`Processes::run_bounded`].
     Bounded,
+    /// [`Processes::spawn_dialogue`].
+    Dialogue,
 }
 
 /// A program that was to be started.
@@ -53,6 +59,9 @@ pub struct Started {
 /// the output is the exit code, and no output means 0.
 pub type Program = dyn Fn(&Started) -> io::Result<Vec<u8>> + Send + Sync;
 
+/// A program that is talked to: given what it is told (`None` when it starts), it says what it answers.
+pub type Talker = dyn Fn(&Started, Option<&str>) -> Vec<Reply> + Send + Sync;
+
 /// Processes that never start: a record of what was to be started, scripted results, and a table of the living.
 /// Clones share one record.
 #[derive(Debug, Clone)]
@@ -64,6 +73,7 @@ struct State {
     started: Vec<Started>,
     results: VecDeque<io::Result<Vec<u8>>>,
     program: Option<Arc<Program>>,
+    talker: Option<(FakeClock, Arc<Talker>)>,
 }
 
 impl fmt::Debug for State {
@@ -89,6 +99,7 @@ impl FakeProcesses {
             started: Vec::new(),
             results: VecDeque::new(),
             program: None,
+            talker: None,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -127,6 +138,16 @@ impl FakeProcesses {
     /// Runs `program` in this process for every start that has no scripted result.
     pub fn on_start(&self, program: impl Fn(&Started) -> io::Result<Vec<u8>> + Send + Sync + 'static) {
         self.state().program = Some(Arc::new(program));
+    }
+
+    /// Runs `talker` in this process for every [`Processes::spawn_dialogue`]; where it says nothing, `clock` moves on
+    /// by the time that the listener waits.
+    pub fn on_dialogue(
+        &self,
+        clock: &FakeClock,
+        talker: impl Fn(&Started, Option<&str>) -> Vec<Reply> + Send + Sync + 'static,
+    ) {
+        self.state().talker = Some((clock.clone(), Arc::new(talker)));
     }
 
     fn start(&self, start: Start, request: &ProcessRequest) -> io::Result<Vec<u8>> {
@@ -222,6 +243,27 @@ impl Processes for FakeProcesses {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(BoundedError::TooLong(time)),
             Err(error) => Err(BoundedError::NotStarted(error)),
         }
+    }
+
+    fn spawn_dialogue(&self, request: DialogueRequest) -> io::Result<Box<dyn Dialogue>> {
+        let started = Started {
+            start: Start::Dialogue,
+            program: request.program.into(),
+            args: request.args,
+            set_env: request.env,
+            remove_env: Vec::new(),
+            has_descriptor: false,
+            input: String::new(),
+            dir: Some(request.dir),
+        };
+        let mut state = self.state();
+        state.started.push(started.clone());
+        if let Some(Err(error)) = state.results.pop_front() {
+            return Err(error);
+        }
+        let (clock, talker) = state.talker.clone().ok_or(io::ErrorKind::NotFound)?;
+        drop(state);
+        Ok(Box::new(FakeTalk::start(clock, talker, started)))
     }
 }
 

@@ -10,6 +10,7 @@ mod atomic;
 mod bounded;
 mod browser;
 mod callback;
+mod dialogue;
 mod files;
 mod http_server;
 mod lock;

@@ -84,7 +84,9 @@ impl Usual<'_> {
             profile_name: match self.flow {
                 // A pasted credential of the wizard is the default one (spec.md 3.2).
                 Flow::Token(_) | Flow::ApiKey(_) => ProfileName::Fixed("default".to_owned()),
-                Flow::Pkce(_) | Flow::Device(_) | Flow::External(_) => self.profile_name.clone(),
+                Flow::Pkce(_) | Flow::Device(_) | Flow::External(_) | Flow::Program(_) => {
+                    self.profile_name.clone()
+                }
             },
         }
     }
@@ -114,6 +116,7 @@ impl Usual<'_> {
             Flow::Token(_) | Flow::ApiKey(_) => true,
             Flow::Pkce(flow) => flow.client.stores != CredentialKind::OAuth,
             Flow::Device(flow) => flow.client.stores != CredentialKind::OAuth,
+            Flow::Program(flow) => flow.client.stores != CredentialKind::OAuth,
             Flow::External(_) => false,
         }
     }

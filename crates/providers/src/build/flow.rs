@@ -1,5 +1,7 @@
 //! The login of one method: what each kind needs.
 
+mod program;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ pub(super) fn build_flow(method: &Section<'_>, kind: &str, problems: &mut Proble
         "token" => Some(Flow::Token(token_check(method))),
         "api_key" => Some(Flow::ApiKey(token_check(method))),
         "external" => build_external(method, problems).map(Flow::External),
+        "program" => program::build(method, problems).map(Box::new).map(Flow::Program),
         _ => None,
     }
 }
@@ -247,11 +250,7 @@ fn build_client(method: &Section<'_>, problems: &mut Problems) -> Option<OAuthCl
         stores: method
             .word("stores", CredentialKind::parse)
             .unwrap_or(CredentialKind::OAuth),
-        rotation: match method.text("rotation") {
-            Some("always") => Rotation::Always,
-            Some("never") => Rotation::Never,
-            _ => Rotation::Unknown,
-        },
+        rotation: rotation(method),
         replay_grace: method.seconds("replay_grace_seconds").unwrap_or_default(),
         terminal_errors: terminal_errors(method),
         default_life: positive(method.seconds("default_life_seconds")),
@@ -344,16 +343,28 @@ fn build_identity(method: &Section<'_>, problems: &mut Problems) -> Identity {
         email: section.texts("email"),
         plan: section.texts("plan"),
         subject: section.texts("subject"),
-        required: method
-            .texts("required_identity")
-            .iter()
-            .filter_map(|word| match word.as_str() {
-                "account" => Some(RequiredIdentity::Account),
-                "email" => Some(RequiredIdentity::Email),
-                "subject" => Some(RequiredIdentity::Subject),
-                _ => None,
-            })
-            .collect(),
+        required: required_identity(method),
+    }
+}
+
+fn required_identity(method: &Section<'_>) -> Vec<RequiredIdentity> {
+    let words = method.texts("required_identity");
+    words
+        .iter()
+        .filter_map(|word| match word.as_str() {
+            "account" => Some(RequiredIdentity::Account),
+            "email" => Some(RequiredIdentity::Email),
+            "subject" => Some(RequiredIdentity::Subject),
+            _ => None,
+        })
+        .collect()
+}
+
+fn rotation(method: &Section<'_>) -> Rotation {
+    match method.text("rotation") {
+        Some("always") => Rotation::Always,
+        Some("never") => Rotation::Never,
+        _ => Rotation::Unknown,
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use tokensink_types::{MethodId, ProviderId};
 
-use crate::check_value::check_env_name;
+use crate::check_value::{check_env_name, check_option_name};
 use crate::registry::Registry;
 
 /// The file name of such a manifest.
@@ -53,9 +53,21 @@ pub struct Drafted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Way {
     method: String,
-    /// The onboarding choice and its label.
-    choice: Option<(String, Option<String>)>,
+    /// The onboarding choices that lead to it (spec.md 13.3).
+    choices: Vec<WayChoice>,
     kind: WayKind,
+}
+
+/// An entry of `providerAuthChoices`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct WayChoice {
+    id: String,
+    label: Option<String>,
+    hint: Option<String>,
+    group: Option<String>,
+    option: Option<String>,
+    deprecated: Vec<String>,
+    hidden: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,11 +213,32 @@ impl Reading {
                 } else {
                     kind_of(&method)
                 },
-                choice: Some((choice_id, text_of(choice, "choiceLabel"))),
+                choices: self.read_choice(choice_id, choice).into_iter().collect(),
                 method,
             };
             self.add_way(id, way);
         }
+    }
+
+    fn read_choice(&mut self, id: String, choice: &Map<String, Value>) -> Option<WayChoice> {
+        if let Err(error) = ProviderId::parse(&id) {
+            self.leave(format!("choice {id:?}: {error}"));
+            return None;
+        }
+        let deprecated = list(choice, "deprecatedChoiceIds");
+        Some(WayChoice {
+            label: text_of(choice, "choiceLabel"),
+            hint: text_of(choice, "choiceHint"),
+            group: text_of(choice, "groupLabel"),
+            option: text_of(choice, "cliFlag").filter(|flag| check_option_name(flag).is_ok()),
+            deprecated: deprecated
+                .iter()
+                .filter_map(|word| Some(word.as_str()?.trim().to_owned()))
+                .filter(|word| !word.is_empty())
+                .collect(),
+            hidden: text_of(choice, "assistantVisibility").as_deref() == Some("manual-only"),
+            id,
+        })
     }
 
     fn read_setup_methods(&mut self, root: &Map<String, Value>) {
@@ -216,7 +249,7 @@ impl Reading {
             for method in list(provider, "authMethods").iter().filter_map(Value::as_str) {
                 let way = Way {
                     method: method.to_owned(),
-                    choice: None,
+                    choices: Vec::new(),
                     kind: kind_of(method),
                 };
                 self.add_way(id.clone(), way);
@@ -229,8 +262,14 @@ impl Reading {
         let same = |known: &Way| known.method.eq_ignore_ascii_case(&way.method);
         match ways.iter_mut().find(|known| same(known)) {
             None => ways.push(way),
-            Some(known) if known.choice.is_none() => *known = way,
-            Some(_) => {}
+            Some(known) => {
+                if known.kind == WayKind::Program {
+                    known.kind = way.kind;
+                }
+                let new = way.choices.into_iter();
+                let unknown: Vec<_> = new.filter(|choice| !known.choices.contains(choice)).collect();
+                known.choices.extend(unknown);
+            }
         }
     }
 
@@ -304,14 +343,14 @@ impl Reading {
             // A variable holds a credential that can be pasted as well.
             ways.push(Way {
                 method: "api-key".to_owned(),
-                choice: None,
+                choices: Vec::new(),
                 kind: WayKind::ApiKey,
             });
         }
         let mut methods = Vec::new();
         for way in &ways {
-            let named = match &way.choice {
-                Some((choice, _)) => format!("{id}: method {} (choice {choice})", way.method),
+            let named = match way.choices.first() {
+                Some(choice) => format!("{id}: method {} (choice {})", way.method, choice.id),
                 None => format!("{id}: method {}", way.method),
             };
             match (way.kind, MethodId::parse(&way.method)) {
@@ -366,10 +405,37 @@ impl Reading {
 fn method_table(id: &MethodId, kind: &str, way: &Way) -> toml::Value {
     let mut table = toml::Table::new();
     table.insert("id".to_owned(), id.as_str().into());
-    if let Some((_, Some(label))) = &way.choice {
-        table.insert("name".to_owned(), label.as_str().into());
+    if let Some(label) = way.choices.iter().find_map(|choice| choice.label.as_deref()) {
+        table.insert("name".to_owned(), label.into());
     }
     table.insert("kind".to_owned(), kind.into());
+    if !way.choices.is_empty() {
+        let choices: Vec<toml::Value> = way.choices.iter().map(choice_table).collect();
+        table.insert("choice".to_owned(), choices.into());
+    }
+    table.into()
+}
+
+fn choice_table(choice: &WayChoice) -> toml::Value {
+    let mut table = toml::Table::new();
+    table.insert("id".to_owned(), choice.id.as_str().into());
+    let texts = [
+        ("name", &choice.label),
+        ("hint", &choice.hint),
+        ("group", &choice.group),
+        ("option", &choice.option),
+    ];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            table.insert(key.to_owned(), text.as_str().into());
+        }
+    }
+    if !choice.deprecated.is_empty() {
+        table.insert("deprecated".to_owned(), choice.deprecated.clone().into());
+    }
+    if choice.hidden {
+        table.insert("hidden".to_owned(), true.into());
+    }
     table.into()
 }
 
@@ -447,7 +513,8 @@ mod tests {
             "providerAuthAliases": {"acme-eu": "acme", "codex": "acme", "x": "openai-codex"},
             "providerAuthChoices": [
                 {"provider": "acme", "method": "api-key", "choiceId": "acme-api-key", "choiceLabel": "Acme key",
-                 "optionKey": "acmeApiKey", "cliFlag": "--acme-api-key"},
+                 "optionKey": "acmeApiKey", "cliFlag": "--acme-api-key", "groupLabel": "Acme",
+                 "deprecatedChoiceIds": ["acme-key"]},
                 {"provider": "acme", "method": "oauth", "choiceId": "acme-oauth"},
                 {"provider": "acme", "method": "token", "choiceId": "acme-token"},
                 {"provider": "acme"},
@@ -474,6 +541,13 @@ mod tests {
             methods,
             [("api-key", "api_key", "Acme key"), ("token", "token", "token")]
         );
+        let choice = &definition.methods[0].choices[0];
+        assert_eq!(
+            (choice.id.as_str(), choice.group.as_str()),
+            ("acme-api-key", "Acme")
+        );
+        assert_eq!(choice.option.as_deref(), Some("--acme-api-key"));
+        assert_eq!(choice.deprecated, ["acme-key"]);
         let left = manifest.left.join("\n");
         for (what, told) in [
             ("the variable", "\"not a name\""),

@@ -36,7 +36,7 @@ fn a_wrong_field_is_named_with_its_line_and_what_is_allowed() {
         ),
         (
             rig("kind = \"pkce\"", "kind = \"oauth2\""),
-            "p.toml:15:8: auth.oauth.kind: \"oauth2\" is not known; allowed are \"pkce\", \"device\", \"token\", \"api_key\", \"external\"",
+            "p.toml:15:8: auth.oauth.kind: \"oauth2\" is not known; allowed are \"pkce\", \"device\", \"token\", \"api_key\", \"external\", \"program\"",
         ),
         (
             rig("http://127.0.0.1:9400/token", "http://rig.example/token"),

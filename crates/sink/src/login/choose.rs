@@ -380,6 +380,6 @@ fn store_command(definition: &Definition, method: &Method) -> String {
         Flow::Token(_) => format!("tokensink models auth paste-token --provider {id}"),
         Flow::ApiKey(_) => format!("tokensink models auth paste-api-key --provider {id}"),
         Flow::External(external) => format!("log in with {}", external.cli),
-        Flow::Pkce(_) | Flow::Device(_) => login_of(definition),
+        Flow::Pkce(_) | Flow::Device(_) | Flow::Program(_) => login_of(definition),
     }
 }
