@@ -36,6 +36,11 @@ pub(crate) fn read(
     Ok(secret)
 }
 
+/// Asks for a secret in a terminal, without showing what is typed; `None` when none is given.
+pub(crate) fn asked(prompt: &str) -> Option<Secret> {
+    ask(prompt, &|_| Ok(())).ok()
+}
+
 fn from_file(files: &dyn Files, path: &Path) -> Result<Secret> {
     let bytes = Zeroizing::new(files.read(path).map_err(|error| {
         SinkError::new(

@@ -1,6 +1,8 @@
 //! The terminal's side of a login: what the sink wants said goes to standard error, and a pasted answer is read from
 //! standard input in a way that can be given up at once when the browser answers first.
 
+mod question;
+
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokensink_sink::{Cancel, LoginEvent, LoginUi, SinkError};
+use tokensink_sink::{Cancel, LoginEvent, LoginUi, Question, Secret, SinkError};
 use zeroize::Zeroizing;
 
 use crate::exit;
@@ -119,6 +121,13 @@ impl LoginUi for Terminal {
         let stdin = io::stdin();
         let over = || cancel.is_set() || self.given_up();
         self.answer(stdin.as_fd(), stdin.is_terminal(), prompt, &over)
+    }
+
+    fn ask(&self, question: &Question<'_>) -> Option<Secret> {
+        question::ask(question, &|prompt| {
+            let stdin = io::stdin();
+            self.answer(stdin.as_fd(), stdin.is_terminal(), prompt, &|| self.given_up())
+        })
     }
 
     fn given_up(&self) -> bool {
@@ -269,6 +278,9 @@ fn in_words(event: LoginEvent<'_>, look: &Look) -> String {
         }
         LoginEvent::Exchanging => "The answer came; fetching the tokens …\n".to_owned(),
         LoginEvent::SlowedDown => "The provider asked us to ask less often; still waiting …\n".to_owned(),
+        LoginEvent::Plugin { plugin, text } => {
+            format!("{} {text}\n", look.paint(colour::FAINT, &format!("{plugin}:")))
+        }
         other => {
             tracing::debug!(?other, "a login event without words");
             String::new()

@@ -2,6 +2,8 @@
 //!
 //! Whoever calls [`Sink::fly`] holds the grant's kernel lock. Nothing is decided here.
 
+mod program;
+
 use std::io;
 
 use http::Request;
@@ -22,7 +24,8 @@ use std::time::Duration;
 use crate::audit;
 use crate::grant::{generation_of, restored};
 use crate::owner::{Keeper, OwnerError, Replaced, Target};
-use crate::refresher::Refresher;
+use crate::plugins::Session;
+use crate::refresher::Program;
 use crate::sink::Sink;
 
 /// From the first byte of a refresh request to the last of its answer.
@@ -38,6 +41,14 @@ const FOREIGN_LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How long a flight waits for another process's admission, which takes milliseconds.
 const ADMISSION_WAIT: Duration = Duration::from_secs(10);
 
+/// Where the request goes.
+enum Line {
+    /// To the token endpoint.
+    Server(Box<dyn Connection>),
+    /// To a plugin's program, which runs and has said hello.
+    Program(Session),
+}
+
 /// What a flight needs while it is under way.
 struct Hands<'a> {
     sink: &'a Sink,
@@ -45,7 +56,8 @@ struct Hands<'a> {
     key: RecordKey,
     definition: &'a Definition,
     client: &'a OAuthClient,
-    connection: Option<Box<dyn Connection>>,
+    program: Option<Program<'a>>,
+    line: Option<Line>,
     /// Rivals as the last snapshot showed them; admission checks that they have not moved since.
     rivals: Vec<Rival>,
 }
@@ -89,7 +101,7 @@ impl Sink {
         oauth: &OAuth,
         key: RecordKey,
     ) -> Verdict {
-        let Some(Refresher { definition, client }) = self.refresher_for(target, oauth) else {
+        let Some(refresher) = self.refresher_for(target, oauth) else {
             return failed(Failure {
                 reason: format!(
                     "no provider definition can refresh {} (provider {})",
@@ -121,7 +133,7 @@ impl Sink {
             profile: target.profile.clone(),
             store: key.store.clone(),
             me: self.host().processes.this(),
-            policy: policy_of(&client, &target.keeper),
+            policy: policy_of(&refresher.client, &target.keeper),
             demand,
             jitter: self.random_byte(),
         };
@@ -129,9 +141,10 @@ impl Sink {
             sink: self,
             target,
             key,
-            definition,
-            client: &client,
-            connection: None,
+            definition: refresher.definition,
+            client: &refresher.client,
+            program: refresher.program,
+            line: None,
             rivals: Vec::new(),
         };
         let (mut flight, mut action) = Flight::start(setup);
@@ -318,6 +331,15 @@ impl Hands<'_> {
     }
 
     fn connect(&mut self) -> Event {
+        if let Some(program) = self.program {
+            return match self.start(&program) {
+                Ok(session) => {
+                    self.line = Some(Line::Program(session));
+                    Event::Connected
+                }
+                Err(event) => event,
+            };
+        }
         let Some(url) = &self.client.token_endpoint else {
             let reason = format!("provider {} has no token endpoint", self.definition.id);
             let fix = Some(format!(
@@ -328,7 +350,7 @@ impl Hands<'_> {
         };
         match self.sink.host().transport.connect(url, CONNECT_TIME) {
             Ok(connection) => {
-                self.connection = Some(connection);
+                self.line = Some(Line::Server(connection));
                 Event::Connected
             }
             Err(error) => {
@@ -362,8 +384,10 @@ impl Hands<'_> {
 
     fn send(&mut self, generation: &Generation) -> Answer {
         let not_sent = |reason: String| Answer::NotWritten(Failure { reason, fix: None });
-        let Some(connection) = self.connection.take() else {
-            return not_sent("there is no connection to the token endpoint".to_owned());
+        let connection = match self.line.take() {
+            Some(Line::Server(connection)) => connection,
+            Some(Line::Program(session)) => return self.ask(session, generation),
+            None => return not_sent("there is no connection to the token endpoint".to_owned()),
         };
         let request = match self.request(generation) {
             Ok(request) => request,

@@ -58,15 +58,16 @@ pub use import::{
 };
 pub use lease::{AcquireRequest, ChildEnvironment, Lease, WAIT, Want};
 pub use login::{
-    Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, ProviderChoice,
+    Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, PromptKind,
+    PromptOption, ProviderChoice, Question,
 };
 pub use onboard::{
     AuthChoice, CustomDefined, CustomProvider, FoundKey, GivenSecret, GuestOutcome, KeyChange, KeyOrigin,
     KeyOutcome, KeyRequest, ModelWish,
 };
 pub use plugins::{
-    CheckReport, FileFate, PlannedFile, PlannedProvider, PluginChange, PluginInfo, PluginKind, PluginPlan,
-    PluginState, Scenario,
+    CheckReport, FileFate, PlannedFile, PlannedProgram, PlannedProvider, PluginChange, PluginInfo,
+    PluginKind, PluginPlan, PluginState, Scenario,
 };
 pub use report::{
     AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,

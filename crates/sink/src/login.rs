@@ -9,17 +9,21 @@ pub(crate) mod keep;
 mod names;
 mod page;
 mod pkce;
+mod program;
 mod race;
 pub(crate) mod run;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokensink_types::{Account, AgentId, CredentialKind, MethodId, ProfileId, ProviderId, UnixMillis};
+pub use tokensink_providers::plugin::protocol::{PromptKind, PromptOption};
+use tokensink_types::{
+    Account, AgentId, CredentialKind, MethodId, ProfileId, ProviderId, Secret, UnixMillis,
+};
 
 /// The method id of tokens that `claude setup-token` makes (spec.md 11.7).
 pub(crate) const SETUP_TOKEN: &str = "setup-token";
@@ -37,6 +41,24 @@ pub trait LoginUi: Sync {
     fn given_up(&self) -> bool {
         false
     }
+    /// Asks what a plugin's program wants to know: text, `yes` or `no`, or the value of an option. `None` when nobody
+    /// answers, which is all that somebody without an answer has to say.
+    fn ask(&self, _question: &Question<'_>) -> Option<Secret> {
+        None
+    }
+}
+
+/// A question of a plugin's program. Its words are the program's, cleaned of control characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The plugin.
+    pub asker: &'a str,
+    /// How it is asked.
+    pub kind: PromptKind,
+    /// The question.
+    pub text: &'a str,
+    /// The answers to choose from, for [`PromptKind::Select`].
+    pub options: &'a [PromptOption],
 }
 
 /// Set once, by the first valid answer, so that the other ways of answering end.
@@ -108,6 +130,13 @@ pub enum LoginEvent<'a> {
     Exchanging,
     /// The server asked us to poll less often.
     SlowedDown,
+    /// A plugin's program says something.
+    Plugin {
+        /// The plugin.
+        plugin: &'a str,
+        /// Its words, cleaned of control characters.
+        text: &'a str,
+    },
 }
 
 /// A login to make.
@@ -185,7 +214,7 @@ pub struct ProviderChoice {
 pub struct MethodChoice {
     /// Its id.
     pub id: MethodId,
-    /// `pkce`, `device`, `token`, `api_key` or `external`.
+    /// `pkce`, `device`, `token`, `api_key`, `external` or `program`.
     pub kind: &'static str,
     /// A line for people.
     pub label: String,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokensink_host::Limits;
 use tokensink_oauth::revoke::{self, TokenTypeHint};
+use tokensink_providers::plugin::protocol::{Action, FaultKind};
 use tokensink_providers::{Flow, OAuthClient};
 use tokensink_store::{CasOutcome, Expected};
 use tokensink_types::{AgentId, Credential, OAuth, ProfileId, ProviderId, Revision, Secret};
@@ -23,6 +24,8 @@ use crate::error::{ErrorKind, Result, SinkError};
 use crate::external::{Chosen, logout_command};
 use crate::held::Held;
 use crate::owner::Target;
+use crate::plugins::{About, Ended, Job, Unsent};
+use crate::refresher::{Program, Refresher};
 use crate::report::{LogoutReport, Revocation};
 use crate::sink::Sink;
 
@@ -55,7 +58,7 @@ impl Sink {
         let mut report = LogoutReport {
             profile: id.clone(),
             removed_from: self.paths().profiles_file(agent),
-            revoked: self.revoke_if(revoke, grant.as_ref()),
+            revoked: self.revoke_if(revoke, id, grant.as_ref()),
             reaches: Vec::new(),
             notes: Vec::new(),
         };
@@ -181,20 +184,25 @@ impl Sink {
         }
     }
 
-    fn revoke_if(&self, wanted: bool, grant: Option<&OAuth>) -> Revocation {
+    fn revoke_if(&self, wanted: bool, profile: &ProfileId, grant: Option<&OAuth>) -> Revocation {
         match grant {
             _ if !wanted => Revocation::NotAsked,
             None => Revocation::NotSupported,
-            Some(grant) => self.revoke(grant),
+            Some(grant) => self.revoke(profile, grant),
         }
     }
 
     /// Ends the grant at its server. The refresh token ends the whole of it (RFC 7009 section 2.1); where there is
     /// none the access token is revoked.
-    fn revoke(&self, grant: &OAuth) -> Revocation {
+    fn revoke(&self, profile: &ProfileId, grant: &OAuth) -> Revocation {
         let Some(refresher) = self.refresher_of(grant) else {
             return Revocation::NotSupported;
         };
+        if let Some(program) = &refresher.program {
+            return self
+                .revoke_by_program(&refresher, program, profile, grant)
+                .unwrap_or_else(Revocation::Failed);
+        }
         let tokens = &grant.tokens;
         let (token, hint) = match tokens.refresh_token() {
             Some(refresh) => (refresh, TokenTypeHint::RefreshToken),
@@ -203,6 +211,41 @@ impl Sink {
         };
         self.send_revocation(&refresher.client, token, hint, grant.client_id.as_deref())
             .unwrap_or_else(Revocation::Failed)
+    }
+
+    /// Has the plugin's program end the grant.
+    fn revoke_by_program(
+        &self,
+        refresher: &Refresher<'_>,
+        program: &Program<'_>,
+        profile: &ProfileId,
+        grant: &OAuth,
+    ) -> std::result::Result<Revocation, String> {
+        if !self.plugin_can(program.plugin, Action::Revoke) {
+            return Ok(Revocation::NotSupported);
+        }
+        let job = Job {
+            plugin: program.plugin,
+            provider: &refresher.definition.id,
+            method: program.method,
+            action: Action::Revoke,
+        };
+        let about = About {
+            profile: Some(profile),
+            tokens: Some(&grant.tokens),
+            account: Some(&grant.account),
+            fields: Some(&grant.fields),
+            interactive: false,
+        };
+        let mut session = self.start_program(&job).map_err(|unusable| unusable.reason)?;
+        session
+            .request(self.host(), &about)
+            .map_err(Unsent::into_reason)?;
+        match session.outcome(self.host()) {
+            Ok(_) => Ok(Revocation::Done),
+            Err(Ended::Fault(fault)) if fault.kind == FaultKind::NotSupported => Ok(Revocation::NotSupported),
+            Err(ended) => Err(ended.to_string()),
+        }
     }
 
     fn send_revocation(

@@ -1,12 +1,16 @@
 //! Provider plugins: installing, listing and removing what other people wrote about a provider.
 //!
-//! A plugin is a provider definition, or a directory with an OpenClaw manifest from which definitions are made. What
-//! is installed is a copy in our own folder; nothing of it is in force before its whole was checked and the user saw
+//! A plugin is a provider definition, a directory with an OpenClaw manifest from which definitions are made, or a
+//! program with a manifest of its own that logs in and renews. What is installed is a copy in our own folder; nothing of it is in force before its whole was checked and the user saw
 //! where it sends secrets.
 
 mod check;
 mod install;
+mod package;
 mod plan;
+#[cfg(test)]
+mod program_tests;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +23,9 @@ use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
 
 pub use check::{CheckReport, Scenario};
-pub use plan::{FileFate, PlannedFile, PlannedProvider, PluginPlan};
+pub(crate) use package::Unusable;
+pub use plan::{FileFate, PlannedFile, PlannedProgram, PlannedProvider, PluginPlan};
+pub(crate) use session::{About, Broken, Ended, Job, Session, Unsent};
 
 /// What a plugin is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub enum PluginKind {
     Definition,
     /// The manifest of an OpenClaw plugin, as far as it is data.
     OpenClaw,
+    /// A program with its manifest and definitions.
+    Program,
 }
 
 impl PluginKind {
@@ -37,6 +45,7 @@ impl PluginKind {
         match self {
             Self::Definition => "definition",
             Self::OpenClaw => "openclaw",
+            Self::Program => "program",
         }
     }
 }
@@ -57,6 +66,8 @@ pub struct PluginInfo {
     pub id: String,
     /// What it is made of.
     pub kind: PluginKind,
+    /// Its own version, where it has one.
+    pub version: Option<String>,
     /// Its providers.
     pub providers: Vec<ProviderId>,
     /// True when it changes a provider that is built in.
@@ -93,13 +104,16 @@ impl Sink {
     /// The installed plugins, by id.
     ///
     /// # Errors
-    /// When the directory of the provider files cannot be listed or a file in it not be read.
+    /// When a directory cannot be listed or a provider file not be read.
     pub fn plugins(&self) -> Result<Vec<PluginInfo>> {
-        let mut list: Vec<PluginInfo> = self
-            .definition_files()?
-            .into_iter()
-            .map(|file| self.definition_info(file))
-            .collect();
+        let mut list = self.packages()?;
+        let of_package = |id: &ProviderId| {
+            list.iter()
+                .any(|package: &PluginInfo| package.providers.contains(id))
+        };
+        let mut definitions = self.definition_files()?;
+        definitions.retain(|file| !file.id.as_ref().is_some_and(of_package));
+        list.extend(definitions.into_iter().map(|file| self.definition_info(file)));
         list.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(list)
     }
@@ -116,6 +130,7 @@ impl Sink {
         PluginInfo {
             id: file.id.as_ref().map_or_else(name, |id| id.as_str().to_owned()),
             kind: PluginKind::Definition,
+            version: None,
             changes_builtin: file.id.as_ref().is_some_and(|id| self.registry().is_builtin(id)),
             providers: file.id.into_iter().collect(),
             path: file.path,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokensink_neighbours::Neighbour;
 use tokensink_oauth::metadata::ServerMetadata;
 use tokensink_providers::{Definition, Flow, Method, OAuthClient};
-use tokensink_types::{CredentialKind, OAuth};
+use tokensink_types::{CredentialKind, MethodId, OAuth};
 use url::Url;
 
 use crate::owner::{Keeper, Target};
@@ -24,6 +24,25 @@ pub(crate) const ENDPOINT_FIELD: &str = "tokenEndpoint";
 pub(crate) struct Refresher<'a> {
     pub(crate) definition: &'a Definition,
     pub(crate) client: Cow<'a, OAuthClient>,
+    /// The plugin whose program does it, where the method is of kind `program`.
+    pub(crate) program: Option<Program<'a>>,
+}
+
+/// A plugin's program and the method that it serves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Program<'a> {
+    pub(crate) plugin: &'a str,
+    pub(crate) method: &'a MethodId,
+}
+
+fn program_of(method: &Method) -> Option<Program<'_>> {
+    match &method.flow {
+        Flow::Program(flow) => Some(Program {
+            plugin: &flow.plugin,
+            method: &method.id,
+        }),
+        _ => None,
+    }
 }
 
 impl Sink {
@@ -43,6 +62,7 @@ impl Sink {
                 Some(Refresher {
                     definition,
                     client: Cow::Owned(client),
+                    program: None,
                 })
             }
         }
@@ -60,6 +80,7 @@ impl Sink {
             return Some(Refresher {
                 definition,
                 client: Cow::Borrowed(client),
+                program: None,
             });
         }
         let method = definition.method_for(CredentialKind::OAuth, oauth.client_id.as_deref())?;
@@ -71,6 +92,7 @@ impl Sink {
         Some(Refresher {
             definition,
             client: discovered.map_or(Cow::Borrowed(client), Cow::Owned),
+            program: program_of(method),
         })
     }
 }

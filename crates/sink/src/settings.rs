@@ -19,6 +19,7 @@ pub(crate) struct Settings {
     agents: BTreeMap<String, AgentSettings>,
     profiles: BTreeMap<String, ProfileSettings>,
     network: NetworkSettings,
+    plugins: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -101,6 +102,12 @@ impl Settings {
             .get(profile.as_str())
             .and_then(|settings| settings.billing)
             .map(|billing| billing.0)
+    }
+
+    /// What the user has set for a plugin; the plugin is told only what its manifest declares.
+    pub(crate) fn plugin(&self, id: &str) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.plugins.get(id).unwrap_or(&NONE)
     }
 
     /// Certificate files to trust besides the system's.

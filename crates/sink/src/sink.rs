@@ -1,6 +1,6 @@
 //! The sink itself: what it reads when it is opened, and what the other modules share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -231,6 +231,10 @@ impl Sink {
     /// Agents whose legacy files were looked at, with what there was to say.
     pub(crate) fn imported(&self) -> &Mutex<HashMap<AgentId, Vec<String>>> {
         &self.0.imported
+    }
+
+    pub(crate) fn plugin_settings(&self, plugin: &str) -> &BTreeMap<String, String> {
+        self.0.settings.plugin(plugin)
     }
 
     pub(crate) fn inherits(&self, agent: &AgentId) -> bool {

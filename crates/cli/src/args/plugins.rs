@@ -14,7 +14,8 @@ pub(crate) struct PluginsArgs {
 /// The commands under `plugins`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginsCommand {
-    /// Install a provider definition (TOML) or what is data in an OpenClaw plugin (openclaw.plugin.json)
+    /// Install a provider definition (TOML), a plugin with a program (plugin.toml), or what is data in an OpenClaw
+    /// plugin (openclaw.plugin.json)
     Install {
         /// A definition, or a directory with a plugin
         #[arg(value_name = "PATH")]
@@ -22,7 +23,7 @@ pub(crate) enum PluginsCommand {
         /// Do not ask
         #[arg(long, short)]
         yes: bool,
-        /// Replace a different definition of the same provider; the old one is kept as .bak
+        /// Replace what differs; a definition is kept as .bak
         #[arg(long)]
         replace: bool,
     },

@@ -13,6 +13,19 @@ pub(crate) fn plan(plan: &PluginPlan, look: &Look) -> String {
         look.paint(colour::HEADING, &format!("Plugin {}", plan.id)),
         plan.kind.as_str()
     );
+    if let Some(program) = &plan.program {
+        text += &format!("  version  : {}\n", program.version);
+        if !program.description.is_empty() {
+            text += &format!("  about    : {}\n", program.description);
+        }
+        text += &look.paint(
+            colour::WARN,
+            "  program  : it runs as you, and may read and send what you may",
+        );
+        text += &format!("\n    can    : {}\n", program.actions.join(", "));
+        text += &format!("    sees the variables: {}\n", listed(&program.env));
+        text += &format!("    has the settings: {}\n", listed(&program.settings));
+    }
     for provider in &plan.providers {
         let changed = if provider.changes_builtin {
             look.paint(colour::WARN, " (changes the built-in provider)")
@@ -21,10 +34,21 @@ pub(crate) fn plan(plan: &PluginPlan, look: &Look) -> String {
         };
         text += &format!("  provider : {}{changed}\n", provider.id);
         text += &format!("    methods: {}\n", listed(&provider.methods));
-        text += &format!("    secrets go to: {}\n", listed(&provider.hosts));
+        let hosts = match &plan.program {
+            Some(_) if provider.hosts.is_empty() => "where the program sends them".to_owned(),
+            Some(_) => format!("where the program sends them, and {}", listed(&provider.hosts)),
+            None => listed(&provider.hosts),
+        };
+        text += &format!("    secrets go to: {hosts}\n");
     }
     for file in &plan.files {
         text += &format!("  file     : {} ({})\n", path(&file.path), file.fate.as_str());
+    }
+    for file in &plan.removes {
+        text += &format!(
+            "  file     : {} (does not belong to it, is removed)\n",
+            path(file)
+        );
     }
     for line in &plan.taken {
         text += &format!("  taken    : {line}\n");
@@ -91,6 +115,7 @@ pub(crate) fn list_json(plugins: &[PluginInfo]) -> Value {
             json!({
                 "id": plugin.id,
                 "kind": plugin.kind.as_str(),
+                "version": plugin.version,
                 "providers": ids(&plugin.providers),
                 "changesBuiltin": plugin.changes_builtin,
                 "path": path(&plugin.path),

@@ -25,6 +25,7 @@ mod models_and_agents;
 mod onboard;
 mod plugins;
 mod program_imports;
+mod programs;
 mod readonly;
 mod real;
 mod real_logins;

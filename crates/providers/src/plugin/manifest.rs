@@ -50,6 +50,40 @@ pub struct Manifest {
     /// Settings that the user may make in `[plugins.<id>]` of `tokensink/config.toml`.
     #[serde(default)]
     pub settings: BTreeMap<String, SettingSpec>,
+    /// How long the program may take.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// How long a program may take, in seconds. A plugin can only make it shorter than the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// From its start to its hello.
+    pub hello_seconds: u64,
+    /// From the request to the answer, where nobody is asked anything.
+    pub answer_seconds: u64,
+    /// Longest silence during a login, unless the user is waited for.
+    pub silence_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            hello_seconds: 20,
+            answer_seconds: 60,
+            silence_seconds: 60,
+        }
+    }
+}
+
+impl Limits {
+    fn hold(&self) -> bool {
+        let most = Self::default();
+        (1..=most.hello_seconds).contains(&self.hello_seconds)
+            && (1..=most.answer_seconds).contains(&self.answer_seconds)
+            && (1..=most.silence_seconds).contains(&self.silence_seconds)
+    }
 }
 
 /// A setting of a plugin.
@@ -143,6 +177,10 @@ impl Manifest {
         for name in &self.env {
             check_env_name(name).map_err(|fault| ("env", format!("env: {name:?} {}", fault.message)))?;
         }
+        if !self.limits.hold() {
+            let message = "limits are at least 1 second, and at most 20 for hello_seconds, 60 for the others";
+            return Err(("[limits]", message.to_owned()));
+        }
         self.check_files()
     }
 
@@ -169,12 +207,11 @@ impl Manifest {
     }
 }
 
-/// The line on which a key of the top level stands.
+/// The line on which a key of the top level or a table begins.
 fn line_of(text: &str, key: &str) -> usize {
     let is_key = |line: &str| {
-        line.trim_start()
-            .strip_prefix(key)
-            .is_some_and(|rest| rest.trim_start().starts_with('='))
+        let rest = line.trim_start().strip_prefix(key).map(str::trim_start);
+        rest.is_some_and(|rest| rest.starts_with('=') || key.starts_with('['))
     };
     text.lines().position(is_key).map_or(1, |at| at + 1)
 }
@@ -195,12 +232,18 @@ env = ["RIG_REGION"]
 description = "where"
 default = "eu"
 [settings.tenant]
+[limits]
+answer_seconds = 5
 "#;
 
     #[test]
     fn reads_what_is_there() {
         let manifest = Manifest::parse(RIG).unwrap();
         assert_eq!(manifest.id, "rig-login");
+        assert_eq!(
+            (manifest.limits.answer_seconds, manifest.limits.hello_seconds),
+            (5, 20)
+        );
         assert!(manifest.can(Action::Refresh) && !manifest.can(Action::Revoke));
         assert_eq!(
             manifest.all_files(),
@@ -247,6 +290,16 @@ default = "eu"
             ("RIG_REGION", "RIG REGION", "line 8: env: \"RIG REGION\""),
             ("description", "colour", "line 10: unknown field"),
             ("Rig-Login", "a b", "line 1: provider id"),
+            (
+                "answer_seconds = 5",
+                "answer_seconds = 61",
+                "line 13: limits are at least 1 second",
+            ),
+            (
+                "answer_seconds = 5",
+                "hello_seconds = 0",
+                "line 13: limits are at least 1 second",
+            ),
         ];
         for (from, to, want) in cases {
             assert!(RIG.contains(from), "{from}");

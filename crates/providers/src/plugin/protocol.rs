@@ -35,6 +35,9 @@ pub const LINE_BYTES: usize = 64 * 1024;
 /// Most bytes that a program may say in one conversation.
 pub const OUTPUT_BYTES: usize = 1024 * 1024;
 
+/// Most messages of one conversation.
+pub const MESSAGES_MAX: u32 = 1000;
+
 /// Most options of one question.
 const OPTIONS_MAX: usize = 100;
 
@@ -184,6 +187,9 @@ pub enum Violation {
         /// Its versions.
         theirs: String,
     },
+    /// It does not come to an end.
+    #[error("it sent more than {MESSAGES_MAX} messages")]
+    TooMany,
     /// It asks for something that this action has no room for.
     #[error("it wants the user's attention during a {action}, when nobody is there")]
     Unattended {
@@ -216,6 +222,7 @@ impl Phase {
 pub struct Conversation {
     action: Action,
     phase: Phase,
+    messages: u32,
     secrets: Vec<Secret>,
 }
 
@@ -226,6 +233,7 @@ impl Conversation {
         Self {
             action,
             phase: Phase::Hello,
+            messages: 0,
             secrets: Vec::new(),
         }
     }
@@ -270,9 +278,12 @@ impl Conversation {
     }
 
     fn read(&mut self, line: &[u8]) -> Result<Step, Violation> {
-        let fields = match serde_json::from_slice(line) {
-            Ok(Value::Object(fields)) => fields,
-            Ok(_) | Err(_) => return Err(Violation::NotJson),
+        self.messages += 1;
+        if self.messages > MESSAGES_MAX {
+            return Err(Violation::TooMany);
+        }
+        let Ok(Value::Object(fields)) = serde_json::from_slice(line) else {
+            return Err(Violation::NotJson);
         };
         let name = fields.get("type").and_then(Value::as_str).unwrap_or_default();
         let message = ["hello", "prompt", "open_url", "progress", "result", "error"]

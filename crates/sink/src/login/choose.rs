@@ -35,7 +35,7 @@ impl Facts {
         }
     }
 
-    fn why_no_browser(&self) -> Option<String> {
+    pub(crate) fn why_no_browser(&self) -> Option<String> {
         if self.no_browser {
             return Some("--no-browser was given".to_owned());
         }
@@ -135,6 +135,7 @@ pub(crate) fn ways<'a>(
     let mut methods = definition.methods.iter();
     let in_browser = match &method.flow {
         Flow::Pkce(_) => Some(method),
+        Flow::Program(_) => None,
         // A device login that stands first is preferred where either would do.
         _ if facts.why_no_browser().is_some() => methods
             .clone()
@@ -167,7 +168,8 @@ pub(crate) fn method<'a>(
     request: &LoginRequest,
     facts: &Facts,
 ) -> Result<&'a Method> {
-    let logs_in = |method: &&Method| matches!(method.flow, Flow::Pkce(_) | Flow::Device(_));
+    let logs_in =
+        |method: &&Method| matches!(method.flow, Flow::Pkce(_) | Flow::Device(_) | Flow::Program(_));
     if let Some(id) = &request.method {
         let named = definition.method_named(id.as_str()).map_err(|unknown| {
             let id = unknown

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use http::StatusCode;
 use tokensink_host::Host;
 use tokensink_oauth::token::TokenGrant;
-use tokensink_providers::{BuildError, Definition, Flow, Method, OAuthClient, PkceFlow, Setting};
+use tokensink_providers::{
+    BuildError, Definition, Flow, Method, OAuthClient, PkceFlow, ProgramFlow, Setting,
+};
 use tokensink_types::{
     Account, ApiKey, Credential, CredentialKind, Expiry, Labels, OAuth, ProviderId, SecretSource,
     StaticToken, UnixMillis,
@@ -19,7 +21,7 @@ use crate::login::keep::Newcomer;
 use crate::login::race::{LOGIN_TIME, Won, race};
 use crate::login::{
     LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, ProviderChoice, device, discover, page,
-    pkce,
+    pkce, program,
 };
 use crate::refresher::{ENDPOINT_FIELD, endpoint_to_store};
 use crate::sink::Sink;
@@ -158,12 +160,33 @@ impl Login<'_> {
                 let granted = device::run(self, flow)?;
                 self.finish(&flow.client, &granted)
             }
+            Flow::Program(flow) => self.by_program(flow),
             // The choice of the method has refused these.
             other => {
                 let message = format!("method {} of kind {} is no login", self.method.id, other.kind());
                 Err(SinkError::new(ErrorKind::Usage, "no_login_method", message))
             }
         }
+    }
+
+    /// Logs in by a plugin's program; by the provider's next method where it says that it cannot.
+    fn by_program(&self, flow: &ProgramFlow) -> Result<LoginOutcome> {
+        let granted = match program::run(self, flow) {
+            Ok(granted) => granted,
+            Err(error) if error.code() == program::NOT_SUPPORTED && self.request.method.is_none() => {
+                let Some(next) = program::next_after(self, &self.method.id) else {
+                    return Err(error);
+                };
+                self.ui.show(LoginEvent::Plugin {
+                    plugin: &flow.plugin,
+                    text: &format!("{error}; trying method {}", next.id),
+                });
+                let next = self.discovered(next)?;
+                return self.by(&next).run(None);
+            }
+            Err(error) => return Err(error),
+        };
+        self.finish(&flow.client, &granted)
     }
 
     /// Logs in with the user's browser, or by `device` where none can be started here and its code is approved first.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokensink_host::atomic;
 use tokensink_host::lock::{KernelLock, Wait};
 
-use super::PluginChange;
 use super::plan::{FileFate, PlannedFile, PluginPlan};
+use super::{PluginChange, PluginInfo, PluginKind};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
 
@@ -55,6 +55,9 @@ impl Sink {
         for file in plan.files.iter().filter(|file| file.fate != FileFate::Same) {
             self.put(file, &mut change)?;
         }
+        if plan.program.is_some() {
+            self.clear_package(plan, &mut change)?;
+        }
         Ok(change)
     }
 
@@ -83,14 +86,19 @@ impl Sink {
         let mut change = PluginChange {
             id: plugin.id.clone(),
             files: vec![plugin.path.clone()],
-            kept: vec![self.back_up(&plugin.path)?],
+            kept: Vec::new(),
             notes: Vec::new(),
         };
+        if plugin.kind == PluginKind::Program {
+            self.remove_package(plugin, &mut change)?;
+        } else {
+            change.kept.push(self.back_up(&plugin.path)?);
+        }
         self.tell_of_orphans(plugin, &mut change.notes);
         Ok(change)
     }
 
-    fn tell_of_orphans(&self, plugin: &super::PluginInfo, notes: &mut Vec<String>) {
+    fn tell_of_orphans(&self, plugin: &PluginInfo, notes: &mut Vec<String>) {
         for provider in &plugin.providers {
             if self.registry().is_builtin(provider) {
                 notes.push(format!("{provider} is again as it is built in"));
@@ -121,7 +129,7 @@ impl Sink {
         if let Some(dir) = file.path.parent() {
             atomic::ensure_dir(files, dir, DIR_MODE).map_err(|error| failed(&error))?;
         }
-        if file.fate == FileFate::Different {
+        if file.fate == FileFate::Different && file.keeps_old {
             let old = files.read(&file.path).map_err(|error| failed(&error))?;
             let backup = backup_of(&file.path);
             atomic::replace(files, &*self.host().random, &backup, &old, file.mode)
@@ -134,15 +142,76 @@ impl Sink {
         Ok(())
     }
 
+    /// Removes what an earlier version of a plugin left, or somebody put there; and gives the program the right to
+    /// run where its content was there already.
+    fn clear_package(&self, plan: &PluginPlan, change: &mut PluginChange) -> Result<()> {
+        let dir = self.package_dir(&plan.id);
+        let files = &*self.host().files;
+        for file in plan.files.iter().filter(|file| file.path.starts_with(&dir)) {
+            files
+                .set_mode(&file.path, file.mode)
+                .map_err(|error| not_removed(&file.path, &error))?;
+        }
+        for stranger in &plan.removes {
+            files
+                .remove(stranger)
+                .map_err(|error| not_removed(stranger, &error))?;
+            change.notes.push(format!(
+                "{} does not belong to it and is gone",
+                stranger.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The record first: without it nothing of the package is run.
+    fn remove_package(&self, plugin: &PluginInfo, change: &mut PluginChange) -> Result<()> {
+        let files = &*self.host().files;
+        let record = self.record_path(&plugin.id);
+        files
+            .remove(&record)
+            .map_err(|error| not_removed(&record, &error))?;
+        let definitions = self.definition_files()?;
+        let own = definitions
+            .iter()
+            .filter(|file| file.id.as_ref().is_some_and(|id| plugin.providers.contains(id)));
+        for file in own {
+            change.kept.push(self.back_up(&file.path)?);
+        }
+        self.remove_tree(&plugin.path)
+            .map_err(|error| not_removed(&plugin.path, &error))
+    }
+
+    fn remove_tree(&self, dir: &Path) -> std::io::Result<()> {
+        let files = &*self.host().files;
+        for name in files.list(dir)? {
+            let path = dir.join(name);
+            let is_link = files.link_target(&path)?.is_some();
+            if !is_link && files.stat(&path)?.is_some_and(|stamp| stamp.is_dir) {
+                self.remove_tree(&path)?;
+            } else {
+                files.remove(&path)?;
+            }
+        }
+        match files.remove_dir(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn back_up(&self, path: &Path) -> Result<PathBuf> {
         let backup = backup_of(path);
         let files = &*self.host().files;
-        files.rename(path, &backup).map_err(|error| {
-            let message = format!("{} was not removed: {error}", path.display());
-            SinkError::new(ErrorKind::Failed, "plugin_not_removed", message)
-        })?;
+        files
+            .rename(path, &backup)
+            .map_err(|error| not_removed(path, &error))?;
         Ok(backup)
     }
+}
+
+fn not_removed(path: &Path, error: &std::io::Error) -> SinkError {
+    let message = format!("{} was not removed: {error}", path.display());
+    SinkError::new(ErrorKind::Failed, "plugin_not_removed", message)
 }
 
 /// `<path>.bak`, which nothing takes for a definition.

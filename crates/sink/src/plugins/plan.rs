@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tokensink_providers::plugin::openclaw;
+use tokensink_providers::plugin::{manifest, openclaw};
 use tokensink_providers::{Definition, UserFile};
 use tokensink_types::ProviderId;
 
@@ -23,6 +23,10 @@ pub struct PluginPlan {
     pub providers: Vec<PlannedProvider>,
     /// The files that it becomes.
     pub files: Vec<PlannedFile>,
+    /// Files in its directory that do not belong to it and go.
+    pub removes: Vec<PathBuf>,
+    /// The program, where there is one.
+    pub program: Option<PlannedProgram>,
     /// What was taken over from a foreign manifest, one line each.
     pub taken: Vec<String>,
     /// What of a foreign manifest was left out and why, one line each.
@@ -42,6 +46,21 @@ pub struct PlannedProvider {
     pub hosts: Vec<String>,
     /// True when it changes a provider that is built in.
     pub changes_builtin: bool,
+}
+
+/// A plugin's program, as its manifest describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedProgram {
+    /// The plugin's own version.
+    pub version: String,
+    /// A line for people, or empty.
+    pub description: String,
+    /// What it can be asked for.
+    pub actions: Vec<&'static str>,
+    /// The variables that it is given.
+    pub env: Vec<String>,
+    /// The settings that the user may make.
+    pub settings: Vec<String>,
 }
 
 /// What becomes of a file.
@@ -78,13 +97,15 @@ pub struct PlannedFile {
     pub(super) bytes: Vec<u8>,
     /// Its permission bits.
     pub(super) mode: u32,
+    /// What it replaces is kept beside it.
+    pub(super) keeps_old: bool,
 }
 
 impl PluginPlan {
     /// True when everything is there just so already.
     #[must_use]
     pub fn is_installed(&self) -> bool {
-        self.files.iter().all(|file| file.fate == FileFate::Same)
+        self.removes.is_empty() && self.files.iter().all(|file| file.fate == FileFate::Same)
     }
 
     /// The files in whose place others are now.
@@ -99,8 +120,8 @@ impl PluginPlan {
 const FILE_MODE: u32 = 0o600;
 
 impl Sink {
-    /// Reads and checks the plugin at `source`, an absolute path: a provider definition, a directory with one, or a
-    /// directory with `openclaw.plugin.json`. Nothing is written.
+    /// Reads and checks the plugin at `source`, an absolute path: a provider definition, a directory with one, a
+    /// directory with `plugin.toml` and a program, or one with `openclaw.plugin.json`. Nothing is written.
     ///
     /// # Errors
     /// A usage error when nothing at `source` is a plugin, else when it cannot be read or does not hold; the message
@@ -114,10 +135,10 @@ impl Sink {
                 SinkError::new(ErrorKind::Usage, "no_plugin", message)
             })?;
         if !stamp.is_dir {
-            return if source.file_name() == Some(openclaw::MANIFEST_NAME.as_ref()) {
-                self.plan_openclaw(source)
-            } else {
-                self.plan_definition(source)
+            return match (source.file_name().and_then(|name| name.to_str()), source.parent()) {
+                (Some(openclaw::MANIFEST_NAME), _) => self.plan_openclaw(source),
+                (Some(manifest::MANIFEST_NAME), Some(dir)) => self.plan_program(dir),
+                _ => self.plan_definition(source),
             };
         }
         let names = self
@@ -125,6 +146,9 @@ impl Sink {
             .files
             .list(source)
             .map_err(|error| unreadable(source, &error))?;
+        if names.iter().any(|name| name == manifest::MANIFEST_NAME) {
+            return self.plan_program(source);
+        }
         if names.iter().any(|name| name == openclaw::MANIFEST_NAME) {
             return self.plan_openclaw(&source.join(openclaw::MANIFEST_NAME));
         }
@@ -137,7 +161,7 @@ impl Sink {
             [only] => self.plan_definition(only),
             [] => Err(no_plugin(
                 source,
-                "holds neither a provider definition (*.toml) nor openclaw.plugin.json",
+                "holds no plugin.toml, no provider definition (*.toml) and no openclaw.plugin.json",
             )),
             _ => Err(no_plugin(
                 source,
@@ -158,6 +182,8 @@ impl Sink {
             source: source.to_owned(),
             files: vec![self.planned_definition(&definition.id, file.text)?],
             providers: vec![self.planned_provider(&definition)],
+            removes: Vec::new(),
+            program: None,
             taken: Vec::new(),
             left: Vec::new(),
         })
@@ -175,6 +201,8 @@ impl Sink {
             source: source.to_owned(),
             providers: Vec::new(),
             files: Vec::new(),
+            removes: Vec::new(),
+            program: None,
             taken: manifest.taken,
             left: manifest.left,
         };
@@ -191,7 +219,7 @@ impl Sink {
         Ok(plan)
     }
 
-    fn planned_provider(&self, definition: &Definition) -> PlannedProvider {
+    pub(super) fn planned_provider(&self, definition: &Definition) -> PlannedProvider {
         PlannedProvider {
             id: definition.id.clone(),
             name: definition.name.clone(),
@@ -206,7 +234,7 @@ impl Sink {
     }
 
     /// Where the definition of a provider goes: over the file that defines it now, else under its own name.
-    fn planned_definition(&self, id: &ProviderId, text: String) -> Result<PlannedFile> {
+    pub(super) fn planned_definition(&self, id: &ProviderId, text: String) -> Result<PlannedFile> {
         let known = self.definition_files()?;
         let own = known.into_iter().find(|file| file.id.as_ref() == Some(id));
         let (path, fate) = match own {
@@ -225,6 +253,7 @@ impl Sink {
             fate,
             bytes: text.into_bytes(),
             mode: FILE_MODE,
+            keeps_old: true,
         })
     }
 }

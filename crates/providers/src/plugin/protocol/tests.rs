@@ -349,6 +349,17 @@ fn a_result_may_shorten_its_life() {
 }
 
 #[test]
+fn who_never_ends_is_not_listened_to() {
+    let (mut plugin, _) = asked(Action::Refresh);
+    let progress = json!({"type": "progress", "text": "still at it"});
+    // The hello was the first.
+    for _ in 1..MESSAGES_MAX {
+        say(&mut plugin, &progress).unwrap();
+    }
+    assert_eq!(say(&mut plugin, &progress), Err(Violation::TooMany));
+}
+
+#[test]
 fn identity_and_revocation_have_results_of_their_own() {
     let (mut plugin, _) = asked(Action::Revoke);
     assert!(matches!(

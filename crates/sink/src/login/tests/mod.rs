@@ -174,6 +174,7 @@ impl LoginUi for Person {
             LoginEvent::PasteRefused { reason } => format!("refused {reason}"),
             LoginEvent::Exchanging => "exchanging".to_owned(),
             LoginEvent::SlowedDown => "slower".to_owned(),
+            LoginEvent::Plugin { plugin, text } => format!("plugin {plugin} {text}"),
         };
         heard.words.push(words);
     }
