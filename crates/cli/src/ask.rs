@@ -26,7 +26,7 @@ use crate::ui::Terminal;
 const PAGE: usize = 12;
 
 /// The code of [`given_up`].
-const GIVEN_UP: &str = "cancelled";
+pub(crate) const GIVEN_UP: &str = "cancelled";
 
 /// Exit code of a process that Ctrl-C ended: 128 and the number of SIGINT.
 const KILLED: i32 = 130;

@@ -21,7 +21,7 @@ use crate::complete;
 pub(crate) const COMMANDS: [&str; 2] = ["onboard", "configure"];
 
 /// `onboard` and `configure`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct OnboardArgs {
     /// The agent whose logins are set up (default: the default agent)
@@ -86,16 +86,17 @@ read arguments. Without the option of its choice, a key is looked for in the env
 profiles.";
 
 /// What `--secret-input-mode` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SecretMode {
     /// The key stands in the store.
+    #[default]
     Plaintext,
     /// The store names the variable that holds it.
     Ref,
 }
 
 /// The options of `--auth-choice custom-api-key`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "A provider of your own (--auth-choice custom-api-key)")]
 pub(crate) struct CustomArgs {
     /// Address of its API, such as `https://llm.example.com/v1`

@@ -431,3 +431,69 @@ fn the_last_lines_of_json_are_one_object() {
     let value: Value = serde_json::from_str(&said.out[at..]).unwrap();
     assert_eq!(value["profiles"][0]["id"], "groq:default");
 }
+
+#[test]
+fn a_new_agent_is_logged_in_at_once_where_that_is_wanted() {
+    let world = World::new();
+    let key = format!("{API_KEY}\r");
+    let said = walked(
+        &world,
+        "openclaw agents add",
+        &[],
+        &[
+            ("Name of the agent", "Work\r"),
+            ("Log in for this agent now?", "y\r"),
+            ("Agent: work", ""),
+            ("Logins of agent work.", ""),
+            ("Which provider?", "groq\r"),
+            ("? Groq API key", &key),
+            ("Go ahead?", ENTER),
+        ],
+    )
+    .code(0);
+    assert!(said.out.contains("Auth profile: groq:default"), "{said:?}");
+    let list = world
+        .run("tokensink models auth --agent work list --json")
+        .code(0)
+        .json();
+    assert_eq!(list["profiles"][0]["id"], "groq:default", "{list}");
+    assert!(!world.state("agents/main/agent/auth-profiles.json").exists());
+
+    let said = walked(
+        &world,
+        "openclaw agents add play",
+        &[],
+        &[("Log in for this agent now?", ENTER)],
+    )
+    .code(0);
+    assert!(
+        said.out.contains("openclaw models auth login --agent play"),
+        "{said:?}"
+    );
+    let said = walked(
+        &world,
+        "openclaw agents add none",
+        &[],
+        &[("Log in for this agent now?", ESC)],
+    );
+    assert_ne!(said.code, 0);
+    let said = walked(
+        &world,
+        "openclaw agents add left",
+        &[],
+        &[("Log in for this agent now?", "y\r"), ("Which provider?", ESC)],
+    );
+    assert!(said.code(0).out.contains("given up: agent left is there"));
+    let agents = world.run("tokensink agents list --json").code(0).json();
+    let ids: Vec<&str> = agents
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|agent| agent["id"].as_str())
+        .collect();
+    assert_eq!(
+        ids,
+        ["main", "work", "play", "left"],
+        "none was given up before it was there"
+    );
+}

@@ -8,6 +8,7 @@ mod agents;
 mod agreement;
 mod external;
 mod faults;
+mod onboard;
 mod outage;
 mod rivals;
 mod secrets;
