@@ -96,7 +96,12 @@ impl Sink {
             profiles,
             external: self.external_in_scope(&snapshot, &in_use),
             env_keys: self.env_keys(),
-            warnings: [snapshot.warnings.clone(), self.secrets_warnings()].concat(),
+            warnings: [
+                snapshot.warnings.clone(),
+                self.secrets_warnings(),
+                self.moved_away(agent),
+            ]
+            .concat(),
             check_in_use,
             check_all,
             now,

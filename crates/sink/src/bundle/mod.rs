@@ -14,11 +14,33 @@ pub use export::{ExportPlan, ExportReport, ExportRequest, Exported};
 pub use restore::BundleImport;
 pub use seal::{Opener, Sealer};
 
-use tokensink_store::Tombstones;
+use tokensink_store::{Tombstone, Tombstones};
+use tokensink_types::AgentId;
 
+use crate::import::time_of;
 use crate::sink::Sink;
 
 impl Sink {
+    /// Where logins went that are no longer here, for status. A file that cannot be read is told as well.
+    pub(crate) fn moved_away(&self, agent: &AgentId) -> Vec<String> {
+        let stones = match self.tombstones().list() {
+            Ok(stones) => stones,
+            Err(error) => return vec![error.to_string()],
+        };
+        let gone = |stone: &&Tombstone| {
+            stone.agent == *agent && matches!(self.store().credential(agent, &stone.profile), Ok(None))
+        };
+        let told = stones.iter().filter(gone).map(|stone| {
+            let short: String = stone.bundle.chars().take(8).collect();
+            format!(
+                "{} was moved into bundle {short} on {}; to bring it back: tokensink import bundle <its file>",
+                stone.profile,
+                time_of(stone.at)
+            )
+        });
+        told.collect()
+    }
+
     pub(crate) fn tombstones(&self) -> Tombstones {
         Tombstones::new(self.host().clone(), self.paths().clone())
     }

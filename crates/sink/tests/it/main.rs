@@ -10,6 +10,7 @@ mod external;
 mod faults;
 mod onboard;
 mod outage;
+mod restored;
 mod rivals;
 mod secrets;
 mod world;
