@@ -39,7 +39,7 @@ pub(crate) enum ImportCommand {
     Qwen(ImportProgramArgs),
     /// The login of the MiniMax CLI
     Minimax(ImportProgramArgs),
-    /// The logins of `CLIProxyAPI`
+    /// The logins that the proxy of this name keeps in files
     Cliproxyapi(ImportProgramArgs),
 }
 

@@ -56,7 +56,12 @@ impl Sink {
             }
             for variable in &definition.env {
                 let name = variable.name.as_str();
-                let wanted = request.names.is_empty() || request.names.iter().any(|wanted| wanted == name);
+                // What other programs need too, such as GITHUB_TOKEN, is adopted only by name.
+                let wanted = if request.names.is_empty() {
+                    !variable.shared
+                } else {
+                    request.names.iter().any(|wanted| wanted == name)
+                };
                 let Some(value) = self.host().env.var(name).filter(|_| wanted) else {
                     continue;
                 };
@@ -87,7 +92,7 @@ impl Sink {
         value: &Secret,
         source: &mut Source,
     ) -> Result<()> {
-        let kind = definition.env_kind(variable);
+        let kind = kind_of(definition, variable);
         let place = PathBuf::from(format!("${}", variable.name));
         let row = |action| ImportRow {
             agent: request.agent.clone(),
@@ -181,6 +186,21 @@ impl Sink {
         Ok(same
             .find(|entry| holds(&entry.credential))
             .map(|entry| entry.id.clone()))
+    }
+}
+
+/// What the variable holds: what the definition says, else what the provider takes.
+fn kind_of(definition: &Definition, variable: &EnvVar) -> CredentialKind {
+    let takes = |kind| {
+        definition
+            .methods
+            .iter()
+            .any(|method| method.stores() == Some(kind))
+    };
+    let only_tokens = !takes(CredentialKind::ApiKey) && takes(CredentialKind::Token);
+    match definition.env_kind(variable) {
+        CredentialKind::ApiKey if variable.method.is_none() && only_tokens => CredentialKind::Token,
+        kind => kind,
     }
 }
 

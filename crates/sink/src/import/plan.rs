@@ -143,8 +143,8 @@ impl Sink {
         }
         if restored > 0 {
             plan.notes.push(format!(
-                "nobody can say whether {} has been used since it was written down: its access token serves while \
-                 it lives, and its refresh token is tried only after that",
+                "{} may have been used since being written down: the access token serves while it lives, and the \
+                 refresh token is tried only after that",
                 logins(restored)
             ));
         }

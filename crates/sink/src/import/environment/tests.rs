@@ -68,6 +68,26 @@ fn the_id_follows_from_what_is_there() {
 }
 
 #[test]
+fn what_other_programs_need_too_is_adopted_only_by_name() {
+    let world = World::new();
+    world.test.env.set("GITHUB_TOKEN", "ghp_canary");
+    let all = EnvImport {
+        names: Vec::new(),
+        ..request()
+    };
+    assert_eq!(
+        world.sink().plan_env_import(&all).unwrap_err().code(),
+        "nothing_to_import"
+    );
+    let named = EnvImport {
+        names: vec!["GITHUB_TOKEN".to_owned()],
+        ..request()
+    };
+    let plan = world.sink().plan_env_import(&named).unwrap();
+    assert_eq!(plan.rows[0].kind, Some(CredentialKind::Token), "{:?}", plan.rows);
+}
+
+#[test]
 fn what_is_not_set_or_not_known_is_a_usage_error() {
     let world = World::new();
     let error = world.sink().plan_env_import(&request()).unwrap_err();
