@@ -119,6 +119,9 @@ checks! {
     PROVIDER_FILE_INVALID = "provider-file-invalid", Error, ByHand,
         "a provider definition that does not hold",
         "the provider is used without it, or not at all";
+    OWN_STATE_UNREADABLE = "own-state-unreadable", Error, Asked,
+        "a file in tokensink/state that does not parse",
+        "what was chosen there, such as the modes of other programs' logins, does not count";
     RECORD_UNREADABLE = "record-unreadable", Warning, Safe,
         "a refresh record that is damaged",
         "what happened at the last refresh of its login is not known";

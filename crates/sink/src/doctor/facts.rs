@@ -57,6 +57,7 @@ pub(super) enum BrokenKind {
     State(AgentId),
     Config,
     Settings,
+    OwnState,
     Record,
 }
 

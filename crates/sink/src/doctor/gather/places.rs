@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokensink_types::UnixMillis;
+use zeroize::Zeroizing;
 
 use super::Looking;
 use crate::doctor::facts::{Broken, BrokenKind, Facts, Litter, Place};
@@ -25,6 +26,7 @@ pub(super) fn look(looking: &Looking<'_>, facts: &mut Facts) {
     let files = &*looking.doctor.host.files;
     let state = files.stat(looking.paths.state_dir()).ok().flatten();
     facts.state_owner = state.map(|stamp| stamp.uid);
+    own_state(looking, facts);
     let (dirs, mut files) = layout(looking, facts);
     for dir in &dirs {
         litter(looking, dir, facts);
@@ -32,6 +34,30 @@ pub(super) fn look(looking: &Looking<'_>, facts: &mut Facts) {
     files.extend(facts.litter.iter().map(|one| one.path.clone()));
     for path in dirs.iter().chain(&files) {
         place(looking, path, facts);
+    }
+}
+
+/// Our own records that are JSON: each must parse.
+fn own_state(looking: &Looking<'_>, facts: &mut Facts) {
+    let files = &*looking.doctor.host.files;
+    let dir = looking.paths.own_state_dir();
+    for name in files.list(&dir).unwrap_or_default() {
+        let path = dir.join(name);
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let Ok(bytes) = files.read(&path).map(Zeroizing::new) else {
+            continue;
+        };
+        if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
+            // The parser's words name kinds of tokens and a place, never the text.
+            facts.broken.push(Broken {
+                why: format!("{} does not parse: {error}", path.display()),
+                path,
+                kind: BrokenKind::OwnState,
+                fix: None,
+            });
+        }
     }
 }
 

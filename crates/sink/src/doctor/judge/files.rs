@@ -141,6 +141,14 @@ fn broken(broken: &Broken) -> Finding {
                 Repair::SetStateAside { agent },
             )
         }
+        BrokenKind::OwnState => {
+            let fix = "let doctor move it to tokensink/aside, then choose again, for example: tokensink external list";
+            let repair = Repair::MoveAside {
+                path: path.clone(),
+                of: None,
+            };
+            Finding::with_repair(&check::OWN_STATE_UNREADABLE, path, what, fix, repair)
+        }
         BrokenKind::Record => {
             let fix = "tokensink doctor --fix sets it aside; the login goes on with what its store holds";
             let record = path.clone();
