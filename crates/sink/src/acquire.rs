@@ -266,7 +266,16 @@ impl Sink {
             .and_then(|profile| self.trouble_with(&profile.entry.credential).ok().flatten());
         match trouble {
             Some(failure) => unresolved(id, failure),
-            None => ineligible(snapshot, id, why, agent),
+            None => {
+                let error = ineligible(snapshot, id, why, agent);
+                // What another program keeps is put right there.
+                let guest = profile.filter(|profile| snapshot.guest(profile).is_some());
+                let remedy = guest.map(|profile| {
+                    let provider = profile.entry.credential.provider();
+                    self.remedy(&snapshot.target_of(profile), provider)
+                });
+                error.with_fix_if(remedy)
+            }
         }
     }
 

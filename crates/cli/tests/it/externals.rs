@@ -303,3 +303,78 @@ fn a_program_is_wired_to_us_and_released() {
     world.run("tokensink external set claude cooperative").code(0);
     stage.assert_works(login(world)["claudeAiOauth"]["accessToken"].as_str().unwrap());
 }
+
+#[test]
+fn codex_is_refreshed_in_its_own_file_and_wired_with_its_settings_kept() {
+    let stage = stage(ServerConfig::default());
+    let world = &stage.world;
+    let definition = format!(
+        "id = \"openai-codex\"\n[[auth]]\nid = \"oauth\"\nclient_id = \"rig\"\ntoken_endpoint = \"{}\"\n",
+        stage.server.url("/oauth/token")
+    );
+    world.write(".openclaw/tokensink/providers/openai-codex.toml", &definition);
+    let issued = stage.server.issue("bob", &["openid", "offline_access"]).unwrap();
+    let login = json!({
+        "auth_mode": "chatgpt",
+        "OPENAI_API_KEY": null,
+        "tokens": {
+            "id_token": issued.access_token.expose(),
+            "access_token": issued.access_token.expose(),
+            "refresh_token": issued.refresh_token.unwrap().expose(),
+            "account_id": "acct-bob",
+        },
+        "last_refresh": "2026-01-01T00:00:00Z",
+    });
+    // Behind a link, as some people keep it.
+    let file = world.write("dotfiles/codex-auth.json", &format!("{login:#}"));
+    std::fs::create_dir_all(world.path(".codex")).unwrap();
+    std::os::unix::fs::symlink(&file, world.path(".codex/auth.json")).unwrap();
+    world.run("tokensink external set codex cooperative").code(0);
+    let line = "tokensink token --provider openai-codex";
+    assert_eq!(
+        world.run(line).code(0).out.trim(),
+        login["tokens"]["access_token"]
+    );
+    // An hour's token, fifty minutes on.
+    let token = run_at(world, line, 50 * 60).code(0).out;
+    stage.assert_refreshes(1);
+    land(world);
+    assert!(world.path(".codex/auth.json").is_symlink());
+    let mut after: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(after["tokens"]["access_token"], token.trim());
+    for name in ["id_token", "access_token", "refresh_token"] {
+        after["tokens"][name] = login["tokens"][name].clone();
+    }
+    assert_ne!(after["last_refresh"], login["last_refresh"]);
+    after["last_refresh"] = login["last_refresh"].clone();
+    assert_eq!(after, login);
+
+    let settings = "# mine\nmodel = \"gpt-5.1-codex\" # good\nmodel_provider = \"other\"\n";
+    world.write(".codex/config.toml", settings);
+    world.run("tokensink external set codex owned --yes").code(0);
+    let text = || std::fs::read_to_string(world.path(".codex/config.toml")).unwrap();
+    world.run("tokensink external wire codex").code(0);
+    let wired: toml::Table = text().parse().unwrap();
+    let provider = &wired["model_providers"]["tokensink"];
+    assert_eq!(wired["model_provider"].as_str(), Some("tokensink"));
+    assert_eq!(
+        provider["http_headers"]["chatgpt-account-id"].as_str(),
+        Some("acct-bob")
+    );
+    assert_eq!(
+        provider["base_url"].as_str(),
+        Some("https://chatgpt.com/backend-api/codex")
+    );
+    let args = provider["auth"]["args"].as_array().unwrap();
+    let printed = std::process::Command::new(provider["auth"]["command"].as_str().unwrap())
+        .args(args.iter().map(|word| word.as_str().unwrap()))
+        .env_clear()
+        .env("HOME", world.path(""))
+        .env("TOKENSINK_CLOCK_OFFSET_SECONDS", (50 * 60).to_string())
+        .output()
+        .unwrap();
+    stage.assert_works(&String::from_utf8(printed.stdout).unwrap());
+    assert!(text().contains("# mine") && text().contains("# good"));
+    world.run("tokensink external unwire codex").code(0);
+    assert_eq!(text(), settings);
+}

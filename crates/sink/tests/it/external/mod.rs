@@ -195,6 +195,29 @@ fn a_borrowed_token_that_an_api_rejects_is_not_refreshed_either() {
 }
 
 #[test]
+fn a_login_without_a_refresh_token_is_lent_while_it_lives() {
+    let world = world(strict());
+    set_section(&world, |file| {
+        file["claudeAiOauth"]
+            .as_object_mut()
+            .unwrap()
+            .remove("refreshToken");
+    });
+    let error = choose(&world.sink(), ExternalMode::Cooperative).unwrap_err();
+    assert_eq!(error.code(), "only_borrowed");
+    assert_eq!(error.fix(), Some("tokensink external set claude borrowed"));
+    choose(&world.sink(), ExternalMode::Borrowed).unwrap();
+    let lease = world.sink().acquire(&request()).unwrap();
+    assert_eq!(lease.secret.expose(), text(&section(&world)["accessToken"]));
+    world.test.clock.advance(2 * HOUR);
+    let error = world.sink().acquire(&request()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.fix()),
+        (ErrorKind::LoginNeeded, Some("claude -p ok"))
+    );
+}
+
+#[test]
 fn other_agents_inherit_it_as_they_inherit_mains_profiles() {
     let world = chosen(strict(), ExternalMode::Cooperative);
     let work = AcquireRequest::new(AgentId::normalise("work"), Want::Provider("anthropic".to_owned()));

@@ -152,11 +152,12 @@ fn run(to: ExternalMode, faults: &Faults) -> bool {
     };
     later.test.clock.advance(HOUR);
     // Whoever asks meanwhile may be put off, but spends nothing that the other side still holds.
-    let _ = later.sink().acquire(&request());
+    let sink = later.sink();
+    let _ = sink.acquire(&request());
     if holders(&later) == (true, true) {
         assert_eq!(sends(&later), 0, "after {}", faults.last());
     }
-    if let Err(error) = choose(&later.sink(), to) {
+    if let Err(error) = choose(&sink, to) {
         panic!("{error} after {}", faults.last());
     }
     let (there, ours) = (
@@ -174,38 +175,56 @@ fn run(to: ExternalMode, faults: &Faults) -> bool {
         "after {}",
         faults.last()
     );
-    let lease = later.sink().acquire(&request()).unwrap();
+    let lease = sink.acquire(&request()).unwrap();
     assert!(later.is_live(&lease), "after {}", faults.last());
     assert_eq!(later.ledger().reuses, 0, "after {}", faults.last());
     faults.fired()
 }
 
-fn every_point(to: ExternalMode, make: impl Fn(usize) -> Faults) {
-    let points = (1..).take_while(|n| run(to, &make(*n))).count();
-    assert!(points > 40, "only {points} calls were tried");
+/// Every second call from the `first` on, so that a test takes half of the time; there are two for each.
+fn every_second_point(to: ExternalMode, first: usize, make: impl Fn(usize) -> Faults) {
+    let points = (first..).step_by(2).take_while(|n| run(to, &make(*n))).count();
+    assert!(points > 20, "only {points} calls were tried");
 }
 
-#[test]
-fn a_move_in_that_is_cut_off_is_finished_by_the_same_command() {
-    every_point(ExternalMode::Owned, |n| Faults::crash_before(n).torn());
+macro_rules! every_point {
+    ($odd:ident, $even:ident, $to:expr, $make:expr) => {
+        #[test]
+        fn $odd() {
+            every_second_point($to, 1, $make);
+        }
+
+        #[test]
+        fn $even() {
+            every_second_point($to, 2, $make);
+        }
+    };
 }
 
-#[test]
-fn a_move_in_that_fails_is_finished_by_the_same_command() {
-    every_point(ExternalMode::Owned, |n| Faults::fail_at(n, Errno::IO).torn());
-}
-
-#[test]
-fn a_move_back_that_is_cut_off_is_finished_by_the_same_command() {
-    every_point(ExternalMode::Cooperative, |n| Faults::crash_before(n).torn());
-}
-
-#[test]
-fn a_move_back_that_fails_is_finished_by_the_same_command() {
-    every_point(ExternalMode::Cooperative, |n| {
-        Faults::fail_at(n, Errno::IO).torn()
-    });
-}
+every_point!(
+    a_move_in_that_is_cut_off_at_an_odd_call_is_finished_by_the_same_command,
+    a_move_in_that_is_cut_off_at_an_even_call_is_finished_by_the_same_command,
+    ExternalMode::Owned,
+    |n| Faults::crash_before(n).torn()
+);
+every_point!(
+    a_move_in_that_fails_at_an_odd_call_is_finished_by_the_same_command,
+    a_move_in_that_fails_at_an_even_call_is_finished_by_the_same_command,
+    ExternalMode::Owned,
+    |n| Faults::fail_at(n, Errno::IO).torn()
+);
+every_point!(
+    a_move_back_that_is_cut_off_at_an_odd_call_is_finished_by_the_same_command,
+    a_move_back_that_is_cut_off_at_an_even_call_is_finished_by_the_same_command,
+    ExternalMode::Cooperative,
+    |n| Faults::crash_before(n).torn()
+);
+every_point!(
+    a_move_back_that_fails_at_an_odd_call_is_finished_by_the_same_command,
+    a_move_back_that_fails_at_an_even_call_is_finished_by_the_same_command,
+    ExternalMode::Cooperative,
+    |n| Faults::fail_at(n, Errno::IO).torn()
+);
 
 #[test]
 fn a_move_that_is_not_finished_is_told_with_the_command_that_finishes_it() {
