@@ -48,7 +48,7 @@ pub struct AuthChoice {
     pub provider: ProviderId,
     /// The provider's method that it takes.
     pub method: MethodId,
-    /// `pkce`, `device`, `token`, `api_key` or `external`.
+    /// `pkce`, `device`, `program`, `token`, `api_key` or `external`.
     pub kind: &'static str,
     /// The profile that it leaves: an id, or a pattern such as `openai-codex:<e-mail>`.
     pub leaves: String,

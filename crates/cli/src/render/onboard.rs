@@ -56,8 +56,10 @@ pub(crate) struct SettledProfile {
     pub(crate) kind: CredentialKind,
     /// `stored`, `updated` or `unchanged`.
     pub(crate) change: &'static str,
-    /// `given`, `env: NAME`, `profile` or `login`.
+    /// `given`, `env: NAME`, `profile` or `login`; for the login of another program that and its mode.
     pub(crate) source: String,
+    /// Its secret is in our store, not in another program's.
+    pub(crate) is_ours: bool,
 }
 
 /// All that is told at the end.
@@ -157,6 +159,16 @@ pub(crate) fn next(settled: &Settled, agent: Option<&AgentId>, look: &Look) -> S
         };
         if !lines.contains(&line) {
             lines.push(line);
+        }
+        let cli = match provider.as_str() {
+            "anthropic" => Some(("claude", "Claude Code")),
+            "openai-codex" => Some(("codex", "Codex")),
+            _ => None,
+        };
+        if let Some((cli, title)) = cli.filter(|_| profile.is_ours) {
+            lines.push(format!(
+                "{name} external wire {cli}{agent}   # {title} asks for its token here"
+            ));
         }
     }
     if settled

@@ -126,6 +126,7 @@ fn chatgpt_in_the_browser() {
         "Auth profile: openai-codex:alice@example.com (openai-codex/oauth, stored)",
         "Default model set to openai-codex/gpt-5.1-codex",
         "openclaw renew",
+        "openclaw external wire codex ",
     ] {
         assert!(said.out.contains(part), "no {part:?} in {}", said.out);
     }
@@ -312,6 +313,32 @@ fn logins_of_other_programs_are_proposed_with_their_modes() {
         ],
     );
     assert!(said.code(0).out.contains("(borrowed suits this host)"));
+}
+
+#[test]
+fn a_login_moves_in_and_the_next_command_is_named() {
+    let world = World::new();
+    let file = guests::codex(&world);
+    let said = walked(
+        &world,
+        "tokensink onboard",
+        &[],
+        &[
+            ("How to use the login of Codex CLI?", "owned\r"),
+            ("Log in to another provider?", ENTER),
+            ("Default model?", ENTER),
+            ("Codex CLI is signed out until it is wired", ""),
+            ("Go ahead?", ENTER),
+        ],
+    )
+    .code(0);
+    assert!(
+        said.out.contains("next: tokensink external wire codex"),
+        "{said:?}"
+    );
+    assert_eq!(profiles(&world), ["openai-codex:default"]);
+    let left = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(!left.contains("rt-canary"), "one place has the grant");
 }
 
 /// The questions of a login with a typed key, each with the keys that answer it.

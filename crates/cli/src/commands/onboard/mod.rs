@@ -152,7 +152,7 @@ fn needs_consent(app: &App<'_>) -> SinkError {
 /// A login in a browser or on another device asks somebody (spec.md 11.6).
 fn refuse_login(app: &App<'_>, choice: &AuthChoice) -> tokensink_sink::Result<()> {
     let takes_key = choice.option.is_some();
-    if !matches!(choice.kind, "pkce" | "device") || takes_key {
+    if !is_login(choice) || takes_key {
         return Ok(());
     }
     let name = app.name().as_str();
@@ -190,6 +190,11 @@ fn with_alternatives(app: &App<'_>, choice: &AuthChoice, error: SinkError) -> Si
         .chain(with_keys(app, choice));
     let fix = ways.collect::<Vec<_>>().join(", or ");
     SinkError::new(error.kind(), error.code(), error.to_string()).with_fix(fix)
+}
+
+/// Whether somebody approves it, in a browser, on another device or by a plugin's questions.
+fn is_login(choice: &AuthChoice) -> bool {
+    !matches!(choice.kind, "token" | "api_key" | "external")
 }
 
 fn has_key(args: &OnboardArgs, choice: &AuthChoice) -> bool {

@@ -74,6 +74,7 @@ pub(super) fn login(
             kind: outcome.mode,
             change: if outcome.updated { "updated" } else { "stored" },
             source: "login".to_owned(),
+            is_ours: true,
         }],
         default_model,
         // The policy note was shown when the login began.
@@ -95,6 +96,7 @@ fn of_key(choice: &AuthChoice, outcome: KeyOutcome) -> Settled {
                 KeyOrigin::Env(name) => format!("env: {name}"),
                 KeyOrigin::Profile => "profile".to_owned(),
             },
+            is_ours: true,
         }],
         default_model: outcome.default_model,
         notice: Some(choice.notice.clone()).filter(|notice| !notice.is_empty()),
@@ -171,6 +173,7 @@ pub(super) fn guest(
         kind: CredentialKind::OAuth,
         change: outcome.change.as_str(),
         source: format!("{cli}, {}", outcome.mode),
+        is_ours: outcome.mode == ExternalMode::Owned,
     });
     let mut notes = outcome.notes;
     notes.extend(outcome.next.map(|next| format!("next: {next}")));

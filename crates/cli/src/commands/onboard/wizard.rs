@@ -13,7 +13,7 @@ use tokensink_sink::{
 
 use self::plan::{Guest, Plan, Step};
 use super::settle::{self, Task};
-use super::{CUSTOM, CUSTOM_KEY, SKIP, Scope, Wanted, has_key, keys, report, wanted};
+use super::{CUSTOM, CUSTOM_KEY, SKIP, Scope, Wanted, has_key, is_login, keys, report, wanted};
 use crate::args::{CustomArgs, OnboardArgs};
 use crate::ask::{Asker, Line, given_up};
 use crate::commands::{App, needs_terminal, remark, somebody_there};
@@ -287,11 +287,10 @@ impl Person {
 
     /// A choice with its key, which is asked for now.
     fn step_of(&self, app: &App<'_>, args: &OnboardArgs, choice: AuthChoice) -> tokensink_sink::Result<Step> {
-        let is_pasted = matches!(choice.kind, "token" | "api_key");
         if choice.kind == "external" {
             return self.guest(app, args, choice);
         }
-        if !is_pasted && !has_key(args, &choice) {
+        if is_login(&choice) && !has_key(args, &choice) {
             return Ok(Step::Login(Box::new(choice)));
         }
         let given = match keys::given(app, args, choice.option.as_deref())? {

@@ -58,6 +58,10 @@ impl Step {
             Self::Key(choice, GivenSecret::Value(_)) => {
                 format!("store what was typed ({}) -> {}", choice.name, choice.leaves)
             }
+            Self::Guest(guest) if guest.mode == ExternalMode::Owned => format!(
+                "move the login of {0} in; {0} is signed out until it is wired to tokensink",
+                guest.title
+            ),
             Self::Guest(guest) => {
                 format!(
                     "use the login of {}, {} -> {}",
