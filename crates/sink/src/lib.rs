@@ -66,8 +66,8 @@ pub use onboard::{
     KeyOutcome, KeyRequest, ModelWish,
 };
 pub use plugins::{
-    CheckReport, FileFate, PlannedFile, PlannedProgram, PlannedProvider, PluginChange, PluginInfo,
-    PluginKind, PluginPlan, PluginState, Scenario,
+    CheckOptions, CheckReport, FileFate, PlannedFile, PlannedProgram, PlannedProvider, PluginChange,
+    PluginInfo, PluginKind, PluginPlan, PluginState, Scenario,
 };
 pub use report::{
     AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,

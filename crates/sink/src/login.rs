@@ -1,6 +1,6 @@
 //! Logging in: what the caller gives and is given. The flows are in the modules below.
 
-mod choose;
+pub(crate) mod choose;
 mod device;
 mod discover;
 mod exchange;
@@ -9,7 +9,7 @@ pub(crate) mod keep;
 mod names;
 mod page;
 mod pkce;
-mod program;
+pub(crate) mod program;
 mod race;
 pub(crate) mod run;
 #[cfg(test)]
@@ -51,6 +51,8 @@ pub trait LoginUi: Sync {
 /// A question of a plugin's program. Its words are the program's, cleaned of control characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'a> {
+    /// The program's id for it.
+    pub id: &'a str,
     /// The plugin.
     pub asker: &'a str,
     /// How it is asked.

@@ -5,6 +5,7 @@
 //! where it sends secrets.
 
 mod check;
+mod conform;
 mod install;
 mod package;
 mod plan;
@@ -23,6 +24,7 @@ use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
 
 pub use check::{CheckReport, Scenario};
+pub use conform::CheckOptions;
 pub(crate) use package::Unusable;
 pub use plan::{FileFate, PlannedFile, PlannedProgram, PlannedProvider, PluginPlan};
 pub(crate) use session::{About, Broken, Ended, Job, Session, Unsent};

@@ -38,6 +38,12 @@ pub(crate) enum PluginsCommand {
         /// A definition, or a directory with a plugin
         #[arg(value_name = "PATH")]
         path: PathBuf,
+        /// Have a program log in for real, refresh, and end the login; nothing of it is stored
+        #[arg(long)]
+        login: bool,
+        /// Answer a question of the program instead of asking it here; for a secret as ID=env:NAME
+        #[arg(long, value_name = "ID=ANSWER", requires = "login", value_parser = pair)]
+        answer: Vec<(String, String)>,
         /// Print an object
         #[arg(long)]
         json: bool,
@@ -48,4 +54,12 @@ pub(crate) enum PluginsCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
+}
+
+/// `ID=ANSWER`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (id, answer) = text
+        .split_once('=')
+        .ok_or("write ID=ANSWER, with the id that the program gives its question")?;
+    Ok((id.to_owned(), answer.to_owned()))
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use inquire::Confirm;
+use tokensink_sink::CheckOptions;
 
 use super::{App, needs_terminal, remark, somebody_there, unanswered};
 use crate::args::{PluginsArgs, PluginsCommand};
@@ -14,7 +15,15 @@ pub(super) fn run(app: &mut App<'_>, args: PluginsArgs) -> Outcome {
     match args.command {
         PluginsCommand::Install { path, yes, replace } => install(app, &path, yes, replace),
         PluginsCommand::List { json } => list(app, json),
-        PluginsCommand::Check { path, json } => check(app, &path, json),
+        PluginsCommand::Check {
+            path,
+            login,
+            answer,
+            json,
+        } => {
+            let answers = answer.into_iter().collect();
+            check(app, &path, &CheckOptions { login, answers }, json)
+        }
         PluginsCommand::Remove { id } => remove(app, &id),
     }
 }
@@ -69,8 +78,10 @@ fn list(app: &mut App<'_>, json: bool) -> Outcome {
     Ok(OK)
 }
 
-fn check(app: &mut App<'_>, path: &Path, json: bool) -> Outcome {
-    let report = app.sink.check_plugin(&absolute(app, path))?;
+fn check(app: &mut App<'_>, path: &Path, options: &CheckOptions, json: bool) -> Outcome {
+    let report = app
+        .sink
+        .check_plugin(&absolute(app, path), options, &app.terminal())?;
     if json {
         app.printer.json(&render::check_json(&report))?;
     } else {

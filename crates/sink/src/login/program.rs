@@ -60,7 +60,7 @@ fn job<'a>(login: &Login<'a>, flow: &'a ProgramFlow, action: Action) -> Job<'a> 
 }
 
 /// Passes messages on until there is an answer.
-fn converse(login: &Login<'_>, flow: &ProgramFlow, session: &mut Session) -> Result<Answered> {
+pub(crate) fn converse(login: &Login<'_>, flow: &ProgramFlow, session: &mut Session) -> Result<Answered> {
     let again = login.again();
     let broken = |Broken(reason): Broken| {
         if login.ui.given_up() {
@@ -113,6 +113,7 @@ fn ask(login: &Login<'_>, flow: &ProgramFlow, prompt: &Prompt) -> Result<Option<
             .with_fix(format!("run it in a terminal: {}", login.again())));
     }
     let answer = login.ui.ask(&Question {
+        id: &prompt.id,
         asker: &flow.plugin,
         kind: prompt.kind,
         text: &prompt.text,

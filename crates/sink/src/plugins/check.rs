@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use tokensink_providers::plugin::manifest::MANIFEST_NAME;
+
 use super::PluginKind;
+use super::conform::CheckOptions;
+use super::package::Package;
 use super::plan::PluginPlan;
 use crate::error::{ErrorKind, Result, SinkError};
+use crate::login::LoginUi;
 use crate::sink::Sink;
 
 /// What a check found.
@@ -60,12 +65,18 @@ impl Scenario {
 }
 
 impl Sink {
-    /// Checks the plugin at `source`, an absolute path, without installing it. What is wrong with the plugin is in
+    /// Checks the plugin at `source`, an absolute path, without installing it. A program is run where it lies, and
+    /// asked what it will be asked; `ui` is for its login, if `options` want one. What is wrong with the plugin is in
     /// the report.
     ///
     /// # Errors
     /// A usage error when there is no plugin at `source`.
-    pub fn check_plugin(&self, source: &Path) -> Result<CheckReport> {
+    pub fn check_plugin(
+        &self,
+        source: &Path,
+        options: &CheckOptions,
+        ui: &dyn LoginUi,
+    ) -> Result<CheckReport> {
         let mut report = CheckReport {
             source: source.to_owned(),
             id: None,
@@ -77,6 +88,15 @@ impl Sink {
             Err(error) => report.scenarios.push(Scenario::failed("readable", told(&error))),
             Ok(plan) => {
                 report.scenarios = read_scenarios(&plan);
+                if plan.program.is_some() {
+                    let providers = plan
+                        .providers
+                        .iter()
+                        .map(|planned| planned.id.as_str().to_owned());
+                    let manifest = self.read_manifest(&plan.source.join(MANIFEST_NAME))?;
+                    let package = Package::in_place(manifest, plan.source.clone(), providers.collect());
+                    report.scenarios.extend(self.conform(&package, options, ui)?);
+                }
                 report.id = Some(plan.id);
                 report.kind = Some(plan.kind);
             }

@@ -48,6 +48,15 @@ pub(crate) struct Package {
 }
 
 impl Package {
+    /// A plugin that is tried out where it lies, without being installed.
+    pub(super) fn in_place(manifest: Manifest, dir: PathBuf, providers: Vec<String>) -> Self {
+        Self {
+            manifest,
+            dir,
+            providers,
+        }
+    }
+
     /// Does the plugin say that it serves this provider? It is told the secrets of no other.
     pub(crate) fn serves(&self, provider: &ProviderId) -> bool {
         self.providers.iter().any(|id| id == provider.as_str())
@@ -201,6 +210,17 @@ impl Sink {
                 Err(unusable) => PluginState::Broken(unusable.reason),
             },
         }
+    }
+
+    pub(super) fn read_manifest(&self, path: &Path) -> Result<Manifest> {
+        Manifest::parse(&self.read_text(path)?).map_err(|error| {
+            let message = format!("{} {error}", path.display());
+            SinkError::new(ErrorKind::Failed, "bad_manifest", message).with_fix(format!(
+                "correct line {} of {}",
+                error.line,
+                path.display()
+            ))
+        })
     }
 
     /// Reads and checks a directory with a manifest.

@@ -14,9 +14,9 @@ use tokensink_providers::plugin::manifest::{Limits, Manifest};
 use tokensink_providers::plugin::protocol::{
     Action, Answered, Conversation, Fault, LINE_BYTES, OUTPUT_BYTES, Prompt, Request, Step, answer_line,
 };
-use tokensink_types::{Account, MethodId, ProfileId, ProviderId, Secret, TokenSet};
+use tokensink_types::{Account, Body, MethodId, ProfileId, ProviderId, Secret, TokenSet};
 
-use super::package::Unusable;
+use super::package::{Package, Unusable};
 use crate::sink::Sink;
 
 /// A whole login.
@@ -118,7 +118,15 @@ impl Sink {
     /// # Errors
     /// [`Unusable`], with the next step where there is one.
     pub(crate) fn start_program(&self, job: &Job<'_>) -> std::result::Result<Session, Unusable> {
-        let package = self.package(job.plugin)?;
+        self.run_package(&self.package(job.plugin)?, job)
+    }
+
+    /// The same for a package that is at hand.
+    pub(super) fn run_package(
+        &self,
+        package: &Package,
+        job: &Job<'_>,
+    ) -> std::result::Result<Session, Unusable> {
         let plain = |reason: String| Unusable { reason, fix: None };
         if !package.serves(job.provider) {
             return Err(plain(format!(
@@ -137,7 +145,7 @@ impl Sink {
             program: package.dir.join(&package.manifest.program),
             args: package.manifest.args.iter().map(OsString::from).collect(),
             env: self.plugin_env(&package.manifest, job.provider),
-            dir: package.dir,
+            dir: package.dir.clone(),
             limits: DialogueLimits {
                 line_bytes: LINE_BYTES,
                 output_bytes: OUTPUT_BYTES,
@@ -201,6 +209,10 @@ impl Session {
     /// # Errors
     /// [`Unsent`], which says whether the program can have read it.
     pub(crate) fn request(&mut self, host: &Host, about: &About<'_>) -> Result<(), Unsent> {
+        self.send(host, about, |line| line)
+    }
+
+    fn send(&mut self, host: &Host, about: &About<'_>, change: impl Fn(Body) -> Body) -> Result<(), Unsent> {
         let line = self.talk.request(&Request {
             version: self.version,
             provider: &self.provider,
@@ -212,7 +224,7 @@ impl Session {
             fields: about.fields,
             interactive: about.interactive,
         });
-        let line = line.map_err(|error| Unsent::Nothing(error.to_string()))?;
+        let line = change(line.map_err(|error| Unsent::Nothing(error.to_string()))?);
         self.time = if self.is_login {
             LOGIN_TIME
         } else {
@@ -233,6 +245,21 @@ impl Session {
                 Unsent::Perhaps(reason)
             }
         })
+    }
+
+    /// Sends a request for something that no version of the protocol has.
+    pub(super) fn request_unknown(&mut self, host: &Host) -> Result<(), Unsent> {
+        let about = About::default();
+        self.send(host, &about, |line| {
+            let text = String::from_utf8_lossy(line.expose()).replacen("\"login\"", "\"tokensink-check\"", 1);
+            Body::new(text)
+        })
+    }
+
+    /// Closes the program's input; does it end then?
+    pub(super) fn ends_alone(mut self) -> bool {
+        let dialogue = self.dialogue.take();
+        dialogue.is_some_and(|dialogue| dialogue.end(FAREWELL_TIME).code.is_some())
     }
 
     /// Gives the user's answer to a question; `None` where there is none.
