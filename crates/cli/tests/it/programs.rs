@@ -275,7 +275,7 @@ fn token(world: &World) -> Said {
     let said = (0..10)
         .map(|_| ask())
         .find(|said| !said.err.contains("still under way"));
-    said.expect("a refresh ends in the time that a program has")
+    said.unwrap()
 }
 
 /// What the back-off lets through in the time of a test.
