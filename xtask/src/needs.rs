@@ -71,7 +71,7 @@ static PROJECTS: [NodeProject; 5] = [
         full: true,
         in_target: true,
         // What is optional there are native parts of channels and local models.
-        npm: &["--ignore-scripts", "--omit=optional"],
+        npm: &["--ignore-scripts", "--omit=optional", "--loglevel=error"],
         debian: &[],
     },
     NodeProject {
@@ -85,7 +85,7 @@ static PROJECTS: [NodeProject; 5] = [
 ];
 
 /// What other people's packages want to run while they are installed is not needed by any of them.
-const NO_SCRIPTS: &[&str] = &["--ignore-scripts"];
+const NO_SCRIPTS: &[&str] = &["--ignore-scripts", "--loglevel=error"];
 
 /// Makes sure of cargo-nextest and of every npm project in the repository.
 pub(crate) fn provide(full: bool) -> Result<(), Failure> {
