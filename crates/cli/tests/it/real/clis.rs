@@ -1,6 +1,6 @@
 //! The real Codex and Claude Code as processes of a home, with logins of alice at the rig.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -121,6 +121,8 @@ impl Clis {
             .env_clear()
             .env("HOME", self.world.path(""))
             .env("PATH", "/usr/bin:/bin")
+            // For the hooks by which they ask us.
+            .env("TOKENSINK_CLOCK_OFFSET_SECONDS", self.rig.ahead_seconds().to_string())
             .env("TERM", "dumb")
             .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
             .env("DISABLE_AUTOUPDATER", "1")
@@ -143,8 +145,21 @@ impl Clis {
                 "TOKENSINK_CLOCK_OFFSET_SECONDS",
                 self.rig.ahead_seconds().to_string(),
             )
+            .env("PATH", self.path())
             .stdin(Stdio::null());
         command
+    }
+
+    /// Where the programs are found by their names, too.
+    fn path(&self) -> String {
+        let dir = self.world.path("programs");
+        std::fs::create_dir_all(&dir).unwrap();
+        for (name, program) in [("codex", &self.codex), ("claude", &self.claude)] {
+            if !dir.join(name).exists() {
+                symlink(program, dir.join(name)).unwrap();
+            }
+        }
+        format!("{}:/usr/bin:/bin", dir.display())
     }
 
     /// Runs a command line of ours.

@@ -11,6 +11,7 @@ mod protocol;
 mod race;
 mod rig;
 mod side_by_side;
+mod wired;
 
 use std::path::{Path, PathBuf};
 
