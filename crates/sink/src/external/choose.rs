@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokensink_host::atomic;
 use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_neighbours::{Keychain, Login, Neighbour, Place, PlaceKind, Reading, places, read};
-use tokensink_store::GuardedLock;
+use tokensink_store::{GuardedLock, RecordKey};
 use tokensink_types::record::RecordState;
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId};
 
@@ -66,6 +66,9 @@ pub struct ExternalChanged {
 pub(super) struct Change {
     pub(super) place: Place,
     pub(super) before: Option<Entry>,
+    /// Choices whose names lead to the place now and led elsewhere when they were made: Claude Code, for one, puts a
+    /// file in the place of a link (clients.md 0.7). The new choice takes their place.
+    moved: Vec<Entry>,
     pub(super) notes: Vec<String>,
 }
 
@@ -100,14 +103,13 @@ impl Sink {
         self.forget_externals();
         let modes = Modes::load(self.host(), &self.external_file())?.0;
         let keychain = Keychain::of_this_system(request.terminal);
-        let place = self.place_to_set(neighbour, request, &modes.entries(self.host()), keychain)?;
+        let entries = modes.entries(self.host());
+        let place = self.place_to_set(neighbour, request, &entries, keychain)?;
         let key = place.key();
         let mut change = Change {
-            before: modes
-                .entries(self.host())
-                .into_iter()
-                .find(|entry| entry.key == key),
+            before: entries.iter().find(|entry| entry.key == key).cloned(),
             place,
+            moved: moved_entries(&entries, &key),
             notes: Vec::new(),
         };
         let from = change.before.as_ref().map(|entry| entry.mode);
@@ -119,6 +121,7 @@ impl Sink {
             }
             _ => self.change_in_place(&mut change, request.mode)?,
         };
+        self.forget_moved(&mut change)?;
         self.forget_externals();
         let externals = self.externals();
         let mode = externals.at(&key).map_or(request.mode, super::Chosen::mode);
@@ -133,6 +136,22 @@ impl Sink {
             profile,
             notes: change.notes,
         })
+    }
+
+    fn forget_moved(&self, change: &mut Change) -> Result<()> {
+        for moved in std::mem::take(&mut change.moved) {
+            self.edit_choices(|modes| modes.remove(&moved.key))?;
+            self.journal().erase(&RecordKey {
+                store: moved.key.clone(),
+                profile: moved.profile.clone(),
+            })?;
+            let released = Claims::new(self.host(), self.state_dir()).release(&moved.key);
+            change.notes.push(match released {
+                Ok(()) => format!("it takes the place of the choice for {}", moved.key),
+                Err(error) => format!("the claim on {} could not be removed: {error}", moved.key),
+            });
+        }
+        Ok(())
     }
 
     fn audit_choice(&self, neighbour: Neighbour, mode: ExternalMode, profile: &ProfileId) {
@@ -178,6 +197,9 @@ impl Sink {
             .filter(|entry| entry.mode != ExternalMode::Owned)
         {
             return Ok(before.profile.clone());
+        }
+        if let Some(moved) = change.moved.first() {
+            return Ok(moved.profile.clone());
         }
         let key = change.place.key();
         let externals = self.externals();
@@ -504,6 +526,12 @@ fn next_step(neighbour: Neighbour, mode: ExternalMode, wired: bool) -> Option<St
         (ExternalMode::Owned, true) | (_, false) => None,
         (_, true) => Some(format!("tokensink external unwire {neighbour}")),
     }
+}
+
+fn moved_entries(entries: &[Entry], key: &str) -> Vec<Entry> {
+    let is_moved =
+        |entry: &&Entry| entry.key != key && entry.place.key() == key && entry.mode != ExternalMode::Owned;
+    entries.iter().filter(is_moved).cloned().collect()
 }
 
 pub(super) fn known_neighbour(word: &str) -> Result<Neighbour> {

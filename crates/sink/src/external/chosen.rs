@@ -51,6 +51,11 @@ impl Chosen {
         &self.entry.profile
     }
 
+    /// Does the name of the place lead elsewhere than when the choice was made?
+    pub(crate) fn is_moved(&self) -> bool {
+        self.entry.place.key() != self.entry.key
+    }
+
     /// The mode in force: what was chosen, or `borrowed` where that is more than can be done.
     pub(crate) fn mode(&self) -> ExternalMode {
         match self.entry.mode {
@@ -251,8 +256,7 @@ impl Sink {
             // A link may lead elsewhere by now; the choice was made for where it led then.
             next.entry.place = Place::file(self.host(), one.neighbour(), path);
         }
-        let moved = next.entry.place.key() != next.entry.key;
-        next.reading = Some(Arc::new(if moved {
+        next.reading = Some(Arc::new(if next.is_moved() {
             Reading::Unusable {
                 reason: format!(
                     "{} led to {} when its mode was chosen and leads to {} now; choose again",

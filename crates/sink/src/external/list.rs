@@ -247,9 +247,11 @@ impl Sink {
                 info.state = "signed_out";
                 info.fix = login_again;
             }
-            (_, Some(Reading::Unusable { reason })) => {
+            (mode, Some(Reading::Unusable { reason })) => {
                 info.state = "unusable";
                 info.note = Some(reason.clone());
+                let moved = found.chosen.as_ref().filter(|one| one.is_moved());
+                info.fix = moved.and(mode).map(|mode| set_command(neighbour, mode));
             }
             (_, Some(Reading::Locked { hint })) => {
                 info.state = "locked";

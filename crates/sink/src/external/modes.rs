@@ -179,6 +179,11 @@ impl Modes {
         }
     }
 
+    /// Takes a choice back.
+    pub(crate) fn remove(&mut self, key: &str) {
+        object_at(&mut self.map, "logins").shift_remove(key);
+    }
+
     /// What the program's section held besides the tokens when the login was taken from there.
     pub(crate) fn frame(&self, key: &str) -> Option<Secret> {
         let text = self.map.get("logins")?.get(key)?.get("frame")?.as_str()?;
