@@ -28,6 +28,8 @@ const OLD_TOKEN_WAIT: Duration = Duration::from_secs(2);
 const HEAL_WAIT: Duration = Duration::from_secs(2);
 /// How often a caller that waits out a back-off looks whether somebody has ended it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What must be left of a caller's time after a back-off for a try to be worth while.
+const FLIGHT_ROOM: Duration = Duration::from_millis(300);
 /// Longest back-off that a caller waits out while other profiles could be asked.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 /// How often one call looks again after a flight that was said to serve.
@@ -166,7 +168,8 @@ impl Sink {
         };
         let seen = self.grant(target)?;
         let mut needed = self.now().until(until);
-        if needed > call.left(self).min(call.longest_wait) {
+        // With less time left than a request takes, the caller is better served with the reason than with "under way".
+        if needed > call.longest_wait || needed.saturating_add(FLIGHT_ROOM) > call.left(self) {
             return Ok(false);
         }
         loop {
