@@ -1,6 +1,7 @@
 //! The shape of Claude Code's `.credentials.json` and Keychain item (clients.md 3.1; spec.md 10.1).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use tokensink_host::Host;
@@ -169,16 +170,21 @@ fn is_same_set(some: &[&str], others: &[String]) -> bool {
     some.len() == others.len() && some.iter().all(|one| others.iter().any(|other| other == one))
 }
 
-/// The account that Claude Code last signed in with, by its `.claude.json`. For display only: nothing ties that file
-/// to the login, so nothing may be decided by it. Unknown where the file is missing or says nothing.
+/// The account that Claude Code last signed in with, by its `.claude.json`. Nothing ties that file to the login, so it
+/// may be shown, and be a reason to leave a login alone, but never one to use it. Unknown where the file is missing or
+/// says nothing.
 #[must_use]
 pub fn described_account(host: &Host, place: &Place) -> Account {
-    let beside = match (place.home(), place.origin) {
-        (Some(home), Origin::Default) => home.parent(),
-        (home, _) => home,
-    };
-    let document = beside
-        .and_then(|dir| host.files.read(&dir.join(".claude.json")).ok())
+    let home = place.home();
+    // Beside the usual home, and inside of one that is configured; of one that was named we know only the name.
+    let beside = home
+        .filter(|home| place.origin == Origin::Default || home.ends_with(".claude"))
+        .and_then(Path::parent);
+    let inside = home.filter(|_| place.origin != Origin::Default);
+    let document = [inside, beside]
+        .into_iter()
+        .flatten()
+        .find_map(|dir| host.files.read(&dir.join(".claude.json")).ok())
         .and_then(|bytes| parse_object(Body::new(bytes).expose()).ok())
         .map(SecretMap);
     let account = document

@@ -123,6 +123,9 @@ impl From<OwnerError> for SinkError {
     fn from(error: OwnerError) -> Self {
         match error {
             OwnerError::Store(error) => error.into(),
+            OwnerError::Neighbour(error) if error.is_busy() => {
+                Self::new(ErrorKind::TryAgain, "external_busy", error.to_string())
+            }
             other => Self::new(ErrorKind::Failed, "external", other.to_string()).with_fix_if(other.command()),
         }
     }

@@ -11,8 +11,9 @@ use sha2::{Digest, Sha256};
 use tokensink_host::atomic;
 use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_neighbours::{Keychain, Login, Neighbour, Place, PlaceKind, Reading, places, read};
+use tokensink_refresh::overlay;
 use tokensink_store::{GuardedLock, RecordKey};
-use tokensink_types::record::RecordState;
+use tokensink_types::record::{Record, RecordState};
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId};
 
 use super::claim::Claims;
@@ -21,6 +22,7 @@ use super::words::{cli_login_command, set_command};
 use crate::audit;
 use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
+use crate::grant::generation_of;
 use crate::lease::WAIT;
 use crate::owner::{Keeper, OwnerError, Target};
 use crate::sink::Sink;
@@ -84,7 +86,7 @@ impl Change {
             place: self.place.clone(),
             mode,
             profile: profile.clone(),
-            moving: false,
+            moving: None,
         }
     }
 }
@@ -392,23 +394,38 @@ impl Sink {
         Err(SinkError::new(ErrorKind::TryAgain, "behind", message).about(&target.profile))
     }
 
-    /// Nothing of a login that is not refreshed here stays on our disk. A request without an answer is the exception:
-    /// what is known of it is worth more than an empty folder.
+    /// Nothing of a login that is not refreshed here stays on our disk, with two exceptions: what is known of a request
+    /// without an answer, and an answer that exists in the record alone.
     fn forget_record(&self, change: &mut Change, profile: &ProfileId) -> Result<()> {
         let target = self.place_target(change, profile);
         let Some(key) = self.record_key(&target)? else {
             return Ok(());
         };
         let record = self.journal().read(&key).ok().flatten();
-        match record.as_deref().map(|record| &record.state) {
-            None => {}
-            Some(RecordState::Sent(_)) => change.notes.push(
-                "a refresh was sent and never answered; its record is kept until the login is refreshed here again"
-                    .to_owned(),
-            ),
-            Some(_) => self.journal().erase(&key)?,
-        }
+        let Some(record) = record else { return Ok(()) };
+        let why = match &record.state {
+            RecordState::Sent(_) => "a refresh was sent and never answered",
+            _ if self.is_ahead_of(&change.place, &record) => {
+                "the program's store is behind what was refreshed here"
+            }
+            _ => return Ok(self.journal().erase(&key)?),
+        };
+        change.notes.push(format!(
+            "{why}; its record is kept until the login is refreshed here again"
+        ));
         Ok(())
+    }
+
+    /// Does the record hold what the place lacks? Where the place cannot be read, that is not known.
+    fn is_ahead_of(&self, place: &Place, record: &Record) -> bool {
+        match read(self.host(), place) {
+            Reading::Login(login) | Reading::Blanked(login) => {
+                let stored = login.credential.as_oauth().map(generation_of);
+                stored.is_some_and(|stored| overlay(&stored, Some(record)).heal)
+            }
+            Reading::SignedOut | Reading::Missing => false,
+            Reading::Unusable { .. } | Reading::Locked { .. } => true,
+        }
     }
 
     /// First the choice and then the claim: of two state dirs that do this at once one at most gets it.

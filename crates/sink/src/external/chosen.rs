@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokensink_host::FileStamp;
-use tokensink_neighbours::{Login, Neighbour, Place, Reading, read};
-use tokensink_types::{OAuth, ProfileId, UnixMillis};
+use tokensink_neighbours::{Login, Neighbour, Place, Reading, described_account, read};
+use tokensink_types::{Credential, OAuth, ProfileId, UnixMillis};
 
 use super::claim::Claims;
 use super::modes::{Entry, ExternalMode, Modes};
@@ -266,9 +266,21 @@ impl Sink {
                 ),
             }
         } else {
-            read(self.host(), next.place())
+            self.read_with_account(next.place())
         }));
         next
+    }
+
+    /// A blanked login does not say whose it was; Claude Code's description of its account does, and only that account
+    /// may be healed.
+    fn read_with_account(&self, place: &Place) -> Reading {
+        let mut reading = read(self.host(), place);
+        if let Reading::Blanked(login) = &mut reading
+            && let Credential::OAuth(oauth) = &mut login.credential
+        {
+            oauth.account = oauth.account.updated_by(&described_account(self.host(), place));
+        }
+        reading
     }
 }
 

@@ -150,7 +150,7 @@ mod tests {
             place: Place::file(&test.host(), Neighbour::ClaudeCode, Path::new(KEY)),
             mode,
             profile: Neighbour::ClaudeCode.profile_id().unwrap(),
-            moving: false,
+            moving: None,
         };
         modes.set(&entry, UnixMillis(1));
         let path = format!("{state_dir}/tokensink/state/external.json");

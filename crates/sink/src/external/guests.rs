@@ -128,14 +128,20 @@ impl Sink {
         id: &ProfileId,
     ) -> Option<ProfileId> {
         let key = oauth.tokens.refresh_token().map(SpendKey::of)?;
-        let mut stored = main.profiles.entries().iter();
-        let same = stored.find(|entry| {
-            let Some(theirs) = entry.credential.as_oauth() else {
-                return false;
-            };
-            entry.id != *id && (holds(theirs, key) || self.has_held(main, &entry.id, key))
-        });
-        same.map(|entry| entry.id.clone())
+        self.stored_with(main, key).find(|holder| *holder != id).cloned()
+    }
+
+    /// The profiles of main's own store that hold this refresh token, or have held it.
+    pub(super) fn stored_with<'a>(
+        &'a self,
+        main: &'a AgentStore,
+        key: SpendKey,
+    ) -> impl Iterator<Item = &'a ProfileId> {
+        let stored = main.profiles.entries().iter();
+        let grants = stored.filter_map(|entry| Some((&entry.id, entry.credential.as_oauth()?)));
+        grants
+            .filter(move |(id, theirs)| holds(theirs, key) || self.has_held(main, id, key))
+            .map(|(id, _)| id)
     }
 
     fn has_held(&self, main: &AgentStore, id: &ProfileId, key: SpendKey) -> bool {

@@ -238,7 +238,11 @@ impl Sink {
                 } else {
                     info.fix = Some(format!("tokensink external wire {neighbour}"));
                 }
-                if found.chosen.as_ref().is_some_and(|one| one.entry.moving) {
+                if found
+                    .chosen
+                    .as_ref()
+                    .is_some_and(|one| one.entry.moving.is_some())
+                {
                     info.note = Some("its move into tokensink was cut off; finish it".to_owned());
                     info.fix = Some(set_command(neighbour, ExternalMode::Owned));
                 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tokensink_host::{FileStamp, Host};
 use tokensink_neighbours::{Neighbour, Origin, Place, PlaceKind};
-use tokensink_types::{ProfileId, Secret, UnixMillis};
+use tokensink_types::{ProfileId, Secret, SpendKey, UnixMillis};
 
 use crate::error::{ErrorKind, Result, SinkError};
 
@@ -76,8 +76,8 @@ pub(crate) struct Entry {
     pub(crate) mode: ExternalMode,
     /// The profile under which the login appears, or under which it was stored by a move.
     pub(crate) profile: ProfileId,
-    /// A move between the program's store and ours that has begun.
-    pub(crate) moving: bool,
+    /// The refresh token of a move between the program's store and ours that has begun.
+    pub(crate) moving: Option<SpendKey>,
 }
 
 /// The document.
@@ -133,7 +133,7 @@ impl Modes {
                     place: place_of(host, neighbour, value)?,
                     mode: ExternalMode::parse(text("mode")?)?,
                     profile: stored.or_else(|| neighbour.profile_id())?,
-                    moving: value.get("moving").and_then(Value::as_bool) == Some(true),
+                    moving: text("moving").and_then(spend_key),
                 })
             })
             .collect()
@@ -152,10 +152,13 @@ impl Modes {
             // It stands in the program's store again.
             value.shift_remove("frame");
         }
-        if entry.moving {
-            value.insert("moving".to_owned(), true.into());
-        } else {
-            value.shift_remove("moving");
+        match entry.moving {
+            Some(key) => {
+                value.insert("moving".to_owned(), hex::encode(key.0).into());
+            }
+            None => {
+                value.shift_remove("moving");
+            }
         }
         match &entry.place.kind {
             PlaceKind::File { path, .. } => {
@@ -232,6 +235,12 @@ fn object_at<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<Stri
     value.as_object_mut().expect("an object")
 }
 
+fn spend_key(text: &str) -> Option<SpendKey> {
+    let mut key = SpendKey([0; 32]);
+    hex::decode_to_slice(text, &mut key.0).ok()?;
+    Some(key)
+}
+
 fn place_of(host: &Host, neighbour: Neighbour, value: &Value) -> Option<Place> {
     if let Some(path) = value.get("path").and_then(Value::as_str) {
         return Some(Place::file(host, neighbour, Path::new(path)));
@@ -263,7 +272,7 @@ mod tests {
             profile: Neighbour::ClaudeCode.profile_id().unwrap(),
             place,
             mode,
-            moving: false,
+            moving: None,
         }
     }
 
@@ -277,7 +286,8 @@ mod tests {
         let (mut modes, stamp) = Modes::load(&host, path).unwrap();
         assert!(stamp.is_some() && modes.entries(&host).is_empty());
         for mode in ExternalMode::ALL {
-            let noted = entry(&host, "/c/.credentials.json", mode);
+            let mut noted = entry(&host, "/c/.credentials.json", mode);
+            noted.moving = (mode == ExternalMode::Owned).then_some(SpendKey([7; 32]));
             modes.set(&noted, UnixMillis(7));
             modes.set_former(Neighbour::Codex, Some(json!("openai")));
             test.files.put(path, modes.to_bytes(), 0o600);

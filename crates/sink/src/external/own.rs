@@ -1,8 +1,8 @@
 //! Moving a grant between another program's store and ours, so that at every moment one of them at most spends it.
 //!
 //! The mark `moving` stands in the choices from before the first step until after the last. While it stands, a stored
-//! profile is not refreshed as long as the program's store holds the same grant; the access token goes on being
-//! served. Whatever step a move is cut off at, the same command finishes it, and the grant is in one store at least.
+//! profile is not refreshed as long as the program's store holds a login, which may be the same grant spent further; the
+//! access token goes on being served. Whatever step a move is cut off at, the same command finishes it, and the grant is in one store at least.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tokensink_types::record::RecordState;
 use tokensink_types::{Account, AgentId, Credential, OAuth, ProfileId, ProviderId, Secret, SpendKey};
 
 use super::choose::Change;
-use super::modes::{ExternalMode, Modes};
+use super::modes::{Entry, ExternalMode, Modes};
 use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::grant::with_generation;
+use crate::grant::{Grant, with_generation};
 use crate::login::keep::Newcomer;
 use crate::owner::{OwnerError, Target};
 use crate::sink::Sink;
@@ -26,6 +26,8 @@ use crate::sink::Sink;
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often a move follows a program that refreshes without a lock (clients.md 0.1).
 const ROUNDS_MAX: u32 = 4;
+/// Settles what is due, also a request that was never answered.
+const RENEW: &str = "tokensink renew";
 
 impl Sink {
     /// Mode `owned`: stores the grant of the place in main's own store and takes it from the program's.
@@ -64,16 +66,19 @@ impl Sink {
         let _theirs = self.lock_theirs(change)?;
         let reading = read(self.host(), &change.place);
         let signed_out = matches!(reading, Reading::SignedOut | Reading::Missing);
-        if let Some(entry) = before.filter(|entry| entry.mode == ExternalMode::Owned && signed_out) {
-            // Everything but the mark was done before.
-            self.write_choice(&change.entry(ExternalMode::Owned, &entry.profile))?;
-            return Ok(entry.profile);
-        }
-        self.usable(neighbour, &change.place, &reading)?;
-        let mut mark = change.entry(ExternalMode::Owned, &place_profile);
-        mark.moving = true;
-        self.write_choice(&mark)?;
-        let profile = self.take_over(change, &place_profile, &reading)?;
+        let profile = match before.filter(|entry| entry.mode == ExternalMode::Owned && signed_out) {
+            // It was taken before; what comes after that may be left to do.
+            Some(entry) => self.moved_profile(&entry)?,
+            None => {
+                let login = self.usable(neighbour, &change.place, &reading)?;
+                if let Some(why) = &login.only_borrowed {
+                    let message = format!("the login of {} cannot be moved: {why}", neighbour.title());
+                    return Err(SinkError::new(ErrorKind::Usage, "only_borrowed", message)
+                        .with_fix(super::words::set_command(neighbour, ExternalMode::Borrowed)));
+                }
+                self.take_over(change, &place_profile, &reading)?
+            }
+        };
         let key = self.record_key(&self.place_target(change, &place_profile))?;
         if let Some(Err(error)) = key.map(|key| self.journal().erase(&key)) {
             change
@@ -95,8 +100,11 @@ impl Sink {
         let mut reading = first.clone();
         for _ in 0..ROUNDS_MAX {
             let oauth = self.grant_at(change, place_profile, &reading)?;
-            let profile = self.store_moved(change, &oauth)?;
             let held = oauth.tokens.refresh_token().map(SpendKey::of);
+            let mut mark = change.entry(ExternalMode::Owned, place_profile);
+            mark.moving = held;
+            self.write_choice(&mark)?;
+            let profile = self.store_moved(change, &oauth)?;
             let stored = self.stored_oauth(&Target::of_agent(&AgentId::main(), &profile))?;
             let read_back = stored.as_ref().and_then(|oauth| oauth.tokens.refresh_token());
             if read_back.map(SpendKey::of) != held {
@@ -130,6 +138,18 @@ impl Sink {
         let target = self.place_target(change, place_profile);
         let key = self.record_key(&target)?;
         let grant = self.overlaid(&target, oauth, key.as_ref())?;
+        if in_doubt(&grant) {
+            let refreshes_here = change
+                .before
+                .as_ref()
+                .is_some_and(|entry| entry.mode == ExternalMode::Cooperative);
+            let fix = if refreshes_here {
+                RENEW.to_owned()
+            } else {
+                self.renew_command(change.neighbour())
+            };
+            return Err(unanswered(place_profile, fix));
+        }
         Ok(with_generation(oauth, &grant.generation))
     }
 
@@ -209,9 +229,11 @@ impl Sink {
 
     /// From `owned` back: gives the grant to the program and removes it from main's store.
     pub(super) fn move_out(&self, change: &mut Change) -> Result<()> {
-        let Some(entry) = change.before.clone() else {
+        let Some(mut entry) = change.before.clone() else {
             return Ok(());
         };
+        let cut_off = entry.moving.is_some();
+        entry.profile = self.moved_profile(&entry)?;
         let target = Target::of_agent(&AgentId::main(), &entry.profile);
         let Some(provider) = self.stored_oauth(&target)?.map(|oauth| oauth.provider) else {
             // It was logged out here, or all but the mark was done before: nothing is left to give back.
@@ -224,23 +246,29 @@ impl Sink {
         let Some(grant) = self.grant(&target)? else {
             return Err(moved_on(&entry.profile));
         };
-        let in_doubt = grant.record.as_deref().is_some_and(
-            |record| matches!(&record.state, RecordState::Sent(sent) if Some(sent.spend) == grant.generation.spend_key()),
-        );
-        if grant.heal || in_doubt {
+        if in_doubt(&grant) {
+            return Err(unanswered(&entry.profile, RENEW.to_owned()));
+        }
+        if grant.heal {
             return Err(moved_on(&entry.profile));
         }
-        let mut mark = entry.clone();
-        mark.moving = true;
-        self.write_choice(&mark)?;
         let oauth = with_generation(&grant.oauth, &grant.generation);
         let held = grant.generation.spend_key();
+        let mut mark = entry.clone();
+        mark.moving = held;
+        self.write_choice(&mark)?;
         let frame = self.frame_of(&entry.key)?;
         let put = put_login(self.host(), &change.place, &oauth, frame.as_ref(), self.now());
         match put.map_err(OwnerError::from)? {
             Written::Done => {}
             Written::Conflict(found) if key_of(&found) == held => {}
-            Written::Conflict(_) => return Err(self.other_login(change, &entry.profile)),
+            Written::Conflict(_) => {
+                if !cut_off {
+                    // Nothing of it has ever been put there.
+                    self.write_choice(&entry)?;
+                }
+                return Err(self.other_login(change, &entry.profile));
+            }
         }
         self.remove_moved(&target, held, &mut change.notes)?;
         change.before = None;
@@ -287,21 +315,51 @@ impl Sink {
         Ok(locks)
     }
 
-    /// A stored profile whose move is not finished, while the program's store holds the same grant: it must not be
-    /// refreshed. Tells the command that finishes the move.
+    /// The profile that a move of this place has made, also where the move was cut off before it was noted.
+    fn moved_profile(&self, entry: &Entry) -> Result<ProfileId> {
+        let Some(key) = entry.moving else {
+            return Ok(entry.profile.clone());
+        };
+        let main = self.store().load(&AgentId::main())?;
+        let mut holders = self.stored_with(&main, key);
+        Ok(holders.next().unwrap_or(&entry.profile).clone())
+    }
+
+    /// A stored profile whose move is not finished, while the program's store holds a login: it must not be refreshed,
+    /// since the program may have spent the token that both had. Tells the command that finishes the move.
     pub(crate) fn unfinished_move(&self, target: &Target, oauth: &OAuth) -> Option<String> {
         if target.place().is_some() || !target.owner.is_main() {
             return None;
         }
-        let ours = Some(oauth.tokens.refresh_token().map(SpendKey::of)?);
+        let ours = oauth.tokens.refresh_token().map(SpendKey::of)?;
         let externals = self.externals();
-        let one = externals
-            .list
-            .iter()
-            .filter(|one| one.entry.moving)
-            .find(|one| key_of(&read(self.host(), one.place())) == ours)?;
+        let mut moving = externals.list.iter().filter(|one| one.entry.moving.is_some());
+        let one = moving.find(|one| {
+            let there = read(self.host(), one.place());
+            let may_spend = !matches!(there, Reading::SignedOut | Reading::Missing | Reading::Blanked(_));
+            key_of(&there) == Some(ours) || (may_spend && one.entry.moving == Some(ours))
+        })?;
         Some(super::words::set_command(one.neighbour(), ExternalMode::Owned))
     }
+}
+
+/// Was the present refresh token sent, and never answered?
+fn in_doubt(grant: &Grant) -> bool {
+    let current = grant.generation.spend_key();
+    grant
+        .record
+        .as_deref()
+        .is_some_and(|record| matches!(&record.state, RecordState::Sent(sent) if Some(sent.spend) == current))
+}
+
+fn unanswered(profile: &ProfileId, fix: String) -> SinkError {
+    let message = format!(
+        "a refresh of {profile} was sent and never answered, so it is not known which token is the valid one; it can be \
+         moved when that is settled, which is tried after the present access token has run out"
+    );
+    SinkError::new(ErrorKind::TryAgain, "unanswered", message)
+        .with_fix(fix)
+        .about(profile)
 }
 
 fn provider_of(neighbour: Neighbour) -> Result<ProviderId> {

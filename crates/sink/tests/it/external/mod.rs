@@ -3,6 +3,7 @@
 
 mod choosing;
 mod faults;
+mod interleaved;
 mod owned;
 
 use std::path::Path;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokensink_host::Liveness;
 use tokensink_sink::{ErrorKind, ExternalMode, ExternalScope};
 use tokensink_testkit::{Errno, Faults};
+use tokensink_types::SpendKey;
 
 use super::{CLAUDE, choose, chosen, log_in, ours_with, request, section, sends, set_section, text, world};
 use crate::world::{HOUR, World, strict};
@@ -240,7 +241,8 @@ fn a_move_that_is_not_finished_is_told_with_the_command_that_finishes_it() {
     });
     let choices = "/home/user/.openclaw/tokensink/state/external.json";
     let mut noted: Value = serde_json::from_str(&world.test.files.text(choices)).unwrap();
-    noted["logins"][CLAUDE]["moving"] = json!(true);
+    let key = SpendKey::of(&text(&stored["refresh"]).into());
+    noted["logins"][CLAUDE]["moving"] = json!(hex::encode(key.0));
     world.test.files.put(choices, noted.to_string(), 0o600);
     world.test.clock.advance(HOUR);
     let error = world.sink().acquire(&request()).unwrap_err();
