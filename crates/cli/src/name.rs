@@ -59,7 +59,7 @@ impl Name {
 }
 
 /// The first words of our commands, as they stand in suggestions.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "onboard",
     "configure",
     "models",
@@ -72,6 +72,7 @@ const COMMANDS: [&str; 12] = [
     "completions",
     "doctor",
     "import",
+    "route",
 ];
 
 fn starts_command(text: &str) -> bool {

@@ -15,6 +15,27 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// The kinds of conversations (spec.md 15.6).
+    pub const KINDS: [&str; 4] = ["dm", "direct", "group", "channel"];
+
+    /// A conversation of a known kind; `None` for another kind or a blank id.
+    #[must_use]
+    pub fn new(kind: &str, id: &str) -> Option<Self> {
+        let (kind, id) = (kind.trim().to_ascii_lowercase(), id.trim());
+        let known = Self::KINDS.contains(&kind.as_str()) && !id.is_empty();
+        known.then(|| Self {
+            kind,
+            id: id.to_owned(),
+        })
+    }
+
+    /// Reads `kind:id`. The id may hold colons.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, id) = text.split_once(':')?;
+        Self::new(kind, id)
+    }
+
     fn is(&self, other: &Self) -> bool {
         let kind = |peer: &Self| {
             let kind = peer.kind.to_ascii_lowercase();
@@ -159,6 +180,28 @@ impl Binding {
         } else {
             Degree::Account
         }
+    }
+
+    /// What it is for, in one line: the channel, then each further condition as `key=value`.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let peer = self
+            .peer
+            .as_ref()
+            .map(|peer| format!("{}:{}", peer.kind, peer.id));
+        let conditions = [
+            ("accountId", &self.account),
+            ("peer", &peer),
+            ("guild", &self.guild),
+            ("team", &self.team),
+        ];
+        let mut text = self.channel.clone();
+        for (key, value) in conditions {
+            if let Some(value) = value {
+                text += &format!(" {key}={value}");
+            }
+        }
+        text
     }
 
     /// Do both claim the same messages? Two agents cannot (spec.md 15.6).
@@ -362,6 +405,33 @@ mod tests {
             (route.binding, route.unknown_agent),
             (Some(8), Some(agent("gone")))
         );
+    }
+
+    #[test]
+    fn peers_are_read_and_bindings_described() {
+        let cases = [
+            ("DM:42", peer("dm", "42")),
+            ("group: a:b ", peer("group", "a:b")),
+            ("thread:1", None),
+            ("dm:", None),
+            ("dm", None),
+            ("", None),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(Peer::parse(text), wanted, "{text:?}");
+        }
+        let all = Binding {
+            account: text("biz"),
+            peer: peer("group", "9"),
+            guild: text("g1"),
+            team: text("t1"),
+            ..to("a")
+        };
+        assert_eq!(
+            all.description(),
+            "telegram accountId=biz peer=group:9 guild=g1 team=t1"
+        );
+        assert_eq!(to("a").description(), "telegram");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! An agent exists by its entry in `openclaw.json` or by its directory. Deleting one removes the entry and moves its
 //! directory to the trash folder of the state dir: a login is never deleted with it, and never moved out of reach.
 
+pub(crate) mod bindings;
 #[cfg(test)]
 mod tests;
 
@@ -11,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tokensink_host::{Files, atomic};
-use tokensink_store::{AgentEntry, Config, Editor, Paths, PathsError, real_path};
+use tokensink_store::{AgentEntry, Config, Paths, PathsError, real_path};
 use tokensink_types::{AgentId, UnixMillis};
 
 use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::report::{AgentAdd, AgentDeleted, AgentInfo};
+use crate::report::{AgentAdd, AgentAdded, AgentDeleted, AgentInfo};
 use crate::sink::Sink;
 
 /// Mode of the directories of an agent.
@@ -51,18 +52,19 @@ impl Sink {
     }
 
     /// Adds an agent to the config and makes its directories, with mode 0700. One that has a directory and no entry
-    /// keeps what is in the directory.
+    /// keeps what is in the directory. The bindings that are asked for are added as by [`Sink::bind`].
     ///
     /// A sink that was opened before keeps looking for the agent's logins in the default directory when another
     /// `agent_dir` is given; open a new one.
     ///
     /// # Errors
-    /// A usage error for a blank or reserved name, an agent that is in the config, or a directory that is another
-    /// agent's; otherwise when the directories cannot be made or `openclaw.json` cannot be changed.
-    pub fn agent_add(&self, request: &AgentAdd) -> Result<AgentInfo> {
+    /// A usage error for a blank or reserved name, an agent that is in the config, a directory that is another
+    /// agent's, or a binding that is none; otherwise when the directories cannot be made or `openclaw.json` cannot be changed.
+    pub fn agent_add(&self, request: &AgentAdd) -> Result<AgentAdded> {
         self.require_writable("adding an agent")?;
         let config = self.config()?;
         let id = new_id(&request.name, &config)?;
+        let wanted = bindings::wanted(&config, &id, &request.bindings)?;
         let paths = self.paths_by(&config)?;
         let workspace = match &request.workspace {
             Some(dir) => absolute(&paths, "--workspace", dir)?,
@@ -93,10 +95,14 @@ impl Sink {
         for dir in [&home, &workspace] {
             atomic::ensure_dir(&*self.host().files, dir, DIR_MODE).map_err(|error| no_dir(dir, &error))?;
         }
-        self.edit_config(|editor| editor.add_agent(&id, &fields))?;
+        let bindings = self.edit_config(|editor| {
+            editor.add_agent(&id, &fields)?;
+            bindings::bind(editor, &id, &wanted)
+        })?;
         let config = self.config()?;
         let entry = config.agents().into_iter().find(|entry| entry.id == id);
-        self.agent_info(&config, &self.paths_by(&config)?, &id, entry.as_ref())
+        let agent = self.agent_info(&config, &self.paths_by(&config)?, &id, entry.as_ref())?;
+        Ok(AgentAdded { agent, bindings })
     }
 
     /// Deletes an agent: its entry in the config, the bindings that name it and, unless `keep_files`, its directory
@@ -119,7 +125,7 @@ impl Sink {
             .map(|agent| agent.agent_dir)
             .collect();
         self.edit_config(|editor| {
-            remove_bindings(editor, &id);
+            bindings::remove_all(editor, &id);
             editor.remove_agent(&id);
             Ok(())
         })?;
@@ -160,7 +166,7 @@ impl Sink {
             bindings: config
                 .bindings()
                 .iter()
-                .filter(|binding| names(binding, id))
+                .filter(|binding| bindings::names(binding, id))
                 .count(),
             is_default,
             model: entry.and_then(|entry| entry.model.primary.clone()),
@@ -310,25 +316,6 @@ fn known_id(text: &str, agents: &[AgentInfo]) -> Result<AgentId> {
             .with_fix("tokensink models auth logout <profile> --agent main"));
     }
     Ok(id)
-}
-
-fn names(binding: &Value, id: &AgentId) -> bool {
-    let agent = binding.get("agentId").and_then(Value::as_str);
-    agent.is_some_and(|agent| AgentId::normalise(agent) == *id)
-}
-
-fn remove_bindings(editor: &Editor, id: &AgentId) {
-    let Some(Value::Array(bindings)) = editor.get(&["bindings"]) else {
-        return;
-    };
-    for (index, _) in bindings
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, binding)| names(binding, id))
-    {
-        editor.remove_at(&["bindings"], index);
-    }
 }
 
 fn absolute(paths: &Paths, option: &str, dir: &Path) -> Result<PathBuf> {

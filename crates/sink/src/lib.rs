@@ -45,6 +45,9 @@ mod status;
 #[cfg(test)]
 mod world;
 
+pub use agents::bindings::{
+    BindConflict, BindReport, BindingInfo, BindingsView, RouteReport, RouteRequest, Unbind, UnbindReport,
+};
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
 pub use error::{ErrorKind, Result, SinkError};
 pub use external::{
@@ -70,9 +73,10 @@ pub use plugins::{
     PluginInfo, PluginKind, PluginPlan, PluginState, Scenario,
 };
 pub use report::{
-    AgentAdd, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider, ModelInfo,
-    ModelsView, OrderView, ProfileInfo, ProfileOrigin, ProfileState, ProfileStatus, ProviderStatus,
-    RenewOutcome, RenewReport, RenewResult, RetryReport, Revocation, StatusReport, StatusScope,
+    AgentAdd, AgentAdded, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider,
+    ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileOrigin, ProfileState, ProfileStatus,
+    ProviderStatus, RenewOutcome, RenewReport, RenewResult, RetryReport, Revocation, StatusReport,
+    StatusScope,
 };
 pub use secrets::{
     ApplyOptions, SecretCandidate, SecretFinding, SecretProviderInfo, SecretsApplied, SecretsAudit,
@@ -81,6 +85,7 @@ pub use secrets::{
 pub use sink::Sink;
 pub use tokensink_host::Host;
 pub use tokensink_policy::HealthStatus as Health;
+pub use tokensink_policy::bindings::{Binding, Degree, Peer};
 pub use tokensink_providers::{self as providers, Registry};
 pub use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,

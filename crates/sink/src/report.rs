@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::agents::bindings::BindReport;
 use tokensink_policy::HealthStatus as Health;
 use tokensink_types::{Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
@@ -443,6 +444,17 @@ pub struct AgentAdd {
     pub agent_dir: Option<PathBuf>,
     /// Its own model.
     pub model: Option<String>,
+    /// The chats that it answers, each `channel` or `channel:account`.
+    pub bindings: Vec<String>,
+}
+
+/// An agent that was added.
+#[derive(Debug, Clone)]
+pub struct AgentAdded {
+    /// The agent.
+    pub agent: AgentInfo,
+    /// What became of the bindings that were asked for.
+    pub bindings: BindReport,
 }
 
 /// What `agents delete` did.

@@ -21,6 +21,22 @@ pub(crate) enum AgentsCommand {
     Add(AgentAddArgs),
     /// List the agents
     List {
+        /// With the chats that each of them answers
+        #[arg(long)]
+        bindings: bool,
+        /// Print an array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let an agent answer further chats
+    Bind(AgentBindArgs),
+    /// Take chats away from an agent
+    Unbind(AgentUnbindArgs),
+    /// List which agent answers which chats
+    Bindings {
+        /// Only those of this agent
+        #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::agents))]
+        agent: Option<String>,
         /// Print an array
         #[arg(long)]
         json: bool,
@@ -47,9 +63,54 @@ pub(crate) struct AgentAddArgs {
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
 
+    /// A chat that it answers, e.g. telegram or telegram:biz; may be repeated
+    #[arg(long, value_name = "CHANNEL[:ACCOUNT]")]
+    pub(crate) bind: Vec<String>,
+
     /// Ask nothing
     #[arg(long)]
     pub(crate) non_interactive: bool,
+
+    /// Print an object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `agents bind`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentBindArgs {
+    /// The agent (default: the default agent)
+    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+
+    /// The chat: a channel, or an account of it, e.g. telegram:biz; `*` is every account; may be repeated
+    #[arg(long, value_name = "CHANNEL[:ACCOUNT]", required = true)]
+    pub(crate) bind: Vec<String>,
+
+    /// Print an object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `agents unbind`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentUnbindArgs {
+    /// The agent (default: the default agent)
+    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::agents))]
+    pub(crate) agent: Option<String>,
+
+    /// The chat, written as for `bind`; may be repeated
+    #[arg(
+        long,
+        value_name = "CHANNEL[:ACCOUNT]",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
+    pub(crate) bind: Vec<String>,
+
+    /// Every binding that names the agent
+    #[arg(long)]
+    pub(crate) all: bool,
 
     /// Print an object
     #[arg(long)]

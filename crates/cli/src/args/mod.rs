@@ -11,6 +11,7 @@ mod lease;
 mod models;
 pub(crate) mod onboard;
 mod plugins;
+mod route;
 mod secrets;
 mod tools;
 pub(crate) mod values;
@@ -19,7 +20,9 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-pub(crate) use agents::{AgentAddArgs, AgentDeleteArgs, AgentsArgs, AgentsCommand};
+pub(crate) use agents::{
+    AgentAddArgs, AgentBindArgs, AgentDeleteArgs, AgentUnbindArgs, AgentsArgs, AgentsCommand,
+};
 pub(crate) use auth::{
     AuthCommand, AuthListArgs, LoginArgs, LogoutArgs, OrderCommand, PasteKeyArgs, PasteTokenArgs,
     SecretInput, SetupTokenArgs,
@@ -35,6 +38,7 @@ pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
 pub(crate) use onboard::{CustomArgs, KeyOption, KeySource, OnboardArgs, SecretMode};
 pub(crate) use plugins::{PluginsArgs, PluginsCommand};
+pub(crate) use route::RouteArgs;
 pub(crate) use secrets::{
     SecretsApplyArgs, SecretsArgs, SecretsAuditArgs, SecretsCommand, SecretsConfigureArgs,
 };
@@ -107,6 +111,8 @@ pub(crate) enum Command {
     Channels(ChannelsArgs),
     /// Agents, each with logins of its own
     Agents(AgentsArgs),
+    /// Print which agent answers a chat
+    Route(RouteArgs),
     /// Logins that other programs keep: Claude Code, Codex CLI and others
     External(ExternalArgs),
     /// The providers that are known, and how to log in to them

@@ -100,7 +100,15 @@ fn what_works() {
         "tokensink channels list --no-usage --json",
         "tokensink agents add",
         "tokensink agents add work --workspace /w --agent-dir /a --model x/y --non-interactive --json",
+        "tokensink agents add work --bind telegram --bind whatsapp:biz",
         "tokensink agents list --json",
+        "tokensink agents list --bindings --json",
+        "tokensink agents bind --bind telegram",
+        "tokensink agents bind --agent work --bind telegram:* --bind slack --json",
+        "tokensink agents unbind --agent work --bind telegram:biz --json",
+        "tokensink agents unbind --all",
+        "tokensink agents bindings --agent work --json",
+        "tokensink route --channel telegram --account biz --peer group:-100 --guild g --team t --json",
         "tokensink agents delete work --force --keep-files --json",
         "tokensink providers list --json",
         "tokensink providers show anthropic",
@@ -123,6 +131,13 @@ fn what_works() {
 fn what_does_not_work() {
     let lines = [
         ("tokensink token", ErrorKind::MissingRequiredArgument),
+        ("tokensink route", ErrorKind::MissingRequiredArgument),
+        ("tokensink agents bind", ErrorKind::MissingRequiredArgument),
+        ("tokensink agents unbind", ErrorKind::MissingRequiredArgument),
+        (
+            "tokensink agents unbind --all --bind telegram",
+            ErrorKind::ArgumentConflict,
+        ),
         (
             "tokensink token --provider a --profile-id a:b",
             ErrorKind::ArgumentConflict,

@@ -1,19 +1,24 @@
 //! `agents …` (spec.md 15.4, 15.5).
 
 use serde_json::{Value, json};
-use tokensink_sink::{AgentAdd, AgentId};
+use tokensink_sink::{AgentAdd, AgentId, Unbind};
 
-use super::{App, needs_terminal, onboard, open_sink, somebody_there, unanswered};
-use crate::args::{AgentAddArgs, AgentDeleteArgs, AgentsArgs, AgentsCommand, OnboardArgs};
+use super::{App, needs_terminal, onboard, open_sink, somebody_there, unanswered, warn};
+use crate::args::{
+    AgentAddArgs, AgentBindArgs, AgentDeleteArgs, AgentUnbindArgs, AgentsArgs, AgentsCommand, OnboardArgs,
+};
 use crate::ask::GIVEN_UP;
-use crate::exit::{Failure, OK, Outcome};
-use crate::render::{json, lists, path};
+use crate::exit::{FAILED, Failure, OK, Outcome};
+use crate::render::{json, lists, path, routing};
 
 /// Runs what is under `agents`.
 pub(super) fn run(app: &mut App<'_>, args: AgentsArgs) -> Outcome {
     match args.command {
         AgentsCommand::Add(args) => add(app, args),
-        AgentsCommand::List { json } => list(app, json),
+        AgentsCommand::List { bindings, json } => list(app, bindings, json),
+        AgentsCommand::Bind(args) => bind(app, &args),
+        AgentsCommand::Unbind(args) => unbind(app, args),
+        AgentsCommand::Bindings { agent, json } => bindings(app, agent.as_deref(), json),
         AgentsCommand::Delete(args) => delete(app, &args),
     }
 }
@@ -24,6 +29,7 @@ fn add(app: &mut App<'_>, args: AgentAddArgs) -> Outcome {
         && args.workspace.is_none()
         && args.agent_dir.is_none()
         && args.model.is_none()
+        && args.bind.is_empty()
         && somebody_there();
     let name = match args.name {
         Some(name) => name,
@@ -40,6 +46,7 @@ fn add(app: &mut App<'_>, args: AgentAddArgs) -> Outcome {
         workspace: args.workspace,
         agent_dir: args.agent_dir,
         model: args.model,
+        bindings: args.bind,
     };
     // Any option makes it a command for scripts (spec.md 15.4). Asked before anything is done.
     let wants_login = asks
@@ -48,16 +55,24 @@ fn add(app: &mut App<'_>, args: AgentAddArgs) -> Outcome {
             .with_help_message("without logins of its own it uses those of main")
             .prompt()
             .map_err(unanswered)?;
-    let agent = app.sink.agent_add(&request)?;
+    let added = app.sink.agent_add(&request)?;
+    let (bound, conflicts) = routing::bound(&added.bindings);
+    if !conflicts.is_empty() {
+        warn(app.printer, &conflicts);
+    }
     if args.json {
-        app.printer.json(&json::agent_added(&agent))?;
+        app.printer.json(&json::agent_added(&added))?;
         return Ok(OK);
     }
+    let agent = added.agent;
     app.printer.line(&format!("Agent: {}", agent.id))?;
     app.printer
         .line(&format!("Workspace: {}", path(&agent.workspace)))?;
     app.printer
         .line(&format!("Agent dir: {}", path(&agent.agent_dir)))?;
+    if !request.bindings.is_empty() {
+        app.printer.data(&bound)?;
+    }
     if wants_login {
         return log_in(app, &agent.id);
     }
@@ -93,14 +108,86 @@ fn log_in(app: &mut App<'_>, agent: &AgentId) -> Outcome {
     }
 }
 
-fn list(app: &mut App<'_>, json: bool) -> Outcome {
+fn list(app: &mut App<'_>, bindings: bool, json: bool) -> Outcome {
     let agents = app.sink.agents()?;
+    let view = bindings.then(|| app.sink.bindings(None)).transpose()?;
+    for warning in view.iter().flat_map(|view| &view.warnings) {
+        warn(app.printer, warning);
+    }
+    let of = |agent: &AgentId| {
+        let all = view.iter().flat_map(|view| &view.bindings);
+        all.filter(|info| info.binding.agent == *agent)
+            .map(|info| info.binding.description())
+            .collect::<Vec<String>>()
+    };
     if json {
-        let value: Value = agents.iter().map(json::agent).collect();
+        let entry = |agent| {
+            let mut value = json::agent(agent);
+            if bindings {
+                value["bindingDetails"] = of(&agent.id).into();
+            }
+            value
+        };
+        let value: Value = agents.iter().map(entry).collect();
         app.printer.json(&value)?;
     } else {
-        let text = lists::agents(&agents, &app.printer.look);
+        let text = lists::agents(&agents, |agent| of(&agent.id), &app.printer.look);
         app.printer.data(&text)?;
+    }
+    Ok(OK)
+}
+
+/// A chat that another agent answers makes it a failure: what was asked for is not so.
+fn bind(app: &mut App<'_>, args: &AgentBindArgs) -> Outcome {
+    let agent = app.agent(args.agent.as_deref())?;
+    let report = app.sink.bind(&agent, &args.bind)?;
+    let (done, conflicts) = routing::bound(&report);
+    if args.json {
+        let mut value = routing::bound_json(&report);
+        value["agentId"] = agent.as_str().into();
+        app.printer.json(&value)?;
+    } else {
+        app.printer.data(&done)?;
+    }
+    Ok(told(app, &conflicts))
+}
+
+fn unbind(app: &mut App<'_>, args: AgentUnbindArgs) -> Outcome {
+    let agent = app.agent(args.agent.as_deref())?;
+    let which = if args.all {
+        Unbind::All
+    } else {
+        Unbind::Some(args.bind)
+    };
+    let report = app.sink.unbind(&agent, &which)?;
+    let (done, conflicts) = routing::unbound(&report);
+    if args.json {
+        app.printer.json(&routing::unbound_json(&report))?;
+    } else {
+        app.printer.data(&done)?;
+    }
+    Ok(told(app, &conflicts))
+}
+
+/// Says what was left to other agents. The exit code.
+fn told(app: &mut App<'_>, conflicts: &str) -> u8 {
+    if conflicts.is_empty() {
+        return OK;
+    }
+    warn(app.printer, conflicts);
+    FAILED
+}
+
+fn bindings(app: &mut App<'_>, agent: Option<&str>, json: bool) -> Outcome {
+    let agent = agent.map(|agent| app.agent(Some(agent))).transpose()?;
+    let view = app.sink.bindings(agent.as_ref())?;
+    for warning in &view.warnings {
+        warn(app.printer, warning);
+    }
+    if json {
+        app.printer.json(&routing::bindings_json(&view.bindings))?;
+    } else {
+        app.printer.data(&routing::bindings(&view.bindings))?;
     }
     Ok(OK)
 }

@@ -15,6 +15,7 @@ mod order;
 mod paste;
 mod plugins;
 mod providers;
+mod route;
 mod secrets;
 mod secrets_configure;
 mod status;
@@ -92,6 +93,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Models(args) => models::run(&mut app, args),
         Command::Channels(args) => channels::run(&mut app, &args),
         Command::Agents(args) => agents::run(&mut app, args),
+        Command::Route(args) => route::run(&mut app, args),
         Command::External(args) => external::run(&mut app, args),
         Command::Providers(args) => providers::run(&mut app, args),
         Command::Plugins(args) => plugins::run(&mut app, args),
@@ -130,13 +132,16 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Onboard(args) | Command::Configure(args) => args.json,
         Command::Token(args) => args.json,
         Command::Renew(args) => args.json,
+        Command::Route(args) => args.json,
         Command::Models(args) => args.command.as_ref().map_or(args.status_json, models_wants_json),
         Command::Channels(args) => match &args.command {
             ChannelsCommand::List { json, .. } => *json,
         },
         Command::Agents(args) => match &args.command {
             AgentsCommand::Add(args) => args.json,
-            AgentsCommand::List { json } => *json,
+            AgentsCommand::List { json, .. } | AgentsCommand::Bindings { json, .. } => *json,
+            AgentsCommand::Bind(args) => args.json,
+            AgentsCommand::Unbind(args) => args.json,
             AgentsCommand::Delete(args) => args.json,
         },
         Command::External(args) => match &args.command {

@@ -3,13 +3,13 @@
 
 use serde_json::{Map, Value, json};
 use tokensink_sink::{
-    AgentInfo, Bench, ExternalInfo, Lease, ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileOrigin,
-    ProfileState, ProfileStatus, ProviderStatus, RenewReport, RenewResult, StatusReport,
+    AgentAdded, AgentInfo, Bench, ExternalInfo, Lease, ModelInfo, ModelsView, OrderView, ProfileInfo,
+    ProfileOrigin, ProfileState, ProfileStatus, ProviderStatus, RenewReport, RenewResult, StatusReport,
 };
 use tokensink_types::{ProfileId, UnixMillis};
 
 use super::status::with_oauth_or_tokens;
-use super::{external, path, words};
+use super::{external, path, routing, words};
 use crate::name::Name;
 
 /// Warning window of the health words in milliseconds (spec.md 12.4).
@@ -279,7 +279,8 @@ pub(crate) fn agent(agent: &AgentInfo) -> Value {
 }
 
 /// `agents add --json` (spec.md 15.4).
-pub(crate) fn agent_added(agent: &AgentInfo) -> Value {
+pub(crate) fn agent_added(added: &AgentAdded) -> Value {
+    let agent = &added.agent;
     let mut value = json!({
         "agentId": agent.id.as_str(),
         "name": agent.name.as_deref().unwrap_or(agent.id.as_str()),
@@ -287,7 +288,7 @@ pub(crate) fn agent_added(agent: &AgentInfo) -> Value {
         "agentDir": path(&agent.agent_dir),
     });
     put(&mut value, "model", agent.model.as_deref());
-    value["bindings"] = json!({ "added": [], "updated": [], "skipped": [], "conflicts": [] });
+    value["bindings"] = routing::bound_json(&added.bindings);
     value
 }
 

@@ -61,8 +61,12 @@ pub(crate) fn channels(profiles: &[ProfileInfo], found: &[ExternalInfo]) -> Stri
     text
 }
 
-/// `agents list`.
-pub(crate) fn agents(agents: &[AgentInfo], look: &Look) -> String {
+/// `agents list`. `details` are the lines below an agent.
+pub(crate) fn agents(
+    agents: &[AgentInfo],
+    details: impl Fn(&AgentInfo) -> Vec<String>,
+    look: &Look,
+) -> String {
     let mut table = Table::new(&["Agent", "Model", "Logins", "Workspace"]);
     for agent in agents {
         let name = match agent.name.as_deref() {
@@ -77,12 +81,13 @@ pub(crate) fn agents(agents: &[AgentInfo], look: &Look) -> String {
         } else {
             "own only"
         };
-        table.row(vec![
+        let cells = vec![
             format!("{}{name}{default}", agent.id).into(),
             agent.model.as_deref().unwrap_or("default").into(),
             logins.into(),
             path(&agent.workspace).into(),
-        ]);
+        ];
+        table.row_with(cells, details(agent).into_iter().map(Cell::from).collect());
     }
     table.render(look) + "* the default agent\n"
 }

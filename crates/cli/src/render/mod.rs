@@ -9,6 +9,7 @@ pub(crate) mod lists;
 pub(crate) mod onboard;
 pub(crate) mod plugins;
 pub(crate) mod profile;
+pub(crate) mod routing;
 pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod table;

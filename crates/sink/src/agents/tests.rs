@@ -31,6 +31,7 @@ fn add(name: &str) -> AgentAdd {
         workspace: None,
         agent_dir: None,
         model: None,
+        bindings: Vec::new(),
     }
 }
 
@@ -79,7 +80,7 @@ fn an_added_agent_has_an_entry_and_directories() {
         workspace: Some("~/elsewhere".into()),
         ..add(" My Agent ")
     };
-    let added = sink.agent_add(&request).unwrap();
+    let added = sink.agent_add(&request).unwrap().agent;
     assert_eq!(
         (added.id.as_str(), added.name.as_deref()),
         ("my-agent", Some("My Agent"))
@@ -92,7 +93,7 @@ fn an_added_agent_has_an_entry_and_directories() {
         )
     );
     assert_eq!(added.model.as_deref(), Some("rig/rig-small"));
-    let plain = sink.agent_add(&add("plain")).unwrap();
+    let plain = sink.agent_add(&add("plain")).unwrap().agent;
     assert_eq!(
         (&plain.workspace, &plain.agent_dir),
         (&at("agents/plain/workspace"), &at("agents/plain/agent"))
@@ -123,7 +124,7 @@ fn an_added_agent_has_an_entry_and_directories() {
 fn the_first_added_agent_does_not_become_the_default() {
     let world = World::new();
     let sink = world.sink();
-    assert!(!sink.agent_add(&add("work")).unwrap().is_default);
+    assert!(!sink.agent_add(&add("work")).unwrap().agent.is_default);
     assert_eq!(sink.default_agent().unwrap(), agent("main"));
     assert_eq!(sink.agent(Some("WORK")).unwrap(), agent("work"));
 }

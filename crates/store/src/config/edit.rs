@@ -66,18 +66,8 @@ impl Editor {
     /// # Errors
     /// A sentence when something other than an object stands in the way.
     pub fn set(&self, path: &[&str], value: &Value) -> Result<(), String> {
-        let (last, parents) = path.split_last().ok_or("an empty path cannot be set")?;
-        if self.get(path).as_ref() == Some(value) {
-            return Ok(());
-        }
-        let object = self.make(parents)?;
-        match last_property(&object, last) {
-            Some(property) => property.set_value(input(value)),
-            None => {
-                object.append(last, input(value));
-            }
-        }
-        Ok(())
+        let root = self.root.object_value().ok_or("the config holds no object")?;
+        set_in(root, path, value)
     }
 
     /// Removes what is under a path of keys; `false` when nothing is there.
@@ -151,6 +141,31 @@ impl Editor {
             replace(&element, input(value));
         }
         true
+    }
+
+    /// Sets a field, by its path of keys, of an element of the list under `path`; what else is in the element stays as
+    /// written. `false` when there is no such element.
+    ///
+    /// # Errors
+    /// A sentence when the element, or something on the way, is no object.
+    pub fn set_at(
+        &self,
+        path: &[&str],
+        index: usize,
+        fields: &[&str],
+        value: &Value,
+    ) -> Result<bool, String> {
+        let element = self
+            .array(path)
+            .and_then(|array| array.elements().into_iter().nth(index));
+        let Some(element) = element else {
+            return Ok(false);
+        };
+        let object = element
+            .as_object()
+            .ok_or_else(|| format!("{}[{index}] is no object; correct it by hand", path.join(".")))?;
+        set_in(object, fields, value)?;
+        Ok(true)
     }
 
     /// Enters a profile as every login does (spec.md 2.9): `auth.profiles[id]` says provider, mode and e-mail; an
@@ -432,20 +447,7 @@ impl Editor {
         let Some(index) = self.agent_index(id) else {
             return Ok(false);
         };
-        let element = self
-            .array(&["agents", "list"])
-            .and_then(|array| array.elements().into_iter().nth(index));
-        let object = element
-            .and_then(|element| element.as_object())
-            .ok_or_else(|| format!("agents.list[{index}] is no object; correct it by hand"))?;
-        match last_property(&object, field) {
-            Some(property) if property.to_serde_value().as_ref() == Some(value) => {}
-            Some(property) => property.set_value(input(value)),
-            None => {
-                object.append(field, input(value));
-            }
-        }
-        Ok(true)
+        self.set_at(&["agents", "list"], index, &[field], value)
     }
 
     /// Removes an agent from `agents.list`; `false` when it is not there.
@@ -473,17 +475,10 @@ impl Editor {
     }
 
     fn make(&self, path: &[&str]) -> Result<CstObject, String> {
-        let mut object = self.root.object_value().ok_or("the config holds no object")?;
-        for (depth, key) in path.iter().enumerate() {
-            let property = match last_property(&object, key) {
-                Some(property) => property,
-                None => object.append(key, CstInputValue::Object(Vec::new())),
-            };
-            object = property
-                .object_value()
-                .ok_or_else(|| in_the_way(&path[..=depth], "an object"))?;
-        }
-        Ok(object)
+        make_in(
+            self.root.object_value().ok_or("the config holds no object")?,
+            path,
+        )
     }
 
     fn array(&self, path: &[&str]) -> Option<CstArray> {
@@ -500,6 +495,34 @@ impl Editor {
         };
         property.array_value().ok_or_else(|| in_the_way(path, "a list"))
     }
+}
+
+/// The object under a path of keys below `object`; what is missing on the way is made.
+fn make_in(mut object: CstObject, path: &[&str]) -> Result<CstObject, String> {
+    for (depth, key) in path.iter().enumerate() {
+        let property = match last_property(&object, key) {
+            Some(property) => property,
+            None => object.append(key, CstInputValue::Object(Vec::new())),
+        };
+        object = property
+            .object_value()
+            .ok_or_else(|| in_the_way(&path[..=depth], "an object"))?;
+    }
+    Ok(object)
+}
+
+/// Sets the value under a path of keys below `object`. An equal value is left as written.
+fn set_in(object: CstObject, path: &[&str], value: &Value) -> Result<(), String> {
+    let (last, parents) = path.split_last().ok_or("an empty path cannot be set")?;
+    let object = make_in(object, parents)?;
+    match last_property(&object, last) {
+        Some(property) if property.to_serde_value().as_ref() == Some(value) => {}
+        Some(property) => property.set_value(input(value)),
+        None => {
+            object.append(last, input(value));
+        }
+    }
+    Ok(())
 }
 
 fn in_the_way(path: &[&str], wanted: &str) -> String {

@@ -326,6 +326,28 @@ fn bindings_are_edited_raw() {
 }
 
 #[test]
+fn a_field_of_an_element_is_set_and_the_rest_of_it_stays_as_written() {
+    let text = "{ list: [ 1, { a: 'x', /* why */ in: { b: 2 }, }, ], }";
+    let editor = Editor::parse(text).unwrap();
+    let set = |index, fields: &[&str], value| editor.set_at(&["list"], index, fields, &value);
+    assert_eq!(set(1, &["a"], json!("x")), Ok(true));
+    assert_eq!(editor.text(), text, "an equal value is left as written");
+    assert_eq!(set(1, &["in", "b"], json!("new")), Ok(true));
+    assert_eq!(editor.text(), text.replace("b: 2", "b: \"new\""));
+    assert_eq!(set(2, &["a"], json!(1)), Ok(false));
+    assert!(
+        set(0, &["a"], json!(1))
+            .unwrap_err()
+            .contains("list[0] is no object")
+    );
+    assert!(
+        set(1, &["a", "c"], json!(1))
+            .unwrap_err()
+            .contains("a is not an object")
+    );
+}
+
+#[test]
 fn the_last_of_two_equal_keys_counts() {
     let editor = Editor::parse("{ a: { x: 1 }, a: { x: 2 } }").unwrap();
     assert_eq!(editor.get(&["a", "x"]), Some(json!(2)));

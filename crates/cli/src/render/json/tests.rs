@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use tokensink_sink::{Account, AgentId, BillingClass, CredentialKind, Secret};
+use tokensink_sink::{Account, AgentId, BillingClass, BindReport, CredentialKind, Secret};
 
 use tokensink_types::ProviderId;
 
@@ -117,9 +117,18 @@ fn orders_and_agents() {
             "inherits": true})
     );
     assert_eq!(
-        agent_added(&work),
+        agent_added(&AgentAdded {
+            agent: work,
+            bindings: BindReport {
+                agent: AgentId::normalise("work"),
+                added: vec!["telegram".to_owned()],
+                updated: Vec::new(),
+                skipped: Vec::new(),
+                conflicts: Vec::new(),
+            },
+        }),
         json!({"agentId": "work", "name": "Work", "workspace": "/w", "agentDir": "/a",
-            "bindings": {"added": [], "updated": [], "skipped": [], "conflicts": []}})
+            "bindings": {"added": ["telegram"], "updated": [], "skipped": [], "conflicts": []}})
     );
 }
 

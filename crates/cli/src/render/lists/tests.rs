@@ -71,7 +71,7 @@ fn agents_and_models() {
         agent("home", None, false),
     ];
     assert_eq!(
-        agents(&list, &Look::plain(Name::OWN)),
+        agents(&list, |_| Vec::new(), &Look::plain(Name::OWN)),
         "\
 Agent        Model    Logins            Workspace
 main *       default  own               /w/main
