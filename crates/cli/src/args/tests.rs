@@ -183,7 +183,7 @@ fn what_does_not_work() {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
         ),
         ("tokensink doctor --duplicates --fix", ErrorKind::ArgumentConflict),
-        ("tokensink agents bind", ErrorKind::InvalidSubcommand),
+        ("tokensink agents rename", ErrorKind::InvalidSubcommand),
         (
             "tokensink agents add work --bind telegram",
             ErrorKind::UnknownArgument,
