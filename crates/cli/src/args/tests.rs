@@ -185,7 +185,7 @@ fn what_does_not_work() {
         ("tokensink doctor --duplicates --fix", ErrorKind::ArgumentConflict),
         ("tokensink agents rename", ErrorKind::InvalidSubcommand),
         (
-            "tokensink agents add work --bind telegram",
+            "tokensink agents add work --channel telegram",
             ErrorKind::UnknownArgument,
         ),
         ("tokensink completions tcsh", ErrorKind::InvalidValue),
