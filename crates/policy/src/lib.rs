@@ -4,7 +4,7 @@
 //!   order, selection and health ask it.
 //! * [`resolve_order`] puts the eligible profiles of a provider into the sequence in which they are tried.
 //! * [`select`] takes the first that may be used now.
-//! * [`bench`] says how long a profile that failed is not tried, and for what.
+//! * [`mod@bench`] says how long a profile that failed is not tried, and for what.
 //! * [`bindings`] says which agent a message is for, [`directive`] what a chat command asks.
 //! * [`pin`] says which profile a session stays with.
 //! * [`chain`] says which models are tried one after the other.

@@ -143,10 +143,13 @@ impl Sink {
     fn forget_moved(&self, change: &mut Change) -> Result<()> {
         for moved in std::mem::take(&mut change.moved) {
             self.edit_choices(|modes| modes.remove(&moved.key))?;
-            self.journal().erase(&RecordKey {
+            let key = RecordKey {
                 store: moved.key.clone(),
                 profile: moved.profile.clone(),
-            })?;
+            };
+            // By the file itself: the way to it leads elsewhere now.
+            let place = Place::file(self.host(), moved.place.neighbour, Path::new(&moved.key));
+            self.let_go_of(&key, &place, &mut change.notes)?;
             let released = Claims::new(self.host(), self.state_dir()).release(&moved.key);
             change.notes.push(match released {
                 Ok(()) => format!("it takes the place of the choice for {}", moved.key),
@@ -398,19 +401,22 @@ impl Sink {
     /// without an answer, and an answer that exists in the record alone.
     fn forget_record(&self, change: &mut Change, profile: &ProfileId) -> Result<()> {
         let target = self.place_target(change, profile);
-        let Some(key) = self.record_key(&target)? else {
-            return Ok(());
-        };
-        let record = self.journal().read(&key).ok().flatten();
+        match self.record_key(&target)? {
+            Some(key) => self.let_go_of(&key, &change.place, &mut change.notes),
+            None => Ok(()),
+        }
+    }
+
+    /// Erases the record of a place, unless it knows what nobody else does.
+    fn let_go_of(&self, key: &RecordKey, place: &Place, notes: &mut Vec<String>) -> Result<()> {
+        let record = self.journal().read(key).ok().flatten();
         let Some(record) = record else { return Ok(()) };
         let why = match &record.state {
             RecordState::Sent(_) => "a refresh was sent and never answered",
-            _ if self.is_ahead_of(&change.place, &record) => {
-                "the program's store is behind what was refreshed here"
-            }
-            _ => return Ok(self.journal().erase(&key)?),
+            _ if self.is_ahead_of(place, &record) => "the program's store is behind what was refreshed here",
+            _ => return Ok(self.journal().erase(key)?),
         };
-        change.notes.push(format!(
+        notes.push(format!(
             "{why}; its record is kept until the login is refreshed here again"
         ));
         Ok(())

@@ -1,12 +1,14 @@
 //! Choosing a mode: what is refused, what a choice leaves behind, and where there are several.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
+use tokensink_authserver::{Fault, FaultAction};
 use tokensink_sink::{AgentId, ErrorKind, ExternalMode, ExternalScope, ExternalSet, ProfileId};
 
 use super::{CHOICES, CLAUDE, PROFILE, choose, chosen, log_in, ours_with, request, section, text, world};
-use crate::world::{HOUR, World, store_path, strict};
+use crate::world::{HOUR, STATE, World, store_path, strict};
 
 #[test]
 fn one_grant_is_one_profile() {
@@ -128,6 +130,37 @@ fn a_link_that_its_program_replaced_is_told_and_chosen_anew() {
     assert!(world.is_live(&sink.acquire(&request()).unwrap()));
     assert_eq!(sink.external_list(&ExternalScope::All, false).len(), 1);
     assert_eq!(world.ledger().reuses, 0);
+}
+
+#[test]
+fn what_is_known_of_an_unanswered_request_outlives_the_link_that_led_to_its_place() {
+    let journal = || format!("{STATE}/tokensink/journal/");
+    let records = |world: &World| {
+        let files = world.test.files.snapshot();
+        files.keys().filter(|path| path.starts_with(journal())).count()
+    };
+    for (unanswered, kept) in [(true, 1), (false, 0)] {
+        let world = world(strict());
+        let file = world.test.files.text(CLAUDE);
+        world.test.host().files.remove(Path::new(CLAUDE)).unwrap();
+        let real = "/home/user/dotfiles/claude.json";
+        world.test.files.put(real, file, 0o600);
+        world.test.files.symlink(real, CLAUDE);
+        choose(&world.sink(), ExternalMode::Cooperative).unwrap();
+        // Its access token lives on, so that nobody asks again.
+        world.test.clock.advance(HOUR - Duration::from_secs(600));
+        if unanswered {
+            world.push(Fault::on_refresh(FaultAction::CutBeforeAnswer));
+        }
+        let _ = world.sink().acquire(&request());
+        assert_eq!(records(&world), 1);
+        world.test.host().files.remove(Path::new(CLAUDE)).unwrap();
+        log_in(&world, "alice");
+        let changed = choose(&world.sink(), ExternalMode::Cooperative).unwrap();
+        assert_eq!(records(&world), kept, "{:?}", changed.notes);
+        let told = changed.notes.iter().any(|note| note.contains("never answered"));
+        assert_eq!(told, unanswered, "{:?}", changed.notes);
+    }
 }
 
 #[test]
