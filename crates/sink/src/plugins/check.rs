@@ -108,10 +108,12 @@ impl Sink {
 fn read_scenarios(plan: &PluginPlan) -> Vec<Scenario> {
     let mut scenarios = vec![Scenario::passed("readable", plan.source.display().to_string())];
     for provider in &plan.providers {
-        let hosts = if provider.hosts.is_empty() {
-            "no host".to_owned()
-        } else {
-            provider.hosts.join(", ")
+        let named = provider.hosts.join(", ");
+        let hosts = match (&plan.program, provider.hosts.is_empty()) {
+            (Some(_), true) => "where the program sends them".to_owned(),
+            (Some(_), false) => format!("where the program sends them, and {named}"),
+            (None, true) => "no host".to_owned(),
+            (None, false) => named,
         };
         let detail = format!(
             "{}: methods {}; secrets go to {hosts}",
