@@ -49,7 +49,7 @@ fn from_file(files: &dyn Files, path: &Path) -> Result<Secret> {
             format!("{} could not be read", path.display()),
         )
         .because(error)
-        .with_fix("name a file that you may read, or leave --from-file out and pipe the secret in")
+        .with_fix("name a file that you may read, or pipe the secret in")
     })?);
     text_of(&bytes, &path.display().to_string())
 }

@@ -244,6 +244,16 @@ fn a_borrowed_login_that_has_ended_is_told_with_its_programs_command() {
 }
 
 #[test]
+fn what_cannot_be_wired_is_told_without_a_circle() {
+    let world = World::new();
+    let said = world.run("tokensink external wire gemini").code(2);
+    assert!(said.err.contains("has no hook"), "{said:#?}");
+    assert!(!said.err.contains("owned"), "{said:#?}");
+    let said = world.run("tokensink external wire claude").code(2);
+    assert!(said.err.contains("external set claude owned"), "{said:#?}");
+}
+
+#[test]
 fn a_program_is_wired_to_us_and_released() {
     let stage = stage(ServerConfig::default());
     let world = &stage.world;

@@ -93,6 +93,14 @@ impl Sink {
     /// settings cannot be read or written. They are then as they were.
     pub fn external_wire(&self, request: &ExternalWire) -> Result<ExternalWired> {
         let neighbour = known_neighbour(&request.cli)?;
+        if !matches!(neighbour, Neighbour::ClaudeCode | Neighbour::Codex) {
+            let message = format!(
+                "{} has no hook by which it would ask for a token; Claude Code and Codex CLI have one",
+                neighbour.title()
+            );
+            return Err(SinkError::new(ErrorKind::Usage, "no_hook", message)
+                .with_fix(set_command(neighbour, ExternalMode::Borrowed)));
+        }
         let _lock = (!request.dry_run).then(|| self.lock_choices()).transpose()?;
         let modes = Modes::load(self.host(), &self.external_file())?.0;
         let agent = request.agent.clone().unwrap_or_else(AgentId::main);
@@ -189,8 +197,16 @@ impl Sink {
         moved.or_else(first).ok_or_else(|| {
             let title = neighbour.title();
             let message = format!("agent {agent} has no profile of its own that could serve {title}");
-            SinkError::new(ErrorKind::Usage, "no_profile", message)
-                .with_fix(set_command(neighbour, ExternalMode::Owned))
+            // What was moved in once and is here no more, after a logout or a move to another machine, cannot be moved
+            // in again.
+            let gone = entries
+                .iter()
+                .any(|entry| entry.place.neighbour == neighbour && entry.mode == ExternalMode::Owned);
+            let fix = match provider.as_ref().filter(|_| gone) {
+                Some(provider) => self.first_login_command(provider, agent),
+                None => set_command(neighbour, ExternalMode::Owned),
+            };
+            SinkError::new(ErrorKind::Usage, "no_profile", message).with_fix(fix)
         })
     }
 

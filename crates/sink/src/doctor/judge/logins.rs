@@ -67,7 +67,7 @@ fn login(facts: &Facts, agent: &AgentFacts, store: &StoreFacts, profile: &Profil
             profile.provider
         );
         let fix = format!(
-            "write tokensink/providers/{}.toml (see docs/providers.md), or remove it: tokensink models auth{} logout {}",
+            "write tokensink/providers/{}.toml (docs/plugins.md), or remove it: tokensink models auth{} logout {}",
             profile.provider,
             for_agent(&agent.id),
             quoted(profile.id.as_str())
