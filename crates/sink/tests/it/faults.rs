@@ -7,7 +7,7 @@ use tokensink_authserver::ServerConfig;
 use tokensink_sink::ErrorKind;
 use tokensink_testkit::{Errno, ExchangeFault, Faults};
 
-use crate::world::{HOUR, PROFILE, World, request, strict, with_grace};
+use crate::world::{self, HOUR, PROFILE, World, request, strict, with_grace};
 
 /// Runs one acquire over an expiry under `faults`, then as many healthy ones as it takes, and checks what must hold.
 /// Returns false once the fault no longer fires, and whether the login was lost.
@@ -42,17 +42,7 @@ fn run(config: &ServerConfig, faults: &Faults) -> (bool, bool) {
         "blanked after {}",
         faults.last()
     );
-    // The crashed process is gone, and with it its locks; time passes.
-    world
-        .test
-        .processes
-        .set_liveness(world.test.host().processes.this(), tokensink_host::Liveness::Dead);
-    let next = world.test.other_process(5000);
-    let later = World {
-        test: next,
-        ..world.clone()
-    };
-    later.test.clock.advance(HOUR);
+    let later = world.an_hour_after_a_crash();
     let lost = match later.sink().acquire(&request()) {
         Ok(lease) => {
             assert!(later.is_live(&lease), "after {}", faults.last());
@@ -83,18 +73,8 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// Loops `make(n)` until it no longer fires; returns (points, lost logins).
 fn every_point(config: &ServerConfig, make: impl Fn(usize) -> Faults) -> (usize, usize) {
-    let mut lost = 0;
-    for n in 1.. {
-        let (fired, gone) = run(config, &make(n));
-        if !fired {
-            assert!(!gone);
-            return (n - 1, lost);
-        }
-        lost += usize::from(gone);
-    }
-    unreachable!("the loop ends when no call is left")
+    world::every_point(|faults| run(config, faults), make)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tokensink_authserver::{AuthorizationServer, Delivery, Fault, Ledger, ServerConfig};
-use tokensink_host::ExchangeError;
+use tokensink_host::{ExchangeError, Liveness};
 use tokensink_sink::{AcquireRequest, AgentId, Flights, Lease, ProfileId, Result, Sink, UnixMillis, Want};
 use tokensink_testkit::{Faults, SeededRandom, TestHost};
 use tokensink_types::Body;
@@ -150,6 +150,18 @@ impl World {
         Sink::open_with(self.test.host_with(faults), Flights::inline())
     }
 
+    /// The same machine for another process an hour later; this process is dead, and with it its kernel locks.
+    pub(crate) fn an_hour_after_a_crash(&self) -> Self {
+        let me = self.test.host().processes.this();
+        self.test.processes.set_liveness(me, Liveness::Dead);
+        let later = Self {
+            test: self.test.other_process(5000),
+            ..self.clone()
+        };
+        later.test.clock.advance(HOUR);
+        later
+    }
+
     pub(crate) fn stored(&self, agent: &str, profile: &str) -> Value {
         let store: Value = serde_json::from_str(&self.test.files.text(store_path(agent))).unwrap();
         store["profiles"][profile].clone()
@@ -164,6 +176,24 @@ impl World {
         self.answer(&request)
             .is_ok_and(|response| response.status() == 200)
     }
+}
+
+/// Loops `make(n)` until `run` says that its fault no longer fired; returns how many points there are, and at how many
+/// `run` said that the login was lost.
+pub(crate) fn every_point(
+    run: impl Fn(&Faults) -> (bool, bool),
+    make: impl Fn(usize) -> Faults,
+) -> (usize, usize) {
+    let mut lost = 0;
+    for n in 1.. {
+        let (fired, gone) = run(&make(n));
+        if !fired {
+            assert!(!gone);
+            return (n - 1, lost);
+        }
+        lost += usize::from(gone);
+    }
+    unreachable!("the loop ends when no call is left")
 }
 
 pub(crate) fn store_path(agent: &str) -> String {

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use tokensink_authserver::ServerConfig;
-use tokensink_host::Liveness;
 use tokensink_sink::ExternalMode;
 use tokensink_testkit::{Errno, ExchangeFault, Faults};
 
 use super::{chosen, request, section, text};
-use crate::world::{HOUR, World, strict};
+use crate::world::{self, strict};
 
 /// Runs one acquire over an expiry under `faults`, then healthy ones. Returns whether a fault fired, and whether the
 /// login was lost.
@@ -31,14 +30,8 @@ fn run(config: &ServerConfig, faults: &Faults) -> (bool, bool) {
         "blanked after {}",
         faults.last()
     );
-    // The crashed process is gone; its locks are there and grow old.
-    let me = world.test.host().processes.this();
-    world.test.processes.set_liveness(me, Liveness::Dead);
-    let later = World {
-        test: world.test.other_process(5000),
-        ..world.clone()
-    };
-    later.test.clock.advance(HOUR);
+    // The locks in the other program's folder are still there, and grow old.
+    let later = world.an_hour_after_a_crash();
     let lost = match later.sink().acquire(&request()) {
         Ok(lease) => {
             assert!(later.is_live(&lease), "after {}", faults.last());
@@ -65,16 +58,7 @@ fn run(config: &ServerConfig, faults: &Faults) -> (bool, bool) {
 }
 
 fn every_point(config: &ServerConfig, make: impl Fn(usize) -> Faults) -> (usize, usize) {
-    let mut lost = 0;
-    for n in 1.. {
-        let (fired, gone) = run(config, &make(n));
-        if !fired {
-            assert!(!gone);
-            return (n - 1, lost);
-        }
-        lost += usize::from(gone);
-    }
-    unreachable!("the loop ends when no call is left")
+    world::every_point(|faults| run(config, faults), make)
 }
 
 fn no_failing_call_loses_it(errno: Errno) {
