@@ -216,15 +216,54 @@ impl Sink {
         oauth.tokens.refresh_token().is_some() && !never
     }
 
-    fn plan_proxy_import(&self, request: &ProgramImport) -> Result<ImportPlan> {
-        let dir = match (&request.place, self.host().env.home()) {
+    /// The proxy's folder: as the user named it, else the one in the home directory.
+    fn proxy_dir(&self, request: &ProgramImport) -> Result<PathBuf> {
+        match (&request.place, self.host().env.home()) {
             (Some(dir), _) => self
                 .paths()
                 .expand("--place", &dir.to_string_lossy())
-                .map_err(|error| SinkError::new(ErrorKind::Usage, "bad_path", error.to_string()))?,
-            (None, Some(home)) => home.join(cliproxy::DIR),
-            (None, None) => PathBuf::from(cliproxy::DIR),
-        };
+                .map_err(|error| SinkError::new(ErrorKind::Usage, "bad_path", error.to_string())),
+            (None, Some(home)) => Ok(home.join(cliproxy::DIR)),
+            (None, None) => Ok(PathBuf::from(cliproxy::DIR)),
+        }
+    }
+
+    /// Puts the login of one of the proxy's files where it belongs in the plan. Returns whether it stays with the
+    /// proxy.
+    fn place_proxy_login(
+        &self,
+        request: &ProgramImport,
+        path: &Path,
+        login: std::result::Result<Box<OAuth>, String>,
+        source: &mut Source,
+    ) -> bool {
+        let agent = &request.agent;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        match login {
+            Err(why) => {
+                source.skipped.push(skipped(agent, &name, None, path, why, None));
+                false
+            }
+            Ok(oauth) if self.may_rotate(&oauth) && !request.take_over => {
+                let why = "the proxy goes on refreshing it, and whoever refreshes second loses the login";
+                let fix = format!("stop the proxy, then: tokensink import {PROXY} --take-over");
+                let provider = Some(oauth.provider);
+                let row = skipped(agent, &name, provider, path, why.to_owned(), Some(fix));
+                source.skipped.push(row);
+                true
+            }
+            Ok(oauth) => {
+                let name = oauth.account.email.as_deref().unwrap_or(PROXY);
+                let id = ProfileId::of(&oauth.provider, name);
+                let credential = Credential::OAuth(*oauth);
+                source.incoming.push(incoming(agent, id, credential, path));
+                false
+            }
+        }
+    }
+
+    fn plan_proxy_import(&self, request: &ProgramImport) -> Result<ImportPlan> {
+        let dir = self.proxy_dir(request)?;
         let files = cliproxy::read_dir(self.host(), &dir).map_err(|error| {
             let message = format!("{} cannot be listed: {error}", dir.display());
             SinkError::new(ErrorKind::Failed, "source_unreadable", message)
@@ -235,44 +274,7 @@ impl Sink {
             ..Source::default()
         };
         for file in files {
-            let name = file
-                .path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            match file.login {
-                Err(why) => {
-                    source
-                        .skipped
-                        .push(skipped(&request.agent, &name, None, &file.path, why, None));
-                }
-                Ok(oauth) if self.may_rotate(&oauth) && !request.take_over => {
-                    let why = "the proxy goes on refreshing it, and whoever refreshes second loses the login";
-                    let fix = format!("stop the proxy, then: tokensink import {PROXY} --take-over");
-                    let provider = Some(oauth.provider.clone());
-                    let row = skipped(
-                        &request.agent,
-                        &name,
-                        provider,
-                        &file.path,
-                        why.to_owned(),
-                        Some(fix),
-                    );
-                    source.skipped.push(row);
-                    stays = true;
-                }
-                Ok(oauth) => {
-                    let id = oauth.account.email.clone().unwrap_or_else(|| PROXY.to_owned());
-                    let id = ProfileId::of(&oauth.provider, &id);
-                    source.incoming.push(incoming(
-                        &request.agent,
-                        id,
-                        Credential::OAuth(*oauth),
-                        &file.path,
-                    ));
-                }
-            }
+            stays |= self.place_proxy_login(request, &file.path, file.login, &mut source);
         }
         if source.incoming.is_empty() && source.skipped.is_empty() {
             let message = format!("{} holds no logins of CLIProxyAPI", dir.display());
