@@ -73,6 +73,7 @@ impl Sink {
         self.host().files.read(file).map(Body::new).map_err(|error| {
             let message = format!("the bundle {} cannot be read: {error}", file.display());
             SinkError::new(ErrorKind::Failed, "bundle_unreadable", message)
+                .with_fix("tokensink import bundle <file that tokensink export wrote>")
         })
     }
 }
