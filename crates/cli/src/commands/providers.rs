@@ -176,6 +176,7 @@ fn check_file(app: &mut App<'_>, file: &Path, json: bool) -> Outcome {
             format!("{} could not be read", file.display()),
         )
         .because(error)
+        .with_fix("tokensink providers check <file that you may read>")
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         SinkError::new(

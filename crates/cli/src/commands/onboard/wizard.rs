@@ -285,7 +285,7 @@ impl Person {
         self.asker.select(&self.ui, "How to log in?", lines, 0)
     }
 
-    /// A choice with its key, which is asked for now.
+    /// The step that a choice becomes. Its key is asked for here, since every question comes before the first step.
     fn step_of(&self, app: &App<'_>, args: &OnboardArgs, choice: AuthChoice) -> tokensink_sink::Result<Step> {
         if choice.kind == "external" {
             return self.guest(app, args, choice);
