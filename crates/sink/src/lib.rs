@@ -64,6 +64,7 @@ pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, PromptKind,
     PromptOption, ProviderChoice, Question,
 };
+pub use models::ModelTarget;
 pub use onboard::{
     AuthChoice, CustomDefined, CustomProvider, FoundKey, GivenSecret, GuestOutcome, KeyChange, KeyOrigin,
     KeyOutcome, KeyRequest, ModelWish,
@@ -89,5 +90,5 @@ pub use tokensink_policy::bindings::{Binding, Degree, Peer};
 pub use tokensink_providers::{self as providers, Registry};
 pub use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,
-    UnixMillis, parse_duration, short_remaining,
+    SessionKey, SessionKeyError, UnixMillis, parse_duration, short_remaining,
 };

@@ -6,6 +6,7 @@
 
 mod edit;
 mod reference;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,8 @@ use crate::error::Result;
 use crate::report::{ModelInfo, ModelsView, ProfileState};
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
+
+pub use target::ModelTarget;
 
 /// What counts as the default model where none is configured: the short name `opus` of the built-in provider
 /// `anthropic`, or this where that has been taken away.
@@ -145,23 +148,27 @@ impl Sink {
                 list.add(&format!("{}/{model}", definition.id), None);
             }
         }
+        for (provider, model) in self.own_models(config) {
+            list.add(&format!("{provider}/{model}"), Some("configured".to_owned()));
+        }
+    }
+
+    /// The models that the config itself gives to providers, with those.
+    fn own_models<'a>(&self, config: &'a Config) -> Vec<(ProviderId, &'a str)> {
         let providers = config.at(&["models", "providers"]).and_then(Value::as_object);
+        let mut found = Vec::new();
         for (provider, entry) in providers.into_iter().flatten() {
             let Ok(provider) = ProviderId::parse(provider) else {
                 continue;
             };
-            let models = entry
-                .get("models")
-                .and_then(Value::as_array)
+            let models = entry.get("models").and_then(Value::as_array);
+            let ids = models
                 .into_iter()
-                .flatten();
-            for model in models.filter_map(|model| model.get("id").and_then(Value::as_str)) {
-                list.add(
-                    &format!("{}/{model}", self.registry().canonical(&provider)),
-                    Some("configured".to_owned()),
-                );
-            }
+                .flatten()
+                .filter_map(|model| model.get("id")?.as_str());
+            found.extend(ids.map(|id| (self.registry().canonical(&provider), id)));
         }
+        found
     }
 
     /// The canonical provider and the model of a key; `None` for a text that names none.

@@ -12,6 +12,7 @@ mod ids;
 mod process;
 pub mod record;
 mod secret;
+mod session;
 mod spend;
 mod time;
 
@@ -26,5 +27,6 @@ pub use duration::{DurationError, DurationUnit, parse_duration, short_remaining}
 pub use ids::{IdError, MethodId, ProfileId, ProviderId};
 pub use process::ProcessId;
 pub use secret::{Body, Secret, wipe};
+pub use session::{SessionKey, SessionKeyError};
 pub use spend::{Revision, SpendKey};
 pub use time::UnixMillis;

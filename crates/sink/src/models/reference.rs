@@ -1,7 +1,10 @@
 //! From what a user writes for a model to `provider/model`.
 
+use std::collections::BTreeSet;
+
 use tokensink_providers::Definition;
 use tokensink_store::Config;
+use tokensink_types::ProviderId;
 
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
@@ -33,7 +36,7 @@ impl Sink {
         if let Some((provider, model)) = self.registry().model_alias(text) {
             return Ok(format!("{provider}/{model}"));
         }
-        self.bare_model(text)
+        self.bare_model(config, text)
     }
 
     /// The same for showing: what cannot be resolved stays as it is.
@@ -59,14 +62,23 @@ impl Sink {
         Ok(format!("{id}/{long}"))
     }
 
-    fn bare_model(&self, text: &str) -> Result<String> {
-        let has_it = |definition: &&Definition| definition.api.models.iter().any(|model| model == text);
-        let found: Vec<String> = self
-            .registry()
-            .all()
-            .filter(has_it)
-            .map(|definition| format!("{}/{text}", definition.id))
-            .collect();
+    /// The providers that name this model, in their definitions or in the config.
+    pub(super) fn providers_with(&self, config: &Config, model: &str) -> BTreeSet<ProviderId> {
+        let has_it = |definition: &&Definition| {
+            let apis = definition.methods.iter().map(|method| &method.api);
+            let mut all = std::iter::once(&definition.api).chain(apis);
+            all.any(|api| api.models.iter().any(|known| known == model))
+        };
+        let defined = self.registry().all().filter(has_it);
+        let mut found: BTreeSet<ProviderId> = defined.map(|definition| definition.id.clone()).collect();
+        let own = self.own_models(config).into_iter();
+        found.extend(own.filter(|(_, own)| *own == model).map(|(provider, _)| provider));
+        found
+    }
+
+    fn bare_model(&self, config: &Config, text: &str) -> Result<String> {
+        let providers = self.providers_with(config, text).into_iter();
+        let found: Vec<String> = providers.map(|provider| format!("{provider}/{text}")).collect();
         match found.as_slice() {
             [key] => Ok(key.clone()),
             [] => Err(usage(
@@ -81,7 +93,7 @@ impl Sink {
     }
 }
 
-fn short_name<'a>(definition: &'a Definition, model: &str) -> Option<&'a str> {
+pub(super) fn short_name<'a>(definition: &'a Definition, model: &str) -> Option<&'a str> {
     let aliases = &definition.api.aliases;
     aliases
         .iter()
@@ -90,7 +102,7 @@ fn short_name<'a>(definition: &'a Definition, model: &str) -> Option<&'a str> {
 }
 
 /// The key of the model that has this alias in the config, in any case.
-fn alias_of(config: &Config, text: &str) -> Option<String> {
+pub(super) fn alias_of(config: &Config, text: &str) -> Option<String> {
     let models = config.models().into_iter();
     models
         .filter(|entry| {
