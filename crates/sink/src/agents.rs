@@ -107,7 +107,8 @@ impl Sink {
 
     /// Deletes an agent: its entry in the config, the bindings that name it and, unless `keep_files`, its directory
     /// `agents/<id>`, which is moved to `trash/<id>-<UTC time>` in the state dir. A directory elsewhere in the state
-    /// dir is moved as well if no other agent uses it; what lies outside of the state dir stays where it is.
+    /// dir is moved as well if no other agent uses it; what lies outside of the state dir stays where it is. Its client
+    /// keys are revoked.
     ///
     /// # Errors
     /// A usage error for `main` and for an unknown agent; otherwise when `openclaw.json` cannot be changed or a
@@ -124,6 +125,8 @@ impl Sink {
             .filter(|agent| agent.id != id)
             .map(|agent| agent.agent_dir)
             .collect();
+        // First, so that nobody calls as an agent that is half gone.
+        self.revoke_keys_of(&id)?;
         self.edit_config(|editor| {
             bindings::remove_all(editor, &id);
             editor.remove_agent(&id);

@@ -32,14 +32,55 @@ pub(crate) struct Event<'a> {
     pub(crate) detail: String,
 }
 
+/// One event of a client of the gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientEvent<'a> {
+    /// What happened, for example `key_add`.
+    pub(crate) what: &'static str,
+    /// The agent as which the client calls.
+    pub(crate) agent: &'a AgentId,
+    /// The client's name.
+    pub(crate) client: &'a str,
+    /// Further words, without secrets.
+    pub(crate) detail: String,
+}
+
+/// What a line says besides when, by whom and after what.
+pub(crate) trait Entry {
+    /// Its fields, in their order.
+    fn fields(&self) -> Vec<(&'static str, &str)>;
+}
+
+impl Entry for Event<'_> {
+    fn fields(&self) -> Vec<(&'static str, &str)> {
+        vec![
+            ("event", self.what),
+            ("agent", self.agent.as_str()),
+            ("profile", self.profile.as_str()),
+            ("detail", &self.detail),
+        ]
+    }
+}
+
+impl Entry for ClientEvent<'_> {
+    fn fields(&self) -> Vec<(&'static str, &str)> {
+        vec![
+            ("event", self.what),
+            ("agent", self.agent.as_str()),
+            ("client", self.client),
+            ("detail", &self.detail),
+        ]
+    }
+}
+
 /// Appends `event`.
-pub(crate) fn append(host: &Host, path: &Path, lock: &Path, event: &Event<'_>) {
+pub(crate) fn append(host: &Host, path: &Path, lock: &Path, event: &dyn Entry) {
     if let Err(error) = try_append(host, path, lock, event) {
         tracing::warn!(path = %path.display(), %error, "the audit line could not be written");
     }
 }
 
-fn try_append(host: &Host, path: &Path, lock: &Path, event: &Event<'_>) -> io::Result<()> {
+fn try_append(host: &Host, path: &Path, lock: &Path, event: &dyn Entry) -> io::Result<()> {
     let _lock = KernelLock::acquire(host, lock, Wait { deadline: LOCK_WAIT }).map_err(io::Error::other)?;
     if host.files.stat(path)?.is_none() {
         match host.files.create_new(path, 0o600) {
@@ -63,14 +104,13 @@ fn try_append(host: &Host, path: &Path, lock: &Path, event: &Event<'_>) -> io::R
     file.write_at(size, format!("{separator}{line}\n").as_bytes())
 }
 
-fn line(event: &Event<'_>, host: &Host, previous: &[u8]) -> String {
+fn line(event: &dyn Entry, host: &Host, previous: &[u8]) -> String {
     let mut map = Map::new();
     map.insert("at".into(), json!(host.clock.now().0));
-    map.insert("event".into(), json!(event.what));
-    map.insert("agent".into(), json!(event.agent.as_str()));
-    map.insert("profile".into(), json!(event.profile.as_str()));
-    if !event.detail.is_empty() {
-        map.insert("detail".into(), json!(event.detail));
+    for (name, text) in event.fields() {
+        if !text.is_empty() {
+            map.insert(name.into(), json!(text));
+        }
     }
     map.insert("pid".into(), json!(host.processes.this().pid));
     map.insert("previous".into(), json!(hex::encode(Sha256::digest(previous))));

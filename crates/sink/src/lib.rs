@@ -11,6 +11,7 @@ mod block;
 mod boarding;
 mod bundle;
 mod child;
+mod client_keys;
 pub mod doctor;
 mod dress;
 mod error;
@@ -49,6 +50,7 @@ pub use agents::bindings::{
     BindConflict, BindReport, BindingInfo, BindingsView, RouteReport, RouteRequest, Unbind, UnbindReport,
 };
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
+pub use client_keys::{KeyAdd, KeyAdded, KeyCheck, KeyInfo};
 pub use error::{ErrorKind, Result, SinkError};
 pub use external::{
     ExternalChanged, ExternalInfo, ExternalMode, ExternalScope, ExternalSet, ExternalWire, ExternalWired,

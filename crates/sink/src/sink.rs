@@ -13,6 +13,7 @@ use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, Profile
 
 use crate::audit;
 use crate::block::quoted;
+use crate::client_keys;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::external;
 use crate::flights::Flights;
@@ -43,6 +44,8 @@ struct Inner {
     snapshots: Mutex<HashMap<AgentId, Arc<AgentSnapshot>>>,
     /// The logins of other programs in use, as last looked at.
     external: Mutex<external::Cache>,
+    /// Who may call the gateway.
+    client_keys: Mutex<client_keys::Cache>,
     flights: Flights,
     /// What references have led to; in memory only.
     secrets: Memory,
@@ -129,6 +132,7 @@ impl Sink {
             config: Mutex::new(loaded),
             snapshots: Mutex::new(HashMap::new()),
             external: Mutex::default(),
+            client_keys: Mutex::default(),
             flights,
             secrets: Memory::default(),
             reload_watch: Mutex::default(),
@@ -226,6 +230,11 @@ impl Sink {
 
     pub(crate) fn external_cache(&self) -> &Mutex<external::Cache> {
         &self.0.external
+    }
+
+    /// Who may call the gateway.
+    pub(crate) fn client_keys(&self) -> &Mutex<client_keys::Cache> {
+        &self.0.client_keys
     }
 
     /// Agents whose legacy files were looked at, with what there was to say.
@@ -332,6 +341,18 @@ impl Sink {
     pub(crate) fn audit(&self, event: &audit::Event<'_>) {
         let lock = self.paths().locks_dir().join("audit");
         audit::append(self.host(), &self.paths().audit_file(), &lock, event);
+    }
+
+    /// The same for what is about a client of the gateway.
+    pub(crate) fn audit_client(&self, what: &'static str, agent: &AgentId, client: &str, detail: String) {
+        let lock = self.paths().locks_dir().join("audit");
+        let event = audit::ClientEvent {
+            what,
+            agent,
+            client,
+            detail,
+        };
+        audit::append(self.host(), &self.paths().audit_file(), &lock, &event);
     }
 }
 
