@@ -56,6 +56,15 @@ pub(crate) fn agents() -> Vec<CompletionCandidate> {
         .collect()
 }
 
+/// Names of client keys that can be revoked.
+pub(crate) fn client_keys() -> Vec<CompletionCandidate> {
+    let Some(sink) = open() else { return Vec::new() };
+    let keys = sink.keys().unwrap_or_default().into_iter();
+    keys.filter(|key| key.revoked_at.is_none())
+        .map(|key| CompletionCandidate::new(key.name))
+        .collect()
+}
+
 /// Auth choices with what they are.
 pub(crate) fn auth_choices() -> Vec<CompletionCandidate> {
     let Some(sink) = open() else { return Vec::new() };

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod external;
 mod import;
+mod keys;
 mod lease;
 mod models;
 pub(crate) mod onboard;
@@ -34,6 +35,7 @@ pub(crate) use import::{
     ExportArgs, ImportArgs, ImportBundleArgs, ImportCommand, ImportEnvArgs, ImportManner, ImportOpenClawArgs,
     ImportProgramArgs, PassphraseArgs,
 };
+pub(crate) use keys::{KeyAddArgs, KeyRevokeArgs, KeysArgs, KeysCommand};
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
 pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
 pub(crate) use onboard::{CustomArgs, KeyOption, KeySource, OnboardArgs, SecretMode};
@@ -115,6 +117,8 @@ pub(crate) enum Command {
     Route(RouteArgs),
     /// Logins that other programs keep: Claude Code, Codex CLI and others
     External(ExternalArgs),
+    /// Who may call the gateway: a key for each client
+    Keys(KeysArgs),
     /// The providers that are known, and how to log in to them
     Providers(ProvidersArgs),
     /// Providers that other people wrote: install, list, check, remove

@@ -7,6 +7,7 @@ mod doctor;
 mod export;
 mod external;
 mod import;
+mod keys;
 mod lease;
 mod login;
 mod models;
@@ -30,7 +31,7 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
     AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand, FallbackCommand,
-    ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand, SecretsCommand,
+    KeysCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand, SecretsCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -95,6 +96,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Agents(args) => agents::run(&mut app, args),
         Command::Route(args) => route::run(&mut app, args),
         Command::External(args) => external::run(&mut app, args),
+        Command::Keys(args) => keys::run(&mut app, args),
         Command::Providers(args) => providers::run(&mut app, args),
         Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Import(args) => import::run(&mut app, args),
@@ -148,6 +150,11 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             ExternalCommand::List { json } => *json,
             ExternalCommand::Set(args) => args.json,
             ExternalCommand::Wire(args) | ExternalCommand::Unwire(args) => args.json,
+        },
+        Command::Keys(args) => match &args.command {
+            KeysCommand::Add(args) => args.json,
+            KeysCommand::List { json } => *json,
+            KeysCommand::Revoke(args) => args.json,
         },
         Command::Providers(args) => match &args.command {
             ProvidersCommand::List { json }

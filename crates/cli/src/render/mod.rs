@@ -5,6 +5,7 @@ pub(crate) mod doctor;
 pub(crate) mod external;
 pub(crate) mod import;
 pub(crate) mod json;
+pub(crate) mod keys;
 pub(crate) mod lists;
 pub(crate) mod onboard;
 pub(crate) mod plugins;

@@ -9,6 +9,7 @@
 mod bindings;
 mod browser;
 mod bundles;
+mod client_keys;
 mod demo;
 mod disk_full;
 mod doctor;
