@@ -9,11 +9,13 @@
 //! one that may have arrived ([`HttpTransport`]), the loopback listener for OAuth redirects ([`callback`]), the small
 //! HTTP server under the test authorization server ([`http_server`]) and the user's browser ([`browser`]).
 
+mod answer_stream;
 pub mod atomic;
 mod bounded;
 pub mod browser;
 pub mod callback;
 mod deadline;
+mod dialogue;
 pub mod http_server;
 pub mod lock;
 mod os_files;
@@ -25,16 +27,18 @@ mod ticker;
 mod transport;
 mod wake;
 
+pub use answer_stream::{AnswerStream, Arrived};
 pub use callback::{BindError, CallbackListener, CallbackRequest, StopHandle};
+pub use dialogue::{Dialogue, DialogueLimits, DialogueRequest, Farewell, Heard, SayError};
 pub use lock::{Holder, KernelLock, LockError, Wait};
 pub use os_files::OsFiles;
 pub use os_processes::{OsProcesses, detach_self};
 pub use os_world::{OsRandom, ProcessEnvironment, SystemClock};
 pub use ports::{
     BoundedEnd, BoundedError, BoundedRequest, Bounds, ChildProcess, Clock, ConnectError, ConnectPhase,
-    Connection, Dialogue, DialogueLimits, DialogueRequest, Ended, Environment, ExchangeError, Farewell,
-    FileFacts, FileHandle, FileKind, FileStamp, Files, Heard, HelperReport, Host, Limits, Liveness, OpenMode,
-    ProcessRequest, Processes, Random, SayError, StdioSource, Transport,
+    Connection, Ended, Environment, ExchangeError, FileFacts, FileHandle, FileKind, FileStamp, Files,
+    HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
+    Transport,
 };
 pub use ticker::Ticker;
 pub use transport::{CONNECT_TIME, HttpTransport};

@@ -13,6 +13,8 @@ use thiserror::Error;
 use tokensink_types::{Body, ProcessId, Secret, UnixMillis};
 use url::Url;
 
+use crate::{AnswerStream, Dialogue, DialogueRequest};
+
 /// Everything that a sink is given of the world. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -329,6 +331,18 @@ pub trait Connection: Debug + Send {
         request: Request<Body>,
         limits: Limits,
     ) -> Result<Response<Body>, ExchangeError>;
+    /// Takes one request whose answer is read as it comes. The request's URI is absolute; the connection is closed
+    /// with the answer.
+    ///
+    /// # Errors
+    /// `NotWritten` for a request that is not for this connection, or where answers come whole only.
+    fn start(self: Box<Self>, request: Request<Body>) -> Result<Box<dyn AnswerStream>, ExchangeError> {
+        let to = request
+            .uri()
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        Err(ExchangeError::NotWritten(format!("{to}: no streams here")))
+    }
 }
 
 /// What is known of another process.
@@ -464,78 +478,6 @@ pub trait ChildProcess: Debug + Send {
     /// `TimedOut` after `deadline`, when it is killed; `FileTooLarge` above 1 MiB of standard output; or as the
     /// system gives them.
     fn wait(&mut self, deadline: Duration) -> io::Result<Ended>;
-}
-
-/// A program to talk to, in an environment and a directory of its own.
-#[derive(Debug)]
-pub struct DialogueRequest {
-    /// Its path.
-    pub program: PathBuf,
-    /// Its arguments, never with a secret among them.
-    pub args: Vec<OsString>,
-    /// All variables that it sees.
-    pub env: Vec<(OsString, OsString)>,
-    /// Its working directory.
-    pub dir: PathBuf,
-    /// How much it may say.
-    pub limits: DialogueLimits,
-}
-
-/// How much a program may say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DialogueLimits {
-    /// Longest line of its standard output in bytes, without its end.
-    pub line_bytes: usize,
-    /// Most bytes of standard output altogether.
-    pub output_bytes: usize,
-    /// Most bytes of standard error that are kept; the rest is read and forgotten.
-    pub complaint_bytes: usize,
-}
-
-/// What a program said.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// A line of its standard output, without its end.
-    Line(Body),
-    /// It closed its standard output.
-    End,
-    /// Nothing within the time.
-    Nothing,
-}
-
-/// A line that did not reach a program whole.
-#[derive(Debug, Error)]
-#[error("the line was not taken ({written} bytes of it were): {source}")]
-pub struct SayError {
-    /// Bytes that the program can have read. At 0 it has nothing of the line.
-    pub written: usize,
-    /// What the system said; `TimedOut` where the program did not read.
-    pub source: io::Error,
-}
-
-/// How a program that was talked to ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Farewell {
-    /// Its exit code, 128 + n after signal n; `None` when it had to be killed.
-    pub code: Option<i32>,
-    /// Its standard error as far as it was kept.
-    pub complaint: Vec<u8>,
-}
-
-/// A program that is talked to line by line. It has a process group of its own; dropping this kills the whole group.
-pub trait Dialogue: Debug + Send {
-    /// Waits at most `time` for the next line.
-    ///
-    /// # Errors
-    /// `FileTooLarge` beyond a limit, or as the system gives them.
-    fn listen(&mut self, time: Duration) -> io::Result<Heard>;
-    /// Gives the program a line (end included), waiting at most `time` until it was taken.
-    ///
-    /// # Errors
-    /// [`SayError`], which says how much the program may have read.
-    fn say(&mut self, line: &Body, time: Duration) -> Result<(), SayError>;
-    /// Closes its standard input and waits at most `time` for its end; what is left of its process group is killed.
-    fn end(self: Box<Self>, time: Duration) -> Farewell;
 }
 
 /// This process and others.

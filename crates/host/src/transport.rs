@@ -10,6 +10,7 @@
 
 mod exchange;
 mod proxy;
+mod streaming;
 mod tls;
 
 use std::cell::Cell;

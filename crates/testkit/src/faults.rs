@@ -30,8 +30,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use rustix::io::Errno;
 use tokensink_host::{
-    ConnectError, ConnectPhase, Connection, ExchangeError, FileFacts, FileHandle, FileStamp, Files, Host,
-    Limits, OpenMode, Transport,
+    AnswerStream, ConnectError, ConnectPhase, Connection, ExchangeError, FileFacts, FileHandle, FileStamp,
+    Files, Host, Limits, OpenMode, Transport,
 };
 use tokensink_types::{Body, UnixMillis};
 use url::Url;
@@ -451,6 +451,16 @@ impl Connection for FaultyConnection {
                 }
             },
         }
+    }
+
+    fn start(self: Box<Self>, request: Request<Body>) -> Result<Box<dyn AnswerStream>, ExchangeError> {
+        let Self { inner, faults } = *self;
+        let cause = match faults.enter(|| format!("stream {} {}", request.method(), request.uri().path())) {
+            Verdict::Pass => return inner.start(request),
+            Verdict::Fail(errno) => errno.to_string(),
+            Verdict::CrashBefore | Verdict::CrashAfter | Verdict::Gone => Crashed.to_string(),
+        };
+        Err(ExchangeError::NotWritten(cause))
     }
 }
 

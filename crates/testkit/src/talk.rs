@@ -88,6 +88,13 @@ impl Dialogue for FakeTalk {
         Ok(())
     }
 
+    fn close_input(&mut self) {
+        // A talker that waits for the end of its input is told so by an empty line.
+        if self.ended.is_none() {
+            self.replies.extend((self.talker)(&self.started, Some("")));
+        }
+    }
+
     fn end(self: Box<Self>, _time: Duration) -> Farewell {
         let (code, complaint) = self
             .ended

@@ -39,12 +39,14 @@ impl TestHost {
         let clock = FakeClock::default();
         let files = MemFiles::new(Arc::new(clock.clone()));
         files.mkdir("/home/user");
+        let transport = ScriptedTransport::default();
+        transport.silence_moves(&clock);
         Self {
             clock,
             random: SeededRandom::default(),
             env: MapEnvironment::default(),
             files,
-            transport: ScriptedTransport::default(),
+            transport,
             processes: FakeProcesses::default(),
         }
     }

@@ -6,9 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response};
-use tokensink_host::{ConnectError, ConnectPhase, Connection, ExchangeError, Limits, Transport};
+use tokensink_host::{
+    AnswerStream, ConnectError, ConnectPhase, Connection, ExchangeError, Limits, Transport,
+};
 use tokensink_types::Body;
 use url::Url;
+
+use crate::FakeClock;
+use crate::streams::{ScriptedStream, Step};
 
 /// What one call of the transport comes to.
 #[derive(Debug, Clone)]
@@ -17,6 +22,8 @@ pub enum Scripted {
     NoConnection(ConnectError),
     /// The exchange ends like this.
     Exchange(Result<Response<Body>, ExchangeError>),
+    /// The answer comes in steps, after this head. It is for whoever reads it as it comes.
+    Streamed(Response<()>, Vec<Step>),
 }
 
 impl Scripted {
@@ -51,6 +58,15 @@ impl Scripted {
         Self::Exchange(Err(ExchangeError::NotWritten("scripted failure".to_owned())))
     }
 
+    /// An event stream that comes in steps.
+    #[must_use]
+    pub fn events(steps: impl Into<Vec<Step>>) -> Self {
+        let mut head = Response::new(());
+        let kind = http::HeaderValue::from_static("text/event-stream");
+        head.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        Self::Streamed(head, steps.into())
+    }
+
     /// The request leaves and no answer comes.
     #[must_use]
     pub fn ambiguous() -> Self {
@@ -72,6 +88,8 @@ struct Script {
     handler: Option<Arc<Exchange>>,
     requests: Vec<Request<Body>>,
     connections: usize,
+    /// Moves on while a stream is silent.
+    clock: Option<FakeClock>,
 }
 
 impl fmt::Debug for Script {
@@ -103,6 +121,11 @@ impl ScriptedTransport {
         self.script().handler = Some(Arc::new(handler));
     }
 
+    /// While a stream is silent, `clock` moves on by the time for which it is listened to.
+    pub fn silence_moves(&self, clock: &FakeClock) {
+        self.script().clock = Some(clock.clone());
+    }
+
     /// All requests that were sent so far, in order, those with an unknown outcome among them.
     #[must_use]
     pub fn requests(&self) -> Vec<Request<Body>> {
@@ -129,6 +152,7 @@ impl Transport for ScriptedTransport {
         let outcome = match script.queue.pop_front() {
             Some(Scripted::NoConnection(error)) => return Err(error),
             Some(Scripted::Exchange(result)) => Outcome::Fixed(result),
+            Some(Scripted::Streamed(head, steps)) => Outcome::Streamed(head, steps),
             None => match &script.handler {
                 Some(handler) => Outcome::Handler(Arc::clone(handler)),
                 None => {
@@ -150,6 +174,7 @@ impl Transport for ScriptedTransport {
 
 enum Outcome {
     Fixed(Result<Response<Body>, ExchangeError>),
+    Streamed(Response<()>, Vec<Step>),
     Handler(Arc<Exchange>),
 }
 
@@ -175,11 +200,38 @@ impl Connection for ScriptedConnection {
         let result = match outcome {
             Outcome::Fixed(result) => result,
             Outcome::Handler(handler) => handler(request),
+            Outcome::Streamed(..) => panic!("the test scripted a stream for an exchange"),
         };
         if !matches!(result, Err(ExchangeError::NotWritten(_))) {
             transport.script().requests.push(sent);
         }
         result
+    }
+
+    fn start(self: Box<Self>, request: Request<Body>) -> Result<Box<dyn AnswerStream>, ExchangeError> {
+        let Self { transport, outcome } = *self;
+        let clock = transport.script().clock.clone();
+        let sent = request.clone();
+        let (answer, steps) = match outcome {
+            Outcome::Streamed(head, steps) => (Ok(head), steps),
+            Outcome::Fixed(result) => whole(result),
+            Outcome::Handler(handler) => whole(handler(request)),
+        };
+        if !matches!(answer, Err(ExchangeError::NotWritten(_))) {
+            transport.script().requests.push(sent);
+        }
+        Ok(Box::new(ScriptedStream::new(clock, answer, steps)))
+    }
+}
+
+/// A whole answer as a stream.
+fn whole(result: Result<Response<Body>, ExchangeError>) -> (Result<Response<()>, ExchangeError>, Vec<Step>) {
+    match result {
+        Err(error) => (Err(error), Vec::new()),
+        Ok(response) => {
+            let (parts, body) = response.into_parts();
+            (Ok(Response::from_parts(parts, ())), vec![Step::Bytes(body)])
+        }
     }
 }
 

@@ -218,6 +218,10 @@ impl Dialogue for Talk {
         Ok(())
     }
 
+    fn close_input(&mut self) {
+        self.input = None;
+    }
+
     fn end(mut self: Box<Self>, time: Duration) -> Farewell {
         let deadline = Deadline::after(time);
         self.input = None;

@@ -1,4 +1,4 @@
-//! One request and its whole answer.
+//! One request and its whole answer, or the answer as it comes ([`HttpStream`]).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokensink_types::Body;
 
+use super::streaming::HttpStream;
 use super::{OwnRuntime, Stream, Target};
-use crate::{Connection, ExchangeError, Limits};
+use crate::{AnswerStream, Connection, ExchangeError, Limits};
 
 /// Largest head of an answer in bytes; hyper may take in one read more.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -81,6 +82,20 @@ impl Connection for HttpConnection {
             ExchangeError::NotWritten(cause)
         })
     }
+
+    fn start(self: Box<Self>, request: Request<Body>) -> Result<Box<dyn AnswerStream>, ExchangeError> {
+        let Self {
+            runtime,
+            stream,
+            written,
+            target,
+        } = *self;
+        let request = prepare(request, &target).map_err(ExchangeError::NotWritten)?;
+        let authority = target.authority();
+        Ok(Box::new(HttpStream::new(
+            runtime, stream, written, request, authority,
+        )))
+    }
 }
 
 /// Turns the request into origin form (RFC 9112 section 3.2.1) for this connection and no other.
@@ -139,20 +154,27 @@ async fn send(
     request: Request<Full<Bytes>>,
     body_bytes: usize,
 ) -> Result<Response<Body>, String> {
+    let (parts, body) = request_on(stream, request).await?.into_parts();
+    let body = collect(body, body_bytes).await?;
+    Ok(Response::from_parts(parts, body))
+}
+
+/// Sends the request and waits for the answer's head.
+pub(super) async fn request_on(
+    stream: Stream,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, String> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| in_words(&error))?;
-    // Its end is the end of the exchange, which reports the same error.
+    // Its end is the end of the exchange, which reports the same error. It moves only while something is waited for.
     tokio::spawn(connection);
-    let response = sender
+    sender
         .send_request(request)
         .await
-        .map_err(|error| in_words(&error))?;
-    let (parts, body) = response.into_parts();
-    let body = collect(body, body_bytes).await?;
-    Ok(Response::from_parts(parts, body))
+        .map_err(|error| in_words(&error))
 }
 
 async fn collect(mut body: Incoming, most: usize) -> Result<Body, String> {
@@ -171,7 +193,7 @@ async fn collect(mut body: Incoming, most: usize) -> Result<Body, String> {
 }
 
 /// An error with its causes, which hyper leaves out of its own text.
-fn in_words(error: &dyn std::error::Error) -> String {
+pub(super) fn in_words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

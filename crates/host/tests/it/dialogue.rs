@@ -129,3 +129,15 @@ fn what_was_not_taken_is_known() {
     let error = talk.say(&Body::new("x\n"), LONG).unwrap_err();
     assert_eq!((error.written, error.source.kind()), (0, ErrorKind::BrokenPipe));
 }
+
+#[test]
+fn the_end_of_the_input_is_told_while_it_is_listened_to() {
+    let mut talk = sh("cat; echo done");
+    talk.say(&Body::new("all\n"), LONG).unwrap();
+    assert_eq!(talk.listen(LONG).unwrap(), line("all"));
+    talk.close_input();
+    assert_eq!(talk.listen(LONG).unwrap(), line("done"));
+    assert_eq!(talk.listen(LONG).unwrap(), Heard::End);
+    assert_eq!(talk.say(&Body::new("more\n"), LONG).unwrap_err().written, 0);
+    assert_eq!(talk.end(LONG).code, Some(0));
+}

@@ -16,4 +16,5 @@ mod http_server;
 mod lock;
 mod peers;
 mod processes;
+mod streams;
 mod transport;
