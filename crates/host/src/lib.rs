@@ -20,6 +20,7 @@ pub mod http_server;
 pub mod lock;
 mod os_files;
 mod os_processes;
+mod os_watch;
 mod os_world;
 mod ports;
 mod real;
@@ -36,8 +37,8 @@ pub use os_processes::{OsProcesses, detach_self};
 pub use os_world::{OsRandom, ProcessEnvironment, SystemClock};
 pub use ports::{
     BoundedEnd, BoundedError, BoundedRequest, Bounds, ChildProcess, Clock, ConnectError, ConnectPhase,
-    Connection, Ended, Environment, ExchangeError, FileFacts, FileHandle, FileKind, FileStamp, Files,
-    HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
+    Connection, DirWatch, Ended, Environment, ExchangeError, FileFacts, FileHandle, FileKind, FileStamp,
+    Files, HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
     Transport,
 };
 pub use ticker::Ticker;

@@ -19,7 +19,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 use tokensink_types::UnixMillis;
 
-use crate::{FileFacts, FileHandle, FileKind, FileStamp, Files, OpenMode};
+use crate::os_watch::OsDirWatch;
+use crate::{DirWatch, FileFacts, FileHandle, FileKind, FileStamp, Files, OpenMode};
 
 /// Largest file that is read whole, in bytes: 64 MiB.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -192,6 +193,10 @@ impl Files for OsFiles {
     fn free_space(&self, path: &Path) -> io::Result<Option<u64>> {
         let told = rustix::fs::statvfs(path)?;
         Ok(Some(told.f_bavail.saturating_mul(told.f_frsize)))
+    }
+
+    fn watch(&self, on_change: Box<dyn Fn() + Send>) -> io::Result<Box<dyn DirWatch>> {
+        Ok(Box::new(OsDirWatch::start(on_change)?))
     }
 }
 

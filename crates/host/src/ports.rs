@@ -1,5 +1,6 @@
 //! The ports. Each method is one thing that can fail or crash on its own.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::io;
@@ -222,6 +223,22 @@ pub trait Files: Debug + Send + Sync {
         let _ = path;
         Ok(None)
     }
+    /// Starts telling of changes in directories, none at first. `on_change` is called from another thread, often more
+    /// than once for one change, and must return at once.
+    ///
+    /// # Errors
+    /// When the system cannot (`Unsupported`, no descriptors left); looking at stamps then has to do.
+    fn watch(&self, on_change: Box<dyn Fn() + Send>) -> io::Result<Box<dyn DirWatch>> {
+        let _ = on_change;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Directories that are watched. Dropping it ends that.
+pub trait DirWatch: Debug + Send {
+    /// Watches exactly these directories from now on: names that appear, vanish or are replaced in them, and what is
+    /// written into their files. Not what lies deeper. Returns those that cannot be watched, missing ones included.
+    fn set(&mut self, dirs: &BTreeSet<PathBuf>) -> Vec<PathBuf>;
 }
 
 /// An open file. Dropping it closes it and releases its lock.

@@ -28,6 +28,10 @@ impl Sink {
     /// [`ErrorKind::LoginNeeded`] when only a login helps, [`ErrorKind::TryAgain`] when waiting does, with the time
     /// where it is known, [`ErrorKind::Usage`] for an unknown provider or profile, else [`ErrorKind::Failed`].
     pub fn acquire(&self, request: &AcquireRequest) -> Result<Lease> {
+        self.current().acquire_now(request)
+    }
+
+    fn acquire_now(&self, request: &AcquireRequest) -> Result<Lease> {
         let snapshot = self.snapshot(&request.agent)?;
         let wanted = self.wanted(&request.want, &snapshot)?;
         let decision = self.decide(&snapshot, wanted)?;

@@ -5,6 +5,7 @@
 //! changes. Nothing here reads a file, and nothing here judges whether a token is fresh.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokensink_policy::{Decision, Target as Wanted};
@@ -39,6 +40,8 @@ pub(crate) struct Ready {
     pub(crate) grant: Grant,
     /// What is handed out of it.
     pub(crate) lease: Lease,
+    /// The [`Sink::generation`](crate::Sink::generation) under which the record was last looked at.
+    pub(crate) held_at: AtomicU64,
 }
 
 impl Ready {

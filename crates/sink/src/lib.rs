@@ -32,6 +32,7 @@ mod owner;
 mod paste;
 mod plugins;
 mod profiles;
+mod pulse;
 mod refresher;
 mod renew;
 mod report;
@@ -43,6 +44,8 @@ mod settings;
 mod sink;
 mod snapshot;
 mod status;
+mod view;
+mod watch;
 #[cfg(test)]
 mod world;
 
@@ -94,3 +97,4 @@ pub use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,
     SessionKey, SessionKeyError, UnixMillis, parse_duration, short_remaining,
 };
+pub use watch::Watch;

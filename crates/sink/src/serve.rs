@@ -1,6 +1,7 @@
 //! Serving an OAuth profile: from what is stored while that is fresh, else after a flight, ours or another's.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokensink_host::lock::{KernelLock, LockError, Wait};
@@ -37,7 +38,7 @@ const ROUNDS_MAX: u32 = 6;
 
 impl Sink {
     /// The most common case: the profile was served from this snapshot before, and is still fresh. One `stat`, for the
-    /// record; the lease is the one that was built then.
+    /// record, none where a watch runs; the lease is the one that was built then.
     pub(crate) fn served_again(
         &self,
         snapshot: &AgentSnapshot,
@@ -47,8 +48,14 @@ impl Sink {
         let Some(ready) = snapshot.kept.ready(id) else {
             return Ok(None);
         };
+        // Before the record is read, so that what changes meanwhile counts as changed afterwards.
+        let generation = self.generation();
+        if self.is_watched() && ready.held_at.load(Ordering::Acquire) == generation {
+            return Ok(self.if_fresh(&ready, call));
+        }
         let record = readable(self.journal().read_at(&ready.place))?;
         Ok(if ready.is_of(record.as_ref()) {
+            ready.held_at.store(generation, Ordering::Release);
             self.if_fresh(&ready, call)
         } else {
             None
@@ -71,7 +78,13 @@ impl Sink {
         let place = self.journal().place(key);
         let grant = self.overlaid_by(&target, oauth, readable(self.journal().read_at(&place))?);
         let lease = self.grant_lease(profile, &grant, None);
-        let ready = Ready { place, grant, lease };
+        let held_at = AtomicU64::new(0);
+        let ready = Ready {
+            place,
+            grant,
+            lease,
+            held_at,
+        };
         let lease = self.if_fresh(&ready, call);
         if lease.is_some() {
             snapshot.kept.keep_ready(id.clone(), ready);

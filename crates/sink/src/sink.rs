@@ -2,46 +2,50 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokensink_host::{Host, lock::KernelLock};
 use tokensink_policy as policy;
-use tokensink_providers::{Problem, Registry, UserFile};
+use tokensink_providers::Registry;
 use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths};
-use tokensink_types::{AgentId, BillingClass, Credential, CredentialKind, ProfileId, ProviderId, UnixMillis};
+use tokensink_types::{AgentId, BillingClass, Credential, ProfileId, ProviderId, UnixMillis};
 
 use crate::audit;
-use crate::block::quoted;
 use crate::client_keys;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::external;
 use crate::flights::Flights;
+use crate::pulse::Pulse;
 use crate::secrets::ReloadWatch;
 use crate::secrets::config::SecretsConfig;
 use crate::secrets::memory::Memory;
 use crate::settings::Settings;
 use crate::snapshot::AgentSnapshot;
-
-/// How often a long-running process looks whether `openclaw.json` has changed.
-const CONFIG_RECHECK: Duration = Duration::from_secs(1);
+use crate::view::{Ground, View};
 
 /// The one place of a process through which credentials are stored and handed out. Cheap to clone; all clones share
 /// caches and flights.
+///
+/// What settings, provider files and `openclaw.json` say is one [`View`], which a `Sink` keeps for its whole life, so
+/// that no operation sees half of a change. [`Sink::current`] is the sink on the newest one.
 #[derive(Debug, Clone)]
-pub struct Sink(Arc<Inner>);
+pub struct Sink {
+    shared: Arc<Inner>,
+    view: Arc<View>,
+}
 
+/// What all sinks of a process share, whichever view they are on.
 #[derive(Debug)]
 struct Inner {
-    host: Host,
-    paths: Paths,
-    settings: Settings,
-    registry: Registry,
-    store: FileStore,
+    ground: Ground,
     journal: Journal,
-    config_store: ConfigStore,
-    config: Mutex<LoadedConfig>,
-    snapshots: Mutex<HashMap<AgentId, Arc<AgentSnapshot>>>,
+    newest: RwLock<Arc<View>>,
+    /// Counts everything that may change what is handed out.
+    generation: Pulse,
+    /// Watches that run.
+    watches: AtomicUsize,
     /// The logins of other programs in use, as last looked at.
     external: Mutex<external::Cache>,
     /// Who may call the gateway.
@@ -50,18 +54,8 @@ struct Inner {
     /// What references have led to; in memory only.
     secrets: Memory,
     reload_watch: Mutex<ReloadWatch>,
-    warnings: Vec<String>,
     /// Agents whose legacy files were looked at, with what there was to say.
     imported: Mutex<HashMap<AgentId, Vec<String>>>,
-}
-
-#[derive(Debug)]
-struct LoadedConfig {
-    config: Arc<Config>,
-    policy: Arc<policy::Config>,
-    secrets: Arc<SecretsConfig>,
-    /// Monotonic.
-    checked_at: Duration,
 }
 
 impl Sink {
@@ -107,80 +101,122 @@ impl Sink {
     }
 
     fn assemble(host: Host, paths: Paths, settings: Settings, flights: Flights) -> Result<Self> {
-        let (registry, warnings) = load_registry(&host, &paths);
-        let readonly = tokensink_store::readonly_requested(&*host.env);
-        let config_store = ConfigStore::new(host.clone(), paths.clone(), readonly);
-        let loaded = load_config(&host, &config_store, &registry, &paths)?;
-        let agents = loaded.config.agents();
-        let paths = paths
-            .with_agent_dirs(
-                agents
-                    .iter()
-                    .filter_map(|agent| Some((&agent.id, agent.agent_dir.as_deref()?))),
-            )
-            .map_err(|error| SinkError::new(ErrorKind::Failed, "bad_agent_dir", error.to_string()))?;
-        let store = FileStore::new(host.clone(), paths.clone(), readonly);
         let journal = Journal::new(host.clone(), &paths);
-        Ok(Self(Arc::new(Inner {
-            host,
-            paths,
-            settings,
-            registry,
-            store,
+        let ground = Ground::new(host, paths);
+        let view = Arc::new(View::first(&ground, settings)?);
+        let shared = Inner {
+            ground,
             journal,
-            config_store,
-            config: Mutex::new(loaded),
-            snapshots: Mutex::new(HashMap::new()),
+            newest: RwLock::new(Arc::clone(&view)),
+            generation: Pulse::default(),
+            watches: AtomicUsize::new(0),
             external: Mutex::default(),
             client_keys: Mutex::default(),
             flights,
             secrets: Memory::default(),
             reload_watch: Mutex::default(),
-            warnings,
             imported: Mutex::new(HashMap::new()),
-        })))
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            view,
+        })
     }
 
-    /// What was found wrong at opening but could be lived with.
+    /// The sink on what settings, provider files and `openclaw.json` say now, as far as a watch
+    /// ([`Sink::watch`](crate::Sink::watch)) has seen. Without one it is this sink. A long-running program takes it once
+    /// per request.
+    #[must_use]
+    pub fn current(&self) -> Self {
+        let newest = self.shared.newest.read().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            shared: Arc::clone(&self.shared),
+            view: Arc::clone(&newest),
+        }
+    }
+
+    /// A number that moves whenever something may have changed that decides what is handed out: a store, a refresh
+    /// record, a bench, the config, a definition. While [`Sink::is_watched`] and it stands still, what was handed out is
+    /// still right, apart from what the clock alone ends.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.count()
+    }
+
+    /// Waits until [`Sink::generation`] is above `seen`, at most `time`. Returns whether it is.
+    #[must_use]
+    pub fn wait_for_change(&self, seen: u64, time: Duration) -> bool {
+        self.shared.generation.wait_past(seen, time)
+    }
+
+    /// Does a watch see what other programs change?
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.shared.watches.load(Ordering::Acquire) > 0
+    }
+
+    /// Something was changed, by this process or seen by its watch: see [`Sink::generation`].
+    pub(crate) fn moved(&self) {
+        self.shared.generation.beat();
+    }
+
+    pub(crate) fn watch_begins(&self) {
+        self.shared.watches.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn watch_ends(&self) {
+        self.shared.watches.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Reads settings, provider files and `openclaw.json` again, for all who ask for [`Sink::current`] from now on. What
+    /// cannot be read stays as it was, with a warning.
+    pub(crate) fn reload(&self) {
+        let mut newest = self.shared.newest.write().unwrap_or_else(PoisonError::into_inner);
+        *newest = Arc::new(newest.next(&self.shared.ground));
+        drop(newest);
+        self.moved();
+    }
+
+    /// What was found wrong with settings, provider files and `openclaw.json` but could be lived with.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        &self.0.warnings
+        self.view.warnings()
     }
 
     /// The world in use.
     #[must_use]
     pub fn host(&self) -> &Host {
-        &self.0.host
+        &self.shared.ground.host
     }
 
     /// The state dir.
     #[must_use]
     pub fn state_dir(&self) -> &Path {
-        self.0.paths.state_dir()
+        self.view.paths.state_dir()
     }
 
     /// `openclaw.json`, whether it exists or not.
     #[must_use]
     pub fn config_path(&self) -> &Path {
-        self.0.paths.config_file()
+        self.view.paths.config_file()
     }
 
     /// The provider definitions in force.
     #[must_use]
     pub fn registry(&self) -> &Registry {
-        &self.0.registry
+        &self.view.registry
     }
 
     /// The present.
     #[must_use]
     pub fn now(&self) -> UnixMillis {
-        self.0.host.clock.now()
+        self.host().clock.now()
     }
 
     /// The agent that a command is for when it names none: the config's default, else its first, else `main`.
     ///
     /// # Errors
-    /// When the config no longer parses.
+    /// None while the config is a file: one that no longer parses stays as it was.
     pub fn default_agent(&self) -> Result<AgentId> {
         Ok(self.config()?.default_agent())
     }
@@ -209,98 +245,81 @@ impl Sink {
     }
 
     pub(crate) fn paths(&self) -> &Paths {
-        &self.0.paths
+        &self.view.paths
     }
 
     pub(crate) fn store(&self) -> &FileStore {
-        &self.0.store
+        &self.view.store
     }
 
     pub(crate) fn journal(&self) -> &Journal {
-        &self.0.journal
+        &self.shared.journal
     }
 
     pub(crate) fn flights(&self) -> &Flights {
-        &self.0.flights
+        &self.shared.flights
     }
 
     pub(crate) fn snapshots(&self) -> &Mutex<HashMap<AgentId, Arc<AgentSnapshot>>> {
-        &self.0.snapshots
+        &self.view.snapshots
     }
 
     pub(crate) fn external_cache(&self) -> &Mutex<external::Cache> {
-        &self.0.external
+        &self.shared.external
     }
 
     /// Who may call the gateway.
     pub(crate) fn client_keys(&self) -> &Mutex<client_keys::Cache> {
-        &self.0.client_keys
+        &self.shared.client_keys
     }
 
     /// Agents whose legacy files were looked at, with what there was to say.
     pub(crate) fn imported(&self) -> &Mutex<HashMap<AgentId, Vec<String>>> {
-        &self.0.imported
+        &self.shared.imported
     }
 
     pub(crate) fn plugin_settings(&self, plugin: &str) -> &BTreeMap<String, String> {
-        self.0.settings.plugin(plugin)
+        self.view.settings.plugin(plugin)
     }
 
     pub(crate) fn inherits(&self, agent: &AgentId) -> bool {
-        self.0.settings.inherits(agent)
+        self.view.settings.inherits(agent)
     }
 
     pub(crate) fn config_store(&self) -> &ConfigStore {
-        &self.0.config_store
+        &self.shared.ground.config_store
     }
 
     /// `openclaw.json` as it is now, looked at again once a second at most.
     pub(crate) fn config(&self) -> Result<Arc<Config>> {
-        self.with_config(|loaded| Arc::clone(&loaded.config))
+        Ok(self.view.config(&self.shared.ground).config)
     }
 
     pub(crate) fn policy_config(&self) -> Result<Arc<policy::Config>> {
-        self.with_config(|loaded| Arc::clone(&loaded.policy))
+        Ok(self.view.config(&self.shared.ground).policy)
     }
 
     /// `secrets` of `openclaw.json` as it is now.
     pub(crate) fn secrets_config(&self) -> Result<Arc<SecretsConfig>> {
-        self.with_config(|loaded| Arc::clone(&loaded.secrets))
+        Ok(self.view.config(&self.shared.ground).secrets)
     }
 
     /// What references have led to.
     pub(crate) fn secrets(&self) -> &Memory {
-        &self.0.secrets
+        &self.shared.secrets
     }
 
     pub(crate) fn reload_watch(&self) -> MutexGuard<'_, ReloadWatch> {
-        self.0.reload_watch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn with_config<T>(&self, read: impl FnOnce(&LoadedConfig) -> T) -> Result<T> {
-        let inner = &self.0;
-        let mut loaded = inner.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = inner.host.clock.monotonic();
-        if now.saturating_sub(loaded.checked_at) >= CONFIG_RECHECK {
-            let config = inner.config_store.load()?;
-            if Arc::ptr_eq(&config, &loaded.config) {
-                loaded.checked_at = now;
-            } else {
-                *loaded = load_config(&inner.host, &inner.config_store, &inner.registry, &inner.paths)?;
-            }
-        }
-        Ok(read(&loaded))
+        self.shared
+            .reload_watch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets what was read of the config, after an edit of our own.
     pub(crate) fn config_changed(&self) -> Result<()> {
-        let mut loaded = self.0.config.lock().unwrap_or_else(PoisonError::into_inner);
-        *loaded = load_config(
-            &self.0.host,
-            &self.0.config_store,
-            &self.0.registry,
-            &self.0.paths,
-        )?;
+        self.view.reread_config(&self.shared.ground)?;
+        self.moved();
         Ok(())
     }
 
@@ -311,7 +330,7 @@ impl Sink {
             self.registry()
                 .billing_for(credential.provider(), credential.kind(), client_id)
         };
-        self.0
+        self.view
             .settings
             .billing(id)
             .or_else(by_definition)
@@ -341,6 +360,8 @@ impl Sink {
     pub(crate) fn audit(&self, event: &audit::Event<'_>) {
         let lock = self.paths().locks_dir().join("audit");
         audit::append(self.host(), &self.paths().audit_file(), &lock, event);
+        // What is audited is a change.
+        self.moved();
     }
 
     /// The same for what is about a client of the gateway.
@@ -353,98 +374,11 @@ impl Sink {
             detail,
         };
         audit::append(self.host(), &self.paths().audit_file(), &lock, &event);
+        self.moved();
     }
 }
 
 fn resolve_paths(host: &Host) -> Result<Paths> {
     Paths::resolve(&*host.env)
         .map_err(|error| SinkError::new(ErrorKind::Failed, "no_state_dir", error.to_string()))
-}
-
-fn load_registry(host: &Host, paths: &Paths) -> (Registry, Vec<String>) {
-    let dir = paths.providers_dir();
-    let names = match host.files.list(&dir) {
-        Ok(names) => names,
-        Err(error) => {
-            let warning = format!(
-                "the provider files in {} cannot be listed: {error}",
-                dir.display()
-            );
-            return (Registry::builtin(), vec![warning]);
-        }
-    };
-    let mut warnings = Vec::new();
-    let mut files = Vec::new();
-    for name in names {
-        let path = dir.join(name);
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
-        match host.files.read(&path) {
-            Ok(bytes) => files.push(UserFile {
-                path,
-                text: String::from_utf8_lossy(&bytes).into_owned(),
-            }),
-            Err(error) => warnings.push(format!("{} cannot be read: {error}", path.display())),
-        }
-    }
-    if files.is_empty() {
-        return (Registry::builtin(), warnings);
-    }
-    let (registry, problems) = Registry::load(&files);
-    warnings.extend(per_file(&problems));
-    (registry, warnings)
-}
-
-/// One line per faulty provider file: its first fault, and the command that shows all of them with what is allowed.
-fn per_file(problems: &[Problem]) -> impl Iterator<Item = String> + '_ {
-    problems
-        .chunk_by(|one, next| one.path == next.path)
-        .map(|faults| {
-            let first = &faults[0];
-            let path = first.path.to_string_lossy();
-            let more = match faults.len() {
-                1 => String::new(),
-                many => format!(" (and {} more)", many - 1),
-            };
-            format!(
-                "{path}:{}:{}: {}{more}; see tokensink providers check {}",
-                first.line,
-                first.column,
-                first.message,
-                quoted(&path)
-            )
-        })
-}
-
-fn load_config(host: &Host, store: &ConfigStore, registry: &Registry, paths: &Paths) -> Result<LoadedConfig> {
-    let config = store.load()?;
-    let policy = policy::Config {
-        aliases: aliases(registry),
-        profiles: config
-            .auth_profiles()
-            .into_iter()
-            .map(|entry| policy::ConfigProfile {
-                mode: CredentialKind::parse(&entry.mode),
-                id: entry.id,
-                provider: entry.provider,
-            })
-            .collect(),
-        order: config.auth_order().into_iter().collect(),
-    };
-    let checked_at = host.clock.monotonic();
-    Ok(LoadedConfig {
-        secrets: Arc::new(SecretsConfig::of(&config, paths)),
-        config,
-        policy: Arc::new(policy),
-        checked_at,
-    })
-}
-
-/// Every further name of a provider and the id that it stands for.
-fn aliases(registry: &Registry) -> policy::ProviderAliases {
-    let pairs = registry
-        .aliases()
-        .filter_map(|(alias, id)| Some((ProviderId::parse(alias).ok()?, id.clone())));
-    policy::ProviderAliases::new(pairs)
 }

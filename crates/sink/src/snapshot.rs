@@ -1,6 +1,7 @@
 //! What an agent sees at one moment, with everything that decisions need, kept while no file changes.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use tokensink_policy as policy;
@@ -32,6 +33,8 @@ pub(crate) struct AgentSnapshot {
     owner_paths: Vec<(AgentId, String)>,
     /// What was served of it.
     pub(crate) kept: Kept,
+    /// The [`Sink::generation`] under which it was last held against its files.
+    held_at: AtomicU64,
     /// Positions in `state.candidates`, made by the first who goes through all of them.
     positions: OnceLock<HashMap<ProfileId, usize>>,
 }
@@ -133,8 +136,24 @@ impl Sink {
         notes
     }
 
-    /// What `agent` sees now; served from memory while no file has changed.
+    /// What `agent` sees now; served from memory while no file has changed, and without a look at any while a watch has
+    /// seen none change.
     pub(crate) fn snapshot(&self, agent: &AgentId) -> Result<Arc<AgentSnapshot>> {
+        // Before the files are read: what changes while they are being read counts as changed afterwards.
+        let generation = self.generation();
+        if self.is_watched() {
+            let snapshots = self.snapshots().lock().unwrap_or_else(PoisonError::into_inner);
+            let known = snapshots.get(agent);
+            if let Some(known) = known.filter(|known| known.held_at.load(Ordering::Acquire) == generation) {
+                return Ok(Arc::clone(known));
+            }
+        }
+        let snapshot = self.snapshot_of_files(agent)?;
+        snapshot.held_at.store(generation, Ordering::Release);
+        Ok(snapshot)
+    }
+
+    fn snapshot_of_files(&self, agent: &AgentId) -> Result<Arc<AgentSnapshot>> {
         let mut notes = self.import_legacy(agent);
         if self.inherits(agent) {
             notes.extend(self.import_legacy(&AgentId::main()));
@@ -211,6 +230,7 @@ impl Sink {
             guests,
             owner_paths,
             kept: Kept::default(),
+            held_at: AtomicU64::new(0),
             positions: OnceLock::new(),
         })
     }
