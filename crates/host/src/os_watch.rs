@@ -1,4 +1,4 @@
-//! Being told of changes in directories, by the system's own means (inotify, FSEvents).
+//! Being told of changes in directories, by the system's own means (inotify, `FSEvents`).
 //!
 //! Directories are watched and not files, because a file that is replaced is another file. What the system does not
 //! tell (file systems of other machines, a full queue) is not known here: whoever needs certainty looks at stamps as
