@@ -23,6 +23,7 @@ mod openclaw_lock;
 mod paths;
 mod profiles;
 mod quarantine;
+mod sessions;
 mod state_file;
 mod tombstones;
 
@@ -47,5 +48,8 @@ pub use openclaw_lock::{
 pub use paths::{Paths, PathsError, lock_sibling, real_path};
 pub use profiles::{Ignored, IgnoredReason, ProfileEntry, Profiles, ProfilesDocument, clean_secret};
 pub use quarantine::{set_aside, set_aside_before};
+pub use sessions::{
+    MADE_KEPT_FOR, MADE_MAX, Session, SessionStore, SessionUpdate, Sessions, USE_NOTED_EVERY,
+};
 pub use state_file::{StateDocument, Usage};
 pub use tombstones::{Tombstone, Tombstones};

@@ -11,6 +11,7 @@ mod it {
     mod faults;
     mod golden;
     mod legacy;
+    mod sessions;
     mod store;
     mod support;
 }
