@@ -4,7 +4,7 @@
 //! nothing. The file may be lost: an automatic pin then stays over the next change of the order.
 
 use serde_json::{Map, Value, json};
-use tokensink_types::SessionKey;
+use tokensink_types::{ProfileId, SessionKey};
 
 use super::entry::Session;
 use crate::json as js;
@@ -32,7 +32,7 @@ impl Marks {
             return;
         };
         let of_this = session.profile.is_some()
-            && js::text(mark, "profile").as_deref() == session.profile.as_ref().map(|id| id.as_str());
+            && js::text(mark, "profile").as_deref() == session.profile.as_ref().map(ProfileId::as_str);
         session.order_mark = js::text(mark, "orderMark")
             .filter(|_| of_this)
             .and_then(|text| u64::from_str_radix(&text, 16).ok());

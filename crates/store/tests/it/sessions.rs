@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokensink_host::{Files, OpenMode};
 use tokensink_store::{MADE_KEPT_FOR, MADE_MAX, Session, SessionStore, StoreError};
 use tokensink_testkit::{Errno, Faults, TestHost};
-use tokensink_types::{SessionKey, UnixMillis};
+use tokensink_types::{ProfileId, SessionKey, UnixMillis};
 
 use super::support::{id, main, paths};
 
@@ -259,7 +259,7 @@ fn for_every_call(make: &dyn Fn(usize) -> Faults, prepare: &dyn Fn(&TestHost), p
             test.files.lose_power();
         }
         let found = session(&test, name);
-        let profile = found.profile.as_ref().map(|id| id.as_str());
+        let profile = found.profile.as_ref().map(ProfileId::as_str);
         match (&result, profile) {
             (Ok(_), profile) => assert_eq!(
                 profile,
