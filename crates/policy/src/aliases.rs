@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tokensink_types::ProviderId;
 
 /// Other names of providers, spelling aliases (`z.ai` for `zai`) and auth aliases (a provider that uses another's
 /// credentials) alike. Where the table comes from is the provider registry's matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ProviderAliases {
     canonical: BTreeMap<ProviderId, ProviderId>,
 }

@@ -15,6 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokensink_types::UnixMillis;
 
 use crate::classify::{Blame, Reason};
@@ -69,7 +70,8 @@ impl Default for Limits {
 }
 
 /// What a bench keeps from being tried.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Bucket {
     /// The whole account.
     Account,
@@ -89,7 +91,7 @@ impl Bucket {
 }
 
 /// One bench of one profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bench {
     /// What it keeps from being tried.
     pub bucket: Bucket,
@@ -123,7 +125,7 @@ pub struct Failed<'a> {
 }
 
 /// The benches of one profile in one epoch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Benches {
     /// One per bucket and reason, open or remembered for their counters.
     pub all: Vec<Bench>,
@@ -211,7 +213,7 @@ impl Benches {
     }
 
     /// Every bench in the way is half-open, and nobody tests one of them.
-    fn may_test(&self, model: Option<&str>, now: UnixMillis) -> bool {
+    pub(crate) fn may_test(&self, model: Option<&str>, now: UnixMillis) -> bool {
         let mut holding = self.all.iter().filter(|bench| bench.holds(model, now)).peekable();
         holding.peek().is_some() && holding.all(|bench| bench.half_open <= now && !bench.is_probed(now))
     }
@@ -222,13 +224,13 @@ impl Benches {
             .retain(|bench| now < bench.until.plus(memory_of(bench.reason, limits)));
     }
 
-    /// When the soonest bench in the way of `model` gives way, by its end or to a test.
+    /// When a call of `model` may be made, by the ends of the benches in its way or as a test; `None` when it may now.
     #[must_use]
     pub fn soonest(&self, model: Option<&str>, now: UnixMillis) -> Option<UnixMillis> {
         let holding = self.all.iter().filter(|bench| bench.holds(model, now));
         // All of them must give way, so the last one counts.
         holding
-            .map(|bench| bench.until.min(bench.half_open.max(now)))
+            .map(|bench| bench.until.min(bench.testable().max(now)))
             .max()
     }
 }
@@ -238,6 +240,28 @@ impl Bench {
     #[must_use]
     pub fn holds(&self, model: Option<&str>, now: UnixMillis) -> bool {
         self.since <= now.plus(CLOCK_SLACK) && now < self.until && self.bucket.concerns(model)
+    }
+
+    /// From when on a request may test it: its half-open point, or later when a test that is under way counts as
+    /// given up.
+    #[must_use]
+    pub fn testable(&self) -> UnixMillis {
+        let given_up = self.probing.map(|since| since.plus(PROBE_PATIENCE));
+        given_up.map_or(self.half_open, |at| at.max(self.half_open))
+    }
+
+    /// Every instant at which it may decide otherwise though nothing is reported.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = UnixMillis> + use<> {
+        let begins = self.since.minus(CLOCK_SLACK);
+        [
+            Some(begins),
+            Some(self.until),
+            Some(self.half_open),
+            self.probing,
+            Some(self.testable()),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// Is somebody testing it, who may still report?

@@ -1,16 +1,19 @@
 //! One profile as selection sees it: facts without secrets, and its use so far.
 
+use serde::{Deserialize, Serialize};
 use tokensink_types::{
     AgentId, BillingClass, Credential, Expiry, ProfileId, ProviderId, SecretSource, SecretText, UnixMillis,
 };
 
 use crate::ProviderAliases;
+use crate::bench::{Bench, Benches, Bucket};
+use crate::classify::Reason;
 
 /// Providers that are never benched: they spread requests over accounts themselves (spec.md 5.1).
 const EXEMPT_FROM_BENCHES: [&str; 2] = ["openrouter", "kilocode"];
 
 /// A profile in an agent's view.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its id.
     pub id: ProfileId,
@@ -22,8 +25,11 @@ pub struct Candidate {
     pub facts: CredentialFacts,
     /// What a request on it costs.
     pub billing: BillingClass,
-    /// `usageStats` of the profile.
+    /// `usageStats` of the profile: what every program sees and may write. Windows there that are our own count once.
     pub usage: Usage,
+    /// Our own benches of the profile, in its present epoch.
+    #[serde(default)]
+    pub benches: Benches,
     /// Whether its reference was looked up.
     pub references: References,
     /// For an OAuth profile: the store fields that hold a reference-shaped value (`access`, `keyRef`, ...), which
@@ -42,27 +48,45 @@ impl Candidate {
             facts: CredentialFacts::of(credential),
             billing,
             usage: Usage::default(),
+            benches: Benches::default(),
             references: References::Unchecked,
             ref_fields: Vec::new(),
         }
     }
 
-    /// The window that keeps the profile from being tried now: the one that ends last where several do. With a
-    /// `model`, a window of another model does not count (spec.md 5.3.7); without one every window does, as in
-    /// `models auth order`.
+    /// The window that stands in the way of a call now: the one that ends last where several do. With a `model`, a
+    /// window of another model does not count (spec.md 5.3.7); without one every window does, as in `models auth
+    /// order`. One that may be tested is among them.
     #[must_use]
     pub fn bench(&self, aliases: &ProviderAliases, model: Option<&str>, now: UnixMillis) -> Option<Window> {
-        let provider = aliases.canonical(&self.facts.provider);
-        if EXEMPT_FROM_BENCHES.contains(&provider.as_str()) {
-            return None;
-        }
-        self.usage
-            .windows(now)
-            .filter(|window| window.blocks(model))
-            .max_by_key(|window| window.until)
+        self.standing(aliases, model, now).window
     }
 
-    /// Every instant at which something about it ends by itself: its windows and what it holds.
+    /// What stands in the way of a call now, and whether the call may be made nevertheless, as a test.
+    pub(crate) fn standing(
+        &self,
+        aliases: &ProviderAliases,
+        model: Option<&str>,
+        now: UnixMillis,
+    ) -> Standing {
+        if EXEMPT_FROM_BENCHES.contains(&aliases.canonical(&self.facts.provider).as_str()) {
+            return Standing::default();
+        }
+        let ours = || self.benches.all.iter().filter(|bench| bench.holds(model, now));
+        // Our benches are shown in `usageStats` too, so that other programs see them.
+        let is_ours = |window: &Window| self.benches.all.iter().any(|bench| bench.until == window.until);
+        let theirs = self.usage.windows(now).filter(|window| window.blocks(model));
+        let mut windows: Vec<Window> = theirs.filter(|window| !is_ours(window)).collect();
+        let tests = windows.is_empty() && self.benches.may_test(model, now);
+        windows.extend(ours().map(Window::of));
+        Standing {
+            free_at: windows.iter().map(|window| window.gives_way(now)).max(),
+            window: windows.into_iter().max_by_key(|window| window.until),
+            tests,
+        }
+    }
+
+    /// Every instant at which something about it changes by itself: its windows, their tests, and what it holds.
     pub(crate) fn ends(&self) -> impl Iterator<Item = UnixMillis> {
         let credential = match self.facts.form {
             CredentialForm::ApiKey(_) => None,
@@ -72,14 +96,25 @@ impl Candidate {
             },
             CredentialForm::OAuth { expires, .. } => expires,
         };
-        [credential, self.usage.cooldown_until, self.usage.disabled_until]
-            .into_iter()
-            .flatten()
+        let theirs = [credential, self.usage.cooldown_until, self.usage.disabled_until];
+        let ours = self.benches.all.iter().flat_map(Bench::changes);
+        theirs.into_iter().flatten().chain(ours)
     }
 }
 
+/// What stands between a call and a profile, over all that is known of its windows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing {
+    /// The window that ends last.
+    pub(crate) window: Option<Window>,
+    /// One request may test it now, and nobody does.
+    pub(crate) tests: bool,
+    /// When all windows give way, by their ends or to a test.
+    pub(crate) free_at: Option<UnixMillis>,
+}
+
 /// A credential without its secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialFacts {
     /// The provider it belongs to.
     pub provider: ProviderId,
@@ -88,7 +123,8 @@ pub struct CredentialFacts {
 }
 
 /// What is there of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CredentialForm {
     /// `type: "api_key"`.
     ApiKey(Material),
@@ -100,6 +136,7 @@ pub enum CredentialForm {
         expires: Expiry,
     },
     /// `type: "oauth"`.
+    #[serde(rename = "oauth")]
     OAuth {
         /// There is an access token.
         access: bool,
@@ -111,7 +148,7 @@ pub enum CredentialForm {
 }
 
 /// Where a static secret comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Material {
     /// A value in the store.
     pub inline: Inline,
@@ -120,7 +157,8 @@ pub struct Material {
 }
 
 /// A value in the store, by what it looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Inline {
     /// None, or nothing but white space.
     Absent,
@@ -131,7 +169,8 @@ pub enum Inline {
 }
 
 /// What is known of a profile's reference (`keyRef`, `tokenRef`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum References {
     /// Nobody looked; counts as usable, since looking may run a program (spec.md 16.3).
     #[default]
@@ -186,7 +225,7 @@ fn looks_like_onboarding(text: &str) -> bool {
 }
 
 /// The fields of `usageStats` that selection reads (spec.md 5.1). An end that is not above zero counts as absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// `lastUsed`.
     pub last_used: Option<UnixMillis>,
@@ -211,12 +250,14 @@ impl Usage {
             until,
             reason: known(self.cooldown_reason.as_deref()),
             model: self.cooldown_model.clone().filter(|model| !model.is_empty()),
+            ours: None,
         });
         let disabled = open(self.disabled_until, now).map(|until| Window {
             kind: WindowKind::Disabled,
             until,
             reason: known(self.disabled_reason.as_deref()),
             model: None,
+            ours: None,
         });
         cooldown.into_iter().chain(disabled)
     }
@@ -234,7 +275,7 @@ fn known(reason: Option<&str>) -> String {
 }
 
 /// A period in which a profile is not tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Which of the two lanes it is in.
     pub kind: WindowKind,
@@ -244,9 +285,52 @@ pub struct Window {
     pub reason: String,
     /// The only model that it blocks, or `None` for the whole profile.
     pub model: Option<String>,
+    /// What more is known of it if it is a bench of our own; `None` if another program wrote it.
+    pub ours: Option<Ours>,
+}
+
+/// The numbers behind a window of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ours {
+    /// When the failure happened that opened it.
+    pub since: UnixMillis,
+    /// Its end is the server's word.
+    pub stated: bool,
+    /// Failures in a row that each opened a window.
+    pub failures: u32,
+    /// From when on one request may test it; while somebody does, when that test counts as given up.
+    pub testable: UnixMillis,
 }
 
 impl Window {
+    fn of(bench: &Bench) -> Self {
+        Self {
+            kind: match bench.reason {
+                Reason::Billing | Reason::AuthPermanent => WindowKind::Disabled,
+                _ => WindowKind::Cooldown,
+            },
+            until: bench.until,
+            reason: bench.reason.as_str().to_owned(),
+            model: match &bench.bucket {
+                Bucket::Account => None,
+                Bucket::Model(model) => Some(model.clone()),
+            },
+            ours: Some(Ours {
+                since: bench.since,
+                stated: bench.stated,
+                failures: bench.failures,
+                testable: bench.testable(),
+            }),
+        }
+    }
+
+    /// When a request may be made again, by its end or as a test; `now` where that is so already.
+    #[must_use]
+    pub fn gives_way(&self, now: UnixMillis) -> UnixMillis {
+        let testable = self.ours.map_or(self.until, |ours| ours.testable.max(now));
+        self.until.min(testable)
+    }
+
     fn blocks(&self, model: Option<&str>) -> bool {
         match (self.model.as_deref(), model) {
             (Some(benched), Some(wanted)) => benched == wanted,
@@ -256,7 +340,8 @@ impl Window {
 }
 
 /// The two lanes of spec.md 5.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WindowKind {
     /// Short.
     Cooldown,

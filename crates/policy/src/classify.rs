@@ -11,6 +11,7 @@ mod matching;
 mod rules;
 mod words;
 
+use serde::{Deserialize, Serialize};
 use tokensink_types::ProviderId;
 
 pub use body::ErrorText;
@@ -20,7 +21,8 @@ pub use rules::{RULES, Rule};
 pub(crate) const TEXT_MAX: usize = 4096;
 
 /// Why a call failed (spec.md 7.1), with the word that stands in `auth-state.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The credential was not taken; a refresh or a login may help.
     Auth,

@@ -1,8 +1,9 @@
 //! What the user configured and what the store holds, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis};
+use serde::{Deserialize, Serialize};
+use tokensink_types::{AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::{Candidate, ProviderAliases};
 
@@ -10,7 +11,7 @@ use crate::{Candidate, ProviderAliases};
 pub type ProviderOrders = BTreeMap<ProviderId, Vec<ProfileId>>;
 
 /// The part of the configuration that selection depends on (spec.md 2.9).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Which provider ids mean the same.
     pub aliases: ProviderAliases,
@@ -18,10 +19,34 @@ pub struct Config {
     pub profiles: Vec<ConfigProfile>,
     /// `auth.order`. An empty list is kept: it selects none (spec.md 4.2).
     pub order: ProviderOrders,
+    /// The moves from a cheaper class to a costlier one that the user allows; all others are refused (design: Money).
+    #[serde(default)]
+    pub allow_crossings: BTreeSet<(BillingClass, BillingClass)>,
+    /// What must not be used, whoever asks for it and how.
+    #[serde(default)]
+    pub deny: Vec<DenyRule>,
+}
+
+/// Forbids profiles. Every field that is given must fit; a rule without fields forbids everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenyRule {
+    /// Its name, which stands in decisions.
+    pub id: String,
+    /// Only for requests of this agent.
+    pub agent: Option<AgentId>,
+    /// Only profiles of this provider, by any of its names.
+    pub provider: Option<ProviderId>,
+    /// Only this profile.
+    pub profile: Option<ProfileId>,
+    /// Only calls of this model, as the provider names it. A request that does not name its model may be for any, so
+    /// the rule holds for it as well.
+    pub model: Option<String>,
+    /// Only profiles of this class.
+    pub billing: Option<BillingClass>,
 }
 
 /// One entry of `auth.profiles`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigProfile {
     /// The key.
     pub id: ProfileId,
@@ -37,10 +62,23 @@ impl Config {
     pub fn profile(&self, id: &ProfileId) -> Option<&ConfigProfile> {
         self.profiles.iter().find(|entry| entry.id == *id)
     }
+
+    /// The first rule that forbids `agent` to call `model` on `candidate`.
+    #[must_use]
+    pub fn denies(&self, agent: &AgentId, candidate: &Candidate, model: Option<&str>) -> Option<&DenyRule> {
+        let aliases = &self.aliases;
+        self.deny.iter().find(|rule| {
+            rule.agent.as_ref().is_none_or(|only| only == agent)
+                && rule.profile.as_ref().is_none_or(|only| *only == candidate.id)
+                && rule.billing.is_none_or(|only| only == candidate.billing)
+                && (rule.provider.as_ref()).is_none_or(|only| aliases.same(only, &candidate.facts.provider))
+                && (rule.model.as_deref()).is_none_or(|only| model.is_none_or(|called| called == only))
+        })
+    }
 }
 
 /// What an agent sees: its own profiles and those that it inherits, with their use so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The agent that asks.
     pub agent: AgentId,
@@ -59,7 +97,7 @@ impl State {
     }
 
     /// The first instant after `now` at which a decision about these profiles may come out differently though nobody
-    /// does anything: a window or a credential ends. `None` when that never happens. Until then, a decision that was
+    /// does anything: a window or a credential ends, or a bench may be tested. `None` when that never happens. Until then, a decision that was
     /// made at `now` need not be made again.
     #[must_use]
     pub fn next_change(&self, now: UnixMillis) -> Option<UnixMillis> {

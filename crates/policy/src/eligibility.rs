@@ -5,13 +5,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use tokensink_types::{CredentialKind, Expiry, ProfileId, ProviderId, UnixMillis, short_remaining};
 
 use crate::{Candidate, Config, CredentialForm, Inline, Material, References, State};
 
 /// The reason codes of spec.md 4.3, in the words of `--json`. `setup_inactive` is not among them: it belongs to a
 /// store that keeps replacements beside the profiles, which the files that we read do not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EligibilityCode {
     /// Usable.
     Ok,
@@ -83,7 +85,7 @@ impl fmt::Display for EligibilityCode {
 }
 
 /// Whether a profile can be used, with a sentence for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eligibility {
     /// The reason code.
     pub code: EligibilityCode,
@@ -308,7 +310,7 @@ fn of_oauth(
 }
 
 /// OAuth tokens were given as references (spec.md 4.3): they change with every refresh, so they must live in the store.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub struct OAuthRefError {
     /// The profile that was asked for, or `None` when a whole store was checked.
     pub profile: Option<ProfileId>,
@@ -317,7 +319,7 @@ pub struct OAuthRefError {
 }
 
 /// One field that holds a reference where none may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OAuthRefViolation {
     /// The profile.
     pub profile: ProfileId,

@@ -33,9 +33,9 @@ mod worlds;
 
 pub use aliases::ProviderAliases;
 pub use candidate::{
-    Candidate, CredentialFacts, CredentialForm, Inline, Material, References, Usage, Window, WindowKind,
+    Candidate, CredentialFacts, CredentialForm, Inline, Material, Ours, References, Usage, Window, WindowKind,
 };
-pub use config::{Config, ConfigProfile, ProviderOrders, State};
+pub use config::{Config, ConfigProfile, DenyRule, ProviderOrders, State};
 pub use eligibility::{
     Ask, Eligibility, EligibilityCode, OAuthRefError, Purpose, check_oauth_refs, eligibility,
 };
@@ -43,5 +43,5 @@ pub use health::{
     CheckExit, CheckScope, HealthStatus, ProfileHealth, ProviderHealth, ProviderInUse, UnusableProfile,
     check_exit_code, missing_in_use, unusable_profiles,
 };
-pub use order::{OrderInput, OrderSource, ResolvedOrder, Rule, Verdict, resolve_order};
-pub use select::{Choice, Decision, Outcome, Request, Target, Unavailable, select};
+pub use order::{Barrier, OrderInput, OrderSource, ResolvedOrder, Rule, Verdict, order_mark, resolve_order};
+pub use select::{Choice, Decision, Outcome, Request, SessionPin, Soonest, Target, Unavailable, select};

@@ -7,8 +7,12 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis, short_remaining};
+use serde::{Deserialize, Serialize};
+use tokensink_types::{
+    AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis, short_remaining,
+};
 
+use crate::candidate::Standing;
 use crate::config::order_for;
 use crate::eligibility::kind_of;
 use crate::{
@@ -34,15 +38,20 @@ pub struct OrderInput<'a> {
 }
 
 /// Where the list of profiles came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OrderSource {
     /// The order in the store (`models auth order set`).
+    #[serde(rename = "stored-order")]
     Stored,
     /// `auth.order` in the config.
+    #[serde(rename = "config-order")]
     Config,
     /// The entries of `auth.profiles` in the config.
+    #[serde(rename = "config-profiles")]
     Configured,
     /// Everything stored for the provider.
+    #[serde(rename = "all-stored")]
     AllStored,
 }
 
@@ -66,18 +75,27 @@ impl OrderSource {
 }
 
 /// The rule that decided about one profile. The words are stable; a later rule gets a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Rule {
     /// Chosen: the first in the order that may be used now.
     Chosen,
     /// Chosen: asked for by its id.
     ChosenById,
+    /// Chosen: the session's profile.
+    ChosenByPin,
     /// Usable, moved to the front because it is preferred.
     Preferred,
     /// Usable, in its place.
     Usable,
     /// In the order, but cooling down.
     Benched,
+    /// In the order, but tried already for this request.
+    Tried,
+    /// In the order, but costlier than a profile before it, and nobody allowed that.
+    TooCostly,
+    /// Forbidden by a rule.
+    Denied,
     /// Cannot be used at all.
     Ineligible,
     /// Left out by the explicit order.
@@ -93,9 +111,13 @@ impl Rule {
         match self {
             Self::Chosen => "chosen",
             Self::ChosenById => "chosen-by-id",
+            Self::ChosenByPin => "chosen-by-pin",
             Self::Preferred => "preferred",
             Self::Usable => "usable",
             Self::Benched => "benched",
+            Self::Tried => "tried",
+            Self::TooCostly => "too-costly",
+            Self::Denied => "denied",
             Self::Ineligible => "ineligible",
             Self::NotInOrder => "not-in-order",
             Self::NotConfigured => "not-configured",
@@ -104,7 +126,7 @@ impl Rule {
 }
 
 /// What was found out about one profile.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The profile.
     pub profile: ProfileId,
@@ -114,13 +136,57 @@ pub struct Verdict {
     pub position: Option<usize>,
     /// Whether it can be used at all.
     pub eligibility: Eligibility,
-    /// The window that keeps it from being tried now.
+    /// What a request on it costs; `None` when the id is not stored.
+    pub billing: Option<BillingClass>,
+    /// The window that ends last of those that are open.
     pub bench: Option<Window>,
+    /// The window may be tested by a request now, so that it keeps nobody back.
+    pub tests: bool,
+    /// When its windows give way, by their ends or to a test; `None` when none is open.
+    pub free_at: Option<UnixMillis>,
+    /// What keeps it from this request apart from a window.
+    pub barrier: Option<Barrier>,
+    /// The cheapest class that this request would leave for it, by leave of the user.
+    pub crosses: Option<BillingClass>,
     /// What decided.
     pub rule: Rule,
 }
 
+/// What keeps an eligible profile from one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Barrier {
+    /// A rule of the user.
+    Denied {
+        /// Its id.
+        rule: String,
+    },
+    /// Its price.
+    TooCostly {
+        /// The cheaper profile before it.
+        before: ProfileId,
+        /// What that one costs.
+        from: BillingClass,
+        /// What this one costs.
+        to: BillingClass,
+    },
+    /// It was tried already for this request.
+    Tried,
+}
+
 impl Verdict {
+    /// A window keeps it from being tried.
+    #[must_use]
+    pub fn is_benched(&self) -> bool {
+        self.bench.is_some() && !self.tests
+    }
+
+    /// It is in the order, and nothing keeps it from this request.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.position.is_some() && self.barrier.is_none() && !self.is_benched()
+    }
+
     /// A sentence for people, with times relative to `now`.
     #[must_use]
     pub fn why(&self, now: UnixMillis) -> String {
@@ -137,13 +203,34 @@ impl Verdict {
             )
         });
         match (self.rule, bench) {
+            (Rule::Chosen, Some(bench)) if self.tests => {
+                format!("first in the order that may be used now, as a test of a {bench}")
+            }
             (Rule::Chosen, _) => "first in the order that may be used now".to_owned(),
+            (Rule::ChosenByPin, None) => "the session's profile".to_owned(),
+            (Rule::ChosenByPin, Some(bench)) if self.tests => {
+                format!("the session's profile, as a test of a {bench}")
+            }
+            (Rule::ChosenByPin, Some(bench)) => format!("the session's profile, in spite of a {bench}"),
+            (Rule::Tried | Rule::TooCostly | Rule::Denied, _) => self.barred(),
             (Rule::ChosenById, None) => "asked for by its id".to_owned(),
             (Rule::ChosenById, Some(bench)) => format!("asked for by its id, in spite of a {bench}"),
             (Rule::Preferred, _) => "preferred".to_owned(),
             (Rule::Usable, _) => "usable, behind another".to_owned(),
             (Rule::Benched, bench) => bench.unwrap_or_default(),
             (Rule::Ineligible | Rule::NotInOrder | Rule::NotConfigured, _) => self.eligibility.detail.clone(),
+        }
+    }
+}
+
+impl Verdict {
+    fn barred(&self) -> String {
+        match &self.barrier {
+            Some(Barrier::Denied { rule }) => format!("denied by the rule {rule}"),
+            Some(Barrier::TooCostly { before, from, to }) => {
+                format!("{to}, and {before} is {from}; tokensink/config.toml does not allow that crossing")
+            }
+            Some(Barrier::Tried) | None => "tried already for this request".to_owned(),
         }
     }
 }
@@ -155,6 +242,8 @@ pub struct ResolvedOrder {
     pub source: OrderSource,
     /// True when the list named only profiles that are not stored, so that everything stored took its place.
     pub repaired: bool,
+    /// The profiles of the list that are stored, in its sequence, whatever their state.
+    pub sequence: Vec<ProfileId>,
     /// One verdict per profile: first those in the order, by position; then the others that the list names; then
     /// what else is stored for the provider.
     pub verdicts: Vec<Verdict>,
@@ -167,6 +256,12 @@ impl ResolvedOrder {
             .iter()
             .filter(|verdict| verdict.position.is_some())
             .map(|verdict| &verdict.profile)
+    }
+
+    /// True when somebody wrote the sequence down and it is in force.
+    #[must_use]
+    pub fn is_explicit(&self) -> bool {
+        self.source.is_explicit() && !self.repaired
     }
 
     /// The verdict about `id`, if it was looked at.
@@ -189,6 +284,8 @@ pub fn resolve_order(input: OrderInput<'_>) -> Result<ResolvedOrder, OAuthRefErr
     if repaired {
         judged.extend(judge(&input, unique(stored.iter().map(|c| &c.id)), &by_id)?);
     }
+    let in_list = judged.iter().filter(|one| one.stored.is_some());
+    let sequence = in_list.map(|one| one.id.clone()).collect();
     let mut looked_at: HashSet<&ProfileId> = judged.iter().map(|one| one.id).collect();
     let (mut ordered, refused): (Vec<Judged<'_>>, Vec<Judged<'_>>) =
         judged.into_iter().partition(|one| one.eligibility.is_ok());
@@ -199,10 +296,10 @@ pub fn resolve_order(input: OrderInput<'_>) -> Result<ResolvedOrder, OAuthRefErr
 
     let mut verdicts: Vec<Verdict> = Vec::with_capacity(stored.len());
     for (position, one) in ordered.into_iter().enumerate() {
-        let rule = match (&one.bench, Some(one.id) == input.preferred) {
-            (Some(_), _) => Rule::Benched,
-            (None, true) => Rule::Preferred,
-            (None, false) => Rule::Usable,
+        let rule = match (one.is_benched(), Some(one.id) == input.preferred) {
+            (true, _) => Rule::Benched,
+            (false, true) => Rule::Preferred,
+            (false, false) => Rule::Usable,
         };
         verdicts.push(one.verdict(Some(position), rule));
     }
@@ -215,6 +312,7 @@ pub fn resolve_order(input: OrderInput<'_>) -> Result<ResolvedOrder, OAuthRefErr
     Ok(ResolvedOrder {
         source,
         repaired,
+        sequence,
         verdicts,
     })
 }
@@ -224,17 +322,26 @@ struct Judged<'a> {
     id: &'a ProfileId,
     stored: Option<&'a Candidate>,
     eligibility: Eligibility,
-    bench: Option<Window>,
+    standing: Standing,
 }
 
 impl Judged<'_> {
+    fn is_benched(&self) -> bool {
+        self.standing.window.is_some() && !self.standing.tests
+    }
+
     fn verdict(self, position: Option<usize>, rule: Rule) -> Verdict {
         Verdict {
             profile: self.id.clone(),
             owner: self.stored.map(|candidate| candidate.owner.clone()),
             position,
             eligibility: self.eligibility,
-            bench: self.bench,
+            billing: self.stored.map(|candidate| candidate.billing),
+            bench: self.standing.window,
+            tests: self.standing.tests,
+            free_at: self.standing.free_at,
+            barrier: None,
+            crosses: None,
             rule,
         }
     }
@@ -264,6 +371,7 @@ fn base<'a>(input: &OrderInput<'a>, stored: &[&'a Candidate]) -> (OrderSource, V
         aliases,
         profiles,
         order,
+        ..
     } = input.config;
     let by_store = order_for(&input.state.order, aliases, input.provider).filter(|list| !list.is_empty());
     if let Some(list) = by_store {
@@ -311,8 +419,9 @@ fn judge<'a>(
                 id,
                 stored,
                 eligibility: eligibility(id, stored, &ask)?,
-                bench: stored
-                    .and_then(|candidate| candidate.bench(&input.config.aliases, input.model, input.now)),
+                standing: stored.map_or_else(Standing::default, |candidate| {
+                    candidate.standing(&input.config.aliases, input.model, input.now)
+                }),
             })
         })
         .collect()
@@ -329,15 +438,18 @@ fn needs_repair(input: &OrderInput<'_>, judged: &[Judged<'_>]) -> bool {
     configured && !judged.is_empty() && judged.iter().all(|one| one.stored.is_none())
 }
 
-/// Step 7: cooling profiles go last, the one that is free soonest first. Before them an explicit sequence stays as
+/// Step 7: cooling profiles go last, the one that is free soonest first; one that may be tested keeps its place. Before them an explicit sequence stays as
 /// it is; otherwise the kinds take turns by price of use (OAuth, token, key) and the one used longest ago leads.
 /// All sorts are stable, so that what is equal stays in store order.
 fn arrange(ordered: &mut [Judged<'_>], explicit: bool) {
-    ordered.sort_by_key(|one| one.bench.as_ref().map(|window| window.until));
+    ordered.sort_by_key(|one| {
+        let window = one.standing.window.as_ref().filter(|_| one.is_benched());
+        window.map(|window| window.until)
+    });
     if explicit {
         return;
     }
-    let usable = ordered.partition_point(|one| one.bench.is_none());
+    let usable = ordered.partition_point(|one| !one.is_benched());
     ordered[..usable].sort_by_key(|one| {
         let used = one
             .stored
@@ -383,14 +495,33 @@ fn left_out(input: &OrderInput<'_>, candidate: &Candidate, source: OrderSource) 
             ),
         ),
     };
-    Verdict {
-        profile: id.clone(),
-        owner: Some(candidate.owner.clone()),
-        position: None,
+    let judged = Judged {
+        id,
+        stored: Some(candidate),
         eligibility: Eligibility::not(code, detail),
-        bench: candidate.bench(&input.config.aliases, input.model, input.now),
-        rule,
+        standing: candidate.standing(&input.config.aliases, input.model, input.now),
+    };
+    judged.verdict(None, rule)
+}
+
+/// A number that changes with the order of a provider that was configured or set, so that automatic pins are looked
+/// at anew when it does ([`crate::pin`]). Benches, use, and logins that are added
+/// where nobody wrote an order down do not change it. It is the same in every process and every version, and small
+/// enough for a JSON number.
+#[must_use]
+pub fn order_mark(config: &Config, state: &State, provider: &ProviderId) -> u64 {
+    let by_store = order_for(&state.order, &config.aliases, provider).filter(|list| !list.is_empty());
+    let Some(list) = by_store.or_else(|| order_for(&config.order, &config.aliases, provider)) else {
+        return 0;
+    };
+    // FNV-1a, 64 bit, cut to the 53 bits that every reader of JSON keeps. The separator is no byte of UTF-8.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for id in unique(list) {
+        for byte in id.as_str().bytes().chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
     }
+    (hash & ((1 << 53) - 1)).max(1)
 }
 
 #[cfg(test)]

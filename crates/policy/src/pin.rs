@@ -5,10 +5,12 @@
 //! it. An `auto` pin is a preference: while its profile is benched another one answers, and the session returns home
 //! afterwards. Age C2 moved the session for good there; that made sessions wander.
 
+use serde::{Deserialize, Serialize};
 use tokensink_types::ProfileId;
 
 /// Who chose the profile of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PinSource {
     /// The user: locked.
     User,
@@ -39,7 +41,7 @@ impl PinSource {
 }
 
 /// The chosen profile of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
     /// The profile.
     pub profile: ProfileId,
@@ -74,7 +76,8 @@ pub struct Place {
 }
 
 /// Why a session's profile is what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Why {
     /// The user chose it, and it stays.
     Locked,
@@ -92,8 +95,10 @@ pub enum Why {
     OrderChanged,
     /// The pinned profile is gone, or belongs to another provider.
     Gone,
-    /// The order no longer has the pinned profile.
+    /// The order no longer has the pinned profile, or it may not be used any more: a rule denies it, or its price.
     NotInOrder,
+    /// The pinned profile costs more than one of the order that the session returns to.
+    Cheaper,
     /// There is no profile at all.
     Nothing,
 }
@@ -112,13 +117,14 @@ impl Why {
             Self::OrderChanged => "order_changed",
             Self::Gone => "gone",
             Self::NotInOrder => "not_in_order",
+            Self::Cheaper => "cheaper",
             Self::Nothing => "nothing",
         }
     }
 }
 
 /// The profile of the next run, and the pin to store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pinned {
     /// Who serves; `None` when there is nobody.
     pub profile: Option<ProfileId>,

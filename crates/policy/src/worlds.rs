@@ -70,6 +70,7 @@ pub(crate) fn candidate(profile: &str, of: &str, form: CredentialForm) -> Candid
         },
         billing: BillingClass::Subscription,
         usage: Usage::default(),
+        benches: crate::bench::Benches::default(),
         references: References::Unchecked,
         ref_fields: Vec::new(),
     }

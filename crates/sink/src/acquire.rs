@@ -46,9 +46,7 @@ impl Sink {
         // The next in the order may serve, but never at a higher price: that takes the user's word. They are looked for
         // only where they are needed, for there may be a thousand.
         let others = || {
-            let usable = |verdict: &&Verdict| {
-                verdict.profile != choice.profile && verdict.position.is_some() && verdict.bench.is_none()
-            };
+            let usable = |verdict: &&Verdict| verdict.profile != choice.profile && verdict.is_usable();
             let ids = decision
                 .verdicts
                 .iter()
@@ -89,11 +87,7 @@ impl Sink {
         if let Some(decision) = snapshot.kept.decision(&wanted, now) {
             return Ok(decision);
         }
-        let ask = policy::Request {
-            target: wanted,
-            preferred: None,
-            model: None,
-        };
+        let ask = policy::Request::new(wanted);
         let decision = policy::select(&snapshot.config, &snapshot.state, &ask, now)
             .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
         let decision = Arc::new(decision);
@@ -246,6 +240,19 @@ impl Sink {
                 SinkError::new(ErrorKind::TryAgain, "all_benched", why.to_string())
                     .until(Some(*until))
                     .about(first)
+            }
+            Unavailable::TooCostly { profile, .. } | Unavailable::AllTried { first: profile, .. } => {
+                let (kind, code) = match (why, why.retry_at()) {
+                    (Unavailable::AllTried { .. }, _) => (ErrorKind::TryAgain, "all_tried"),
+                    (_, Some(_)) => (ErrorKind::TryAgain, "too_costly"),
+                    (_, None) => (ErrorKind::Failed, "too_costly"),
+                };
+                SinkError::new(kind, code, why.to_string())
+                    .until(why.retry_at())
+                    .about(profile)
+            }
+            Unavailable::Denied { profile, .. } => {
+                SinkError::new(ErrorKind::Failed, "denied", why.to_string()).about(profile)
             }
             Unavailable::NoneEligible {
                 first, eligibility, ..

@@ -259,6 +259,7 @@ impl LoadedConfig {
                 })
                 .collect(),
             order: config.auth_order().into_iter().collect(),
+            ..policy::Config::default()
         };
         Self {
             secrets: Arc::new(SecretsConfig::of(&config, paths)),

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest agent id, in characters (spec.md 15.1).
 const LENGTH_MAX: usize = 64;
 
 /// A normalised agent id, safe as a directory name: lower-case letters, digits, `_` and `-`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct AgentId(String);
 
 impl AgentId {
@@ -76,6 +79,18 @@ impl FromStr for AgentId {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self::normalise(text))
+    }
+}
+
+impl From<String> for AgentId {
+    fn from(text: String) -> Self {
+        Self::normalise(&text)
+    }
+}
+
+impl From<AgentId> for String {
+    fn from(id: AgentId) -> Self {
+        id.0
     }
 }
 

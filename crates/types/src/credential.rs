@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Account, ProviderId, Secret, UnixMillis};
 
 /// The three kinds of credential; the words are those of the store's `type` field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CredentialKind {
     /// `oauth`: refreshable.
+    #[serde(rename = "oauth")]
     OAuth,
     /// `token`: a bearer token that is never refreshed.
     Token,
@@ -163,7 +167,8 @@ impl TokenSet {
 
 /// The end of a static token as written in the store; an unusable value is kept apart from an absent one
 /// (spec.md 4.3, `invalid_expires`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Expiry {
     /// No `expires` field.
     Never,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Why a text is not an id.
@@ -31,7 +32,8 @@ pub enum IdError {
 }
 
 /// A normalised provider id: trimmed and lower-case (spec.md 3.1). Aliases are resolved by the provider registry.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ProviderId(String);
 
 impl ProviderId {
@@ -90,7 +92,8 @@ fn word(what: &'static str, text: &str, example: &'static str) -> Result<String,
 }
 
 /// The id of one stored credential: opaque, by convention `<provider>:<name>` (spec.md 3.2).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ProfileId(String);
 
 impl ProfileId {
@@ -176,6 +179,23 @@ macro_rules! display {
 }
 display!(ProviderId, MethodId, ProfileId);
 
+macro_rules! as_text {
+    ($($id:ty),*) => {$(
+        impl TryFrom<String> for $id {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::parse(&text)
+            }
+        }
+        impl From<$id> for String {
+            fn from(id: $id) -> Self {
+                id.0
+            }
+        }
+    )*};
+}
+as_text!(ProviderId, ProfileId);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +212,15 @@ mod tests {
             ProviderId::parse("a/b"),
             Err(IdError::Character { found: '/', .. })
         ));
+    }
+
+    #[test]
+    fn ids_are_written_as_text_and_checked_when_read() {
+        let id = ProfileId::parse("rig:a").unwrap();
+        assert_eq!(serde_json::to_string(&id).unwrap(), "\"rig:a\"");
+        assert_eq!(serde_json::from_str::<ProfileId>("\"rig:a\"").unwrap(), id);
+        assert!(serde_json::from_str::<ProfileId>("\" \"").is_err());
+        assert!(serde_json::from_str::<ProviderId>("\"a/b\"").is_err());
     }
 
     #[test]

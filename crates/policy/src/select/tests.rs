@@ -7,26 +7,18 @@ use super::*;
 use crate::worlds::{
     NOTHING, NOW, api_key, candidate, config, cooling, id, ids, later, oauth, provider, state, token, used,
 };
-use crate::{ConfigProfile, CredentialForm, HealthStatus, health};
+use crate::{ConfigProfile, CredentialForm, EligibilityCode, HealthStatus, health};
 
 fn decide(config: &Config, state: &State, request: &Request) -> Decision {
     select(config, state, request, NOW).unwrap()
 }
 
 fn any_of(of: &str) -> Request {
-    Request {
-        target: Target::Provider(provider(of)),
-        preferred: None,
-        model: None,
-    }
+    Request::new(Target::Provider(provider(of)))
 }
 
 fn this(profile: &str) -> Request {
-    Request {
-        target: Target::Profile(id(profile)),
-        preferred: None,
-        model: None,
-    }
+    Request::new(Target::Profile(id(profile)))
 }
 
 fn chosen(decision: &Decision) -> Option<&str> {
