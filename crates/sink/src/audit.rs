@@ -4,6 +4,9 @@
 //! The trail is a help, not a gate: a line that cannot be written is reported to the log and changes nothing else,
 //! because losing a login to a full audit file would be worse.
 
+mod read;
+mod report;
+
 use std::io;
 use std::path::Path;
 
@@ -12,6 +15,8 @@ use sha2::{Digest, Sha256};
 use tokensink_host::lock::{KernelLock, Wait};
 use tokensink_host::{Host, OpenMode};
 use tokensink_types::{AgentId, ProfileId};
+
+pub use report::{AuditCheck, AuditFault, AuditLine, AuditList};
 
 /// Longest wait for another process that writes a line, in milliseconds.
 const LOCK_WAIT: std::time::Duration = std::time::Duration::from_millis(500);

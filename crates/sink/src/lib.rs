@@ -35,6 +35,7 @@ mod profiles;
 mod pulse;
 mod refresher;
 mod renew;
+mod renewal;
 mod report;
 mod retry;
 mod runtime_key;
@@ -52,6 +53,7 @@ mod world;
 pub use agents::bindings::{
     BindConflict, BindReport, BindingInfo, BindingsView, RouteReport, RouteRequest, Unbind, UnbindReport,
 };
+pub use audit::{AuditCheck, AuditFault, AuditLine, AuditList};
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
 pub use client_keys::{KeyAdd, KeyAdded, KeyCheck, KeyInfo};
 pub use error::{ErrorKind, Result, SinkError};
@@ -78,6 +80,7 @@ pub use plugins::{
     CheckOptions, CheckReport, FileFate, PlannedFile, PlannedProgram, PlannedProvider, PluginChange,
     PluginInfo, PluginKind, PluginPlan, PluginState, Scenario,
 };
+pub use renewal::{RenewStep, Renewal, Renewing};
 pub use report::{
     AgentAdd, AgentAdded, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider,
     ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileOrigin, ProfileState, ProfileStatus,

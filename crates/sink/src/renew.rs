@@ -39,7 +39,7 @@ impl Sink {
 
     /// The grants that `agent` itself has to renew: those of its own store, and for main the logins of other programs
     /// that are refreshed where they are. What is only borrowed is renewed by its program alone.
-    fn own_grants(&self, agent: &AgentId) -> Result<Vec<(ProviderId, Target)>> {
+    pub(crate) fn own_grants(&self, agent: &AgentId) -> Result<Vec<(ProviderId, Target)>> {
         let snapshot = self.snapshot(agent)?;
         let own = snapshot.view.profiles.iter().filter(|profile| !profile.inherited);
         let grants = own.filter(|profile| matches!(profile.entry.credential, Credential::OAuth(_)));
@@ -88,7 +88,7 @@ impl Sink {
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    fn renew_outcome(&self, target: &Target) -> RenewOutcome {
+    pub(crate) fn renew_outcome(&self, target: &Target) -> RenewOutcome {
         let result = self
             .renew_one(target)
             .unwrap_or_else(|error| RenewResult::Failed {

@@ -359,7 +359,7 @@ pub struct RetryReport {
 }
 
 /// What became of one profile in a renewal run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewOutcome {
     /// The agent that owns it.
     pub agent: AgentId,

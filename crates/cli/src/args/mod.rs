@@ -2,6 +2,7 @@
 //! definitions; what a command does stands in `commands`.
 
 mod agents;
+mod audit;
 mod auth;
 mod demo;
 mod doctor;
@@ -24,6 +25,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 pub(crate) use agents::{
     AgentAddArgs, AgentBindArgs, AgentDeleteArgs, AgentUnbindArgs, AgentsArgs, AgentsCommand,
 };
+pub(crate) use audit::{AuditArgs, AuditCommand};
 pub(crate) use auth::{
     AuthCommand, AuthListArgs, LoginArgs, LogoutArgs, OrderCommand, PasteKeyArgs, PasteTokenArgs,
     SecretInput, SetupTokenArgs,
@@ -129,6 +131,8 @@ pub(crate) enum Command {
     Secrets(SecretsArgs),
     /// Find what is wrong with the files, logins and surroundings, and mend it
     Doctor(DoctorArgs),
+    /// What was changed in logins and keys, line by line, and whether the record is whole
+    Audit(AuditArgs),
     /// Write logins into an encrypted file
     Export(ExportArgs),
     /// Watch it work: real processes against a strict server, in a throw-away directory

@@ -1,6 +1,7 @@
 //! The commands: arguments → sink → report. Nothing here decides; it calls the sink and hands the answer to `render`.
 
 mod agents;
+mod audit;
 mod auth;
 mod channels;
 mod doctor;
@@ -30,8 +31,9 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
-    AgentsCommand, AliasCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand, FallbackCommand,
-    KeysCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand, SecretsCommand,
+    AgentsCommand, AliasCommand, AuditCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand,
+    FallbackCommand, KeysCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand,
+    SecretsCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -101,6 +103,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Import(args) => import::run(&mut app, args),
         Command::Secrets(args) => secrets::run(&mut app, args),
+        Command::Audit(args) => audit::run(&mut app, &args),
         Command::Export(args) => export::run(&mut app, args),
         Command::Completions(_)
         | Command::Man(_)
@@ -174,6 +177,9 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Demo(args) => args.json,
         Command::Import(args) => args.command.wants_json(),
         Command::Doctor(args) => args.json,
+        Command::Audit(args) => match &args.command {
+            AuditCommand::List { json, .. } | AuditCommand::Verify { json, .. } => *json,
+        },
         // A bundle on standard output leaves no room for anything else.
         Command::Export(args) => {
             let to_stdout = args.to == std::path::Path::new("-");

@@ -6,6 +6,7 @@
     reason = "these tests start real processes and look at the files that they leave"
 )]
 
+mod audit;
 mod bindings;
 mod browser;
 mod bundles;

@@ -10,6 +10,7 @@ mod external;
 mod faults;
 mod onboard;
 mod outage;
+mod renewal;
 mod restored;
 mod rivals;
 mod secrets;
