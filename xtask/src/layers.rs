@@ -48,7 +48,7 @@ const TABLE: &[Layer] = &[
     Layer {
         name: "policy",
         ours: &["types"],
-        outside: Some(&["serde", "serde_json", "thiserror"]),
+        outside: Some(&["jiff", "serde", "serde_json", "thiserror"]),
     },
     Layer {
         name: "refresh",

@@ -35,7 +35,7 @@ const HALF_OPEN_AFTER_ACCOUNT: Duration = Duration::from_secs(30 * 60);
 /// A test that nobody reported on counts as given up after this time: its program has died, or its answer streams.
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
 /// No server-stated wait is believed beyond this; weekly limits are the longest that exist.
-const STATED_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
+pub(crate) const STATED_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
 /// How far in the future a failure may lie to be believed.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// Doublings beyond this change nothing any more (spec.md 5.3.3).

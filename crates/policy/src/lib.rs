@@ -8,6 +8,8 @@
 //! * [`bindings`] says which agent a message is for, [`directive`] what a chat command asks.
 //! * [`pin`] says which profile a session stays with.
 //! * [`chain`] says which models are tried one after the other.
+//! * [`failover`] says what comes after a call that did not succeed.
+//! * [`quota`] reads what providers say of their limits, and how long to wait.
 //! * [`classify`] says what a failed call means, by a table of rules with ids.
 //! * [`health`] gives the words of `models status` and the exit code of its `--check`.
 //!
@@ -24,9 +26,11 @@ pub mod classify;
 mod config;
 pub mod directive;
 pub mod eligibility;
+pub mod failover;
 pub mod health;
 mod order;
 pub mod pin;
+pub mod quota;
 mod select;
 #[cfg(test)]
 mod worlds;

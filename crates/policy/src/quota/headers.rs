@@ -1,0 +1,210 @@
+//! The limit headers of an answer.
+
+use std::collections::BTreeMap;
+
+use tokensink_types::UnixMillis;
+
+use super::instants::{after, instant, number};
+use super::{Reading, Source, WINDOWS_MAX, by_minutes, reading};
+
+/// Longest name of a window that is kept.
+const NAME_MAX: usize = 40;
+/// The windows of a plan are named between these: `anthropic-ratelimit-unified-5h-utilization`.
+const PLAN: &str = "anthropic-ratelimit-unified-";
+const KEY: &str = "anthropic-ratelimit-";
+const OPEN_AI: &str = "x-ratelimit-";
+const GENERIC: &str = "ratelimit-";
+
+/// The headers of an answer that speak of limits.
+#[derive(Debug, Clone, Default)]
+pub struct Headers<'a> {
+    by_name: BTreeMap<String, &'a str>,
+}
+
+impl<'a> Headers<'a> {
+    /// Takes what matters of the headers of an answer, in any case of letters; of a name that stands twice the first.
+    #[must_use]
+    pub fn of(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut by_name = BTreeMap::new();
+        for (name, value) in headers {
+            let name = name.to_ascii_lowercase();
+            let matters = name.contains("ratelimit")
+                || name.starts_with("retry-after")
+                || name.contains("-primary-")
+                || name.contains("-secondary-");
+            if matters {
+                by_name.entry(name).or_insert(value);
+            }
+        }
+        Self { by_name }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.by_name.get(name).copied()
+    }
+
+    fn number(&self, name: &str) -> Option<f64> {
+        number(self.get(name)?)
+    }
+
+    fn instant(&self, name: &str, now: UnixMillis) -> Option<UnixMillis> {
+        instant(self.get(name)?, now)
+    }
+
+    /// What stands between `prefix` and `suffix` in the names that have both.
+    fn between<'h>(&'h self, prefix: &'h str, suffix: &'h str) -> impl Iterator<Item = &'h str> {
+        self.by_name.keys().filter_map(move |name| {
+            let middle = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+            (!middle.is_empty() && middle.len() <= NAME_MAX).then_some(middle)
+        })
+    }
+}
+
+/// Everything that the headers of an answer say of limits.
+#[must_use]
+pub fn readings(headers: &Headers<'_>, now: UnixMillis) -> Vec<Reading> {
+    let mut all = plan(headers, now);
+    all.extend(codex(headers, now));
+    all.extend(counted(headers, KEY, Source::AnthropicKey, now));
+    all.extend(counted(headers, OPEN_AI, Source::OpenAi, now));
+    all.extend(counted(headers, GENERIC, Source::Generic, now));
+    all.truncate(WINDOWS_MAX);
+    all
+}
+
+/// A plan's windows: the share, or that the window rejects. `overage` is no window: being off is its usual state.
+fn plan(headers: &Headers<'_>, now: UnixMillis) -> Vec<Reading> {
+    let rejects = |window: &str| headers.get(&format!("{PLAN}{window}-status")) == Some("rejected");
+    let mut names: Vec<&str> = headers.between(PLAN, "-utilization").collect();
+    let silent = headers.between(PLAN, "-status").filter(|window| rejects(window));
+    names.extend(silent.filter(|window| *window != "overage"));
+    names.sort_unstable();
+    names.dedup();
+    let windows = names.into_iter().filter_map(|window| {
+        let share = headers.number(&format!("{PLAN}{window}-utilization"));
+        let used = if rejects(window) { 1.0 } else { share? };
+        let resets_at = headers.instant(&format!("{PLAN}{window}-reset"), now);
+        reading(window, used, resets_at, Source::AnthropicPlan, now)
+    });
+    windows.collect()
+}
+
+/// The windows of a ChatGPT plan, for each family of limits; `codex` is the usual one.
+fn codex(headers: &Headers<'_>, now: UnixMillis) -> Vec<Reading> {
+    let mut all = Vec::new();
+    for lane in ["primary", "secondary"] {
+        for family in headers.between("x-", &format!("-{lane}-used-percent")) {
+            let field = |field: &str| format!("x-{family}-{lane}-{field}");
+            let minutes = headers.number(&field("window-minutes"));
+            let window = codex_window(family, lane, minutes);
+            let Some(percent) = headers.number(&field("used-percent")) else {
+                continue;
+            };
+            let resets_at = headers.instant(&field("reset-at"), now);
+            all.extend(reading(
+                &window,
+                percent / 100.0,
+                resets_at,
+                Source::CodexHeaders,
+                now,
+            ));
+        }
+    }
+    all
+}
+
+/// `5h`; with the family's name where it is not the usual one.
+pub(super) fn codex_window(family: &str, lane: &str, minutes: Option<f64>) -> String {
+    let whole = minutes.filter(|minutes| (1.0..1e6).contains(minutes));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and a million"
+    )]
+    let name = whole.map_or_else(|| lane.to_owned(), |minutes| by_minutes(minutes as u64));
+    match family {
+        "codex" => name,
+        _ => format!("{family}:{name}"),
+    }
+}
+
+/// Limits that are counted down: `<prefix>requests-limit`, or `<prefix>limit-requests`, or `<prefix>limit` alone.
+fn counted(headers: &Headers<'_>, prefix: &str, source: Source, now: UnixMillis) -> Vec<Reading> {
+    let counters = counters(headers, prefix);
+    let readings = counters.into_iter().filter_map(|counter| {
+        let remaining = headers.number(&counter.remaining)?;
+        let used = match headers.number(&counter.limit).filter(|limit| *limit > 0.0) {
+            Some(limit) => 1.0 - remaining / limit,
+            // Without a limit only its end is known.
+            None if remaining <= 0.0 => 1.0,
+            None => return None,
+        };
+        let resets_at = headers.instant(&counter.reset, now);
+        reading(&counter.window, used, resets_at, source, now)
+    });
+    readings.collect()
+}
+
+struct Counter {
+    window: String,
+    limit: String,
+    remaining: String,
+    reset: String,
+}
+
+fn counters(headers: &Headers<'_>, prefix: &str) -> Vec<Counter> {
+    let mut all = Vec::new();
+    for window in headers.between(prefix, "-remaining") {
+        all.push(Counter {
+            window: window.to_owned(),
+            limit: format!("{prefix}{window}-limit"),
+            remaining: format!("{prefix}{window}-remaining"),
+            reset: format!("{prefix}{window}-reset"),
+        });
+    }
+    for window in headers.between(&format!("{prefix}remaining-"), "") {
+        all.push(Counter {
+            window: window.to_owned(),
+            limit: format!("{prefix}limit-{window}"),
+            remaining: format!("{prefix}remaining-{window}"),
+            reset: format!("{prefix}reset-{window}"),
+        });
+    }
+    if headers.get(&format!("{prefix}remaining")).is_some() {
+        all.push(Counter {
+            window: "requests".to_owned(),
+            limit: format!("{prefix}limit"),
+            remaining: format!("{prefix}remaining"),
+            reset: format!("{prefix}reset"),
+        });
+    }
+    all
+}
+
+/// When the plan window that rejects is reset: the one that the answer names, else the last of them.
+pub(super) fn rejected_plan(headers: &Headers<'_>, now: UnixMillis) -> Option<UnixMillis> {
+    if headers.get("anthropic-ratelimit-unified-status") != Some("rejected") {
+        return None;
+    }
+    let named = headers.instant("anthropic-ratelimit-unified-reset", now);
+    let windows = plan(headers, now).into_iter().filter(|window| !window.has_room());
+    let last = || windows.filter_map(|window| window.resets_at).max();
+    named.filter(|at| now < *at).or_else(last)
+}
+
+/// `retry-after-ms`, else `retry-after` in seconds or as an HTTP date (RFC 9110 section 10.2.3).
+pub(super) fn retry_after(headers: &Headers<'_>, now: UnixMillis) -> Option<UnixMillis> {
+    let millis = headers
+        .number("retry-after-ms")
+        .and_then(|millis| after(millis / 1000.0, now));
+    let wait = || headers.instant("retry-after", now);
+    millis.or_else(wait).filter(|at| now < *at)
+}
+
+/// When the last of the limits is reset of which nothing remains.
+pub(super) fn exhausted(headers: &Headers<'_>, now: UnixMillis) -> Option<UnixMillis> {
+    let empty = readings(headers, now)
+        .into_iter()
+        .filter(|reading| !reading.has_room());
+    empty.filter_map(|reading| reading.resets_at).max()
+}
