@@ -109,7 +109,8 @@ const TABLE: &[Layer] = &[
     },
     Layer {
         name: "gateway",
-        ours: &["types", "sink"],
+        // host for connecting: its own pool stands on the dialer that the refresh stands on.
+        ours: &["types", "host", "sink"],
         outside: None,
     },
     // The command builds the one real host and hands it down.

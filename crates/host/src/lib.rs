@@ -42,4 +42,4 @@ pub use ports::{
     Transport,
 };
 pub use ticker::Ticker;
-pub use transport::{CONNECT_TIME, HttpTransport};
+pub use transport::{ByteStream, CONNECT_TIME, Destination, Dialed, Dialer, HttpTransport, Stream};

@@ -8,193 +8,51 @@
 //! Every connection has a small runtime of its own, so callers need none. They must not *be* on one: an async program
 //! calls this from a blocking thread.
 
+mod dial;
 mod exchange;
 mod proxy;
 mod streaming;
 mod tls;
 
-use std::cell::Cell;
-use std::fmt;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use url::{Host as UrlHost, Url};
+use url::Url;
 
+pub use self::dial::{ByteStream, CONNECT_TIME, Destination, Dialed, Dialer, Stream};
 use self::exchange::HttpConnection;
-use self::proxy::{Proxy, route};
-use crate::deadline::Deadline;
 use crate::{ConnectError, ConnectPhase, Connection, Environment, Transport};
 
-/// What to allow for a connection when nothing else is known: long enough for a slow proxy, short enough for a
-/// caller who waits.
-pub const CONNECT_TIME: Duration = Duration::from_secs(20);
-/// Most addresses of one name that are tried.
-const MAX_ADDRESSES: usize = 8;
-
 /// The real [`Transport`].
+#[derive(Debug)]
 pub struct HttpTransport {
-    env: Arc<dyn Environment>,
-    extra_ca: Vec<PathBuf>,
-    /// Loaded at the first https connection: reading all roots costs milliseconds that most commands need not pay.
-    tls: Mutex<Option<Arc<ClientConfig>>>,
+    dialer: Dialer,
 }
 
 impl HttpTransport {
-    /// A transport that takes proxies and certificate files from `env` (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` in
-    /// either case, `SSL_CERT_FILE`, `SSL_CERT_DIR`, `NODE_EXTRA_CA_CERTS`) and trusts the certificates in the PEM
-    /// files `extra_ca` besides (`[network] extra_ca` in tokensink/config.toml).
+    /// A transport that connects as [`Dialer::new`] says.
     #[must_use]
     pub fn new(env: Arc<dyn Environment>, extra_ca: Vec<PathBuf>) -> Self {
         Self {
-            env,
-            extra_ca,
-            tls: Mutex::new(None),
+            dialer: Dialer::new(env, extra_ca),
         }
-    }
-
-    /// The TLS settings; a failure is not remembered, so that a corrected file helps at once.
-    fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
-        let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = &*tls {
-            return Ok(Arc::clone(config));
-        }
-        let config = Arc::new(tls::config(&*self.env, &self.extra_ca)?);
-        *tls = Some(Arc::clone(&config));
-        Ok(config)
-    }
-
-    fn open(&self, target: &Target, time: Duration) -> Result<HttpConnection, Failure> {
-        if !target.https && !target.is_loopback {
-            return Err(Failure::new(
-                ConnectPhase::Tcp,
-                "plain http is refused for a host that is not this machine: tokens would cross the network in the clear",
-            )
-            .hint("use an https:// address"));
-        }
-        let proxy = route(&*self.env, target)?;
-        let needs_tls = target.https || proxy.as_ref().is_some_and(|proxy| proxy.https);
-        let tls = needs_tls.then(|| self.tls()).transpose()?;
-        let runtime = OwnRuntime::new()?;
-        let progress = Progress {
-            phase: Cell::new(ConnectPhase::Dns),
-            deadline: Deadline::after(time),
-        };
-        let connecting = connect(target, proxy.as_ref(), tls, &progress);
-        let (stream, written) = runtime
-            .block_on(async { tokio::time::timeout(time, connecting).await })
-            .unwrap_or_else(|_| Err(timed_out(progress.phase.get(), time, proxy.as_ref())))?;
-        Ok(HttpConnection::new(runtime, stream, written, target.clone()))
-    }
-}
-
-impl fmt::Debug for HttpTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpTransport")
-            .field("extra_ca", &self.extra_ca)
-            .finish_non_exhaustive()
     }
 }
 
 impl Transport for HttpTransport {
     fn connect(&self, url: &Url, deadline: Duration) -> Result<Box<dyn Connection>, ConnectError> {
-        let origin = url.origin().ascii_serialization();
-        let target = Target::of(url).map_err(|failure| failure.into_error(origin.clone()))?;
-        match self.open(&target, deadline) {
-            Ok(connection) => Ok(Box::new(connection)),
-            Err(failure) => Err(failure.into_error(origin)),
-        }
-    }
-}
-
-/// Where a connection goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    https: bool,
-    /// Name or address, without brackets.
-    host: String,
-    port: u16,
-    is_loopback: bool,
-}
-
-impl Target {
-    fn of(url: &Url) -> Result<Self, Failure> {
-        let https = match url.scheme() {
-            "https" => true,
-            "http" => false,
-            other => {
-                return Err(Failure::new(ConnectPhase::Dns, format!("{other}:// is not HTTP"))
-                    .hint("use an https:// address"));
-            }
-        };
-        let (host, is_loopback) = match url.host() {
-            Some(UrlHost::Domain(name)) => (name.to_owned(), name.eq_ignore_ascii_case("localhost")),
-            Some(UrlHost::Ipv4(ip)) => (ip.to_string(), ip.is_loopback()),
-            Some(UrlHost::Ipv6(ip)) => (ip.to_string(), ip.is_loopback()),
-            None => return Err(Failure::new(ConnectPhase::Dns, "the address names no host")),
-        };
-        Ok(Self {
-            https,
-            host,
-            port: url
-                .port_or_known_default()
-                .unwrap_or(if https { 443 } else { 80 }),
-            is_loopback,
-        })
-    }
-
-    /// `host:port`, with brackets around an IPv6 address.
-    fn authority(&self) -> String {
-        authority(&self.host, self.port)
-    }
-}
-
-fn authority(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
-/// A [`ConnectError`] that does not know its origin yet.
-#[derive(Debug)]
-struct Failure {
-    phase: ConnectPhase,
-    cause: String,
-    hint: Option<String>,
-}
-
-impl Failure {
-    fn new(phase: ConnectPhase, cause: impl Into<String>) -> Self {
-        Self {
-            phase,
-            cause: cause.into(),
+        let to = self.dialer.destination(url)?;
+        let runtime = OwnRuntime::new().map_err(|cause| ConnectError {
+            origin: to.to_string(),
+            phase: ConnectPhase::Dns,
+            cause,
             hint: None,
-        }
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    fn into_error(self, origin: String) -> ConnectError {
-        ConnectError {
-            origin,
-            phase: self.phase,
-            cause: self.cause,
-            hint: self.hint,
-        }
+        })?;
+        let dialed = runtime.block_on(self.dialer.dial(&to, deadline))?;
+        Ok(Box::new(HttpConnection::new(runtime, dialed, to)))
     }
 }
 
@@ -202,13 +60,13 @@ impl Failure {
 struct OwnRuntime(Option<Runtime>);
 
 impl OwnRuntime {
-    fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .max_blocking_threads(1)
             .build()
-            .map_err(|error| Failure::new(ConnectPhase::Dns, format!("no event loop: {error}")))?;
+            .map_err(|error| format!("no event loop: {error}"))?;
         Ok(Self(Some(runtime)))
     }
 
@@ -223,186 +81,5 @@ impl Drop for OwnRuntime {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
-    }
-}
-
-/// How far the connection came, for the message when time runs out.
-struct Progress {
-    phase: Cell<ConnectPhase>,
-    deadline: Deadline,
-}
-
-type Stream = Box<dyn Io>;
-
-async fn connect(
-    target: &Target,
-    proxy: Option<&Proxy>,
-    tls: Option<Arc<ClientConfig>>,
-    progress: &Progress,
-) -> Result<(Stream, Arc<AtomicU64>), Failure> {
-    let (host, port) = proxy.map_or((&*target.host, target.port), |proxy| (&*proxy.host, proxy.port));
-    let only_loopback = proxy.is_none() && target.is_loopback;
-    let addresses = look_up(host, port, only_loopback, proxy).await?;
-    progress.phase.set(ConnectPhase::Tcp);
-    let tcp = connect_any(&addresses, progress.deadline, proxy).await?;
-    let written = Arc::new(AtomicU64::new(0));
-    let mut stream: Stream = Box::new(Counted {
-        inner: tcp,
-        written: Arc::clone(&written),
-    });
-    if let Some(proxy) = proxy {
-        progress.phase.set(ConnectPhase::Proxy);
-        if let (true, Some(config)) = (proxy.https, &tls) {
-            stream = tls::handshake(config, &proxy.host, stream)
-                .await
-                .map_err(|failure| proxy.explain(&failure))?;
-        }
-        stream = proxy::tunnel(stream, proxy, target).await?;
-    }
-    if let (true, Some(config)) = (target.https, &tls) {
-        progress.phase.set(ConnectPhase::Tls);
-        stream = tls::handshake(config, &target.host, stream).await?;
-    }
-    Ok((stream, written))
-}
-
-async fn look_up(
-    host: &str,
-    port: u16,
-    only_loopback: bool,
-    proxy: Option<&Proxy>,
-) -> Result<Vec<SocketAddr>, Failure> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let failed = |cause: String| {
-        let failure = Failure::new(ConnectPhase::Dns, cause).hint(
-            "check the network and the name; if this machine reaches the internet through a proxy, \
-             set HTTPS_PROXY=http://proxy:port",
-        );
-        match proxy {
-            Some(proxy) => proxy.explain(&failure),
-            None => failure,
-        }
-    };
-    let found = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| failed(format!("the name {host} could not be looked up: {error}")))?;
-    let mut addresses: Vec<_> = found
-        .filter(|address| !only_loopback || address.ip().is_loopback())
-        .collect();
-    addresses.dedup();
-    addresses.truncate(MAX_ADDRESSES);
-    if addresses.is_empty() {
-        return Err(failed(format!("the name {host} has no usable address")));
-    }
-    Ok(addresses)
-}
-
-/// Tries the addresses in turn. Each gets an equal share of the time that is left, so that one that swallows packets
-/// leaves time for the others.
-async fn connect_any(
-    addresses: &[SocketAddr],
-    deadline: Deadline,
-    proxy: Option<&Proxy>,
-) -> Result<TcpStream, Failure> {
-    let mut causes = Vec::new();
-    for (index, address) in addresses.iter().enumerate() {
-        let others = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        let share = deadline.left().unwrap_or(CONNECT_TIME) / others;
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Without it a small request can wait for the acknowledgement of the handshake; with it, all works.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(error)) => causes.push(format!("{address}: {error}")),
-            Err(_) => causes.push(format!("{address}: no answer")),
-        }
-    }
-    let failure = Failure::new(ConnectPhase::Tcp, causes.join("; "));
-    Err(match proxy {
-        Some(proxy) => proxy.explain(&failure),
-        None => failure,
-    })
-}
-
-fn timed_out(phase: ConnectPhase, time: Duration, proxy: Option<&Proxy>) -> Failure {
-    let what = match phase {
-        ConnectPhase::Dns => "the name lookup",
-        ConnectPhase::Tcp => "connecting",
-        ConnectPhase::Proxy => "the proxy's CONNECT",
-        ConnectPhase::Tls => "the TLS handshake",
-    };
-    let cause = format!("{what} took longer than {:.1} s", time.as_secs_f64());
-    let failure = Failure::new(phase, cause);
-    match proxy {
-        Some(proxy) => proxy.explain(&failure),
-        None => failure.hint(
-            "check the network; if this machine reaches the internet through a proxy, set HTTPS_PROXY=http://proxy:port",
-        ),
-    }
-}
-
-/// Any byte stream.
-trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
-
-/// Counts the bytes that the kernel took. It stands below TLS, where "written" means "may be on the wire".
-struct Counted {
-    inner: TcpStream,
-    written: Arc<AtomicU64>,
-}
-
-impl Counted {
-    fn count(&self, result: &Poll<std::io::Result<usize>>) {
-        if let Poll::Ready(Ok(n)) = result {
-            let n = u64::try_from(*n).unwrap_or(u64::MAX);
-            self.written.fetch_add(n, Ordering::SeqCst);
-        }
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
-        self.count(&result);
-        result
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(context, bytes);
-        self.count(&result);
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }

@@ -71,13 +71,7 @@ impl Sink {
         if settings.extra_ca().is_empty() {
             return Self::assemble(host, paths, settings, flights);
         }
-        let files = settings
-            .extra_ca()
-            .iter()
-            .map(|file| paths.expand("extra_ca", file))
-            .collect::<std::result::Result<_, _>>();
-        let files =
-            files.map_err(|error| SinkError::new(ErrorKind::Failed, "bad_extra_ca", error.to_string()))?;
+        let files = extra_ca(&settings, &paths)?;
         Self::assemble(Host::real_with_ca(files), paths, settings, flights)
     }
 
@@ -187,6 +181,15 @@ impl Sink {
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.shared.ground.host
+    }
+
+    /// The certificate files that are trusted besides the system's (`[network] extra_ca` in the settings), for
+    /// whoever connects on its own.
+    ///
+    /// # Errors
+    /// When one of the paths cannot be resolved.
+    pub fn extra_ca(&self) -> Result<Vec<PathBuf>> {
+        extra_ca(&self.view.settings, &self.view.paths)
     }
 
     /// The state dir.
@@ -376,6 +379,15 @@ impl Sink {
         audit::append(self.host(), &self.paths().audit_file(), &lock, &event);
         self.moved();
     }
+}
+
+fn extra_ca(settings: &Settings, paths: &Paths) -> Result<Vec<PathBuf>> {
+    let files = settings
+        .extra_ca()
+        .iter()
+        .map(|file| paths.expand("extra_ca", file))
+        .collect::<std::result::Result<_, _>>();
+    files.map_err(|error| SinkError::new(ErrorKind::Failed, "bad_extra_ca", error.to_string()))
 }
 
 fn resolve_paths(host: &Host) -> Result<Paths> {

@@ -1,7 +1,7 @@
 //! Ports that tests control, faults for every call, and a hermetic environment for real processes.
 //!
 //! [`TestHost`] is a whole machine in memory; [`Faults`] makes the n-th call into it fail or crash;
-//! [`HermeticEnv`] runs the real binary in a home directory of its own, [`Oidc`] a real authorization server beside it,
+//! [`HermeticEnv`] runs the real binary in a home directory of its own, [`Oidc`] a real authorization server beside it, [`Upstream`] a scripted API,
 //! and [`loopback`] talks to servers on this host. For tests only: everything here may panic.
 
 #![expect(clippy::expect_used, reason = "a test kit says what is wrong by panicking")]
@@ -20,6 +20,7 @@ mod streams;
 mod talk;
 mod test_host;
 mod transport;
+mod upstream;
 
 pub use clock::FakeClock;
 pub use environment::MapEnvironment;
@@ -35,3 +36,4 @@ pub use streams::Step;
 pub use talk::Reply;
 pub use test_host::TestHost;
 pub use transport::{Exchange, Scripted, ScriptedTransport};
+pub use upstream::{Seen, Talk, Upstream};

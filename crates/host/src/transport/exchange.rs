@@ -13,8 +13,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokensink_types::Body;
 
+use super::OwnRuntime;
+use super::dial::{Destination, Dialed, Stream, Target};
 use super::streaming::HttpStream;
-use super::{OwnRuntime, Stream, Target};
 use crate::{AnswerStream, Connection, ExchangeError, Limits};
 
 /// Largest head of an answer in bytes; hyper may take in one read more.
@@ -30,23 +31,23 @@ pub(super) struct HttpConnection {
     runtime: OwnRuntime,
     stream: Stream,
     written: Arc<AtomicU64>,
-    target: Target,
+    to: Destination,
 }
 
 impl HttpConnection {
-    pub(super) fn new(runtime: OwnRuntime, stream: Stream, written: Arc<AtomicU64>, target: Target) -> Self {
+    pub(super) fn new(runtime: OwnRuntime, dialed: Dialed, to: Destination) -> Self {
         Self {
             runtime,
-            stream,
-            written,
-            target,
+            stream: dialed.stream,
+            written: dialed.written,
+            to,
         }
     }
 }
 
 impl fmt::Debug for HttpConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HttpConnection({})", self.target.authority())
+        write!(f, "HttpConnection({})", self.to.target().authority())
     }
 }
 
@@ -60,9 +61,9 @@ impl Connection for HttpConnection {
             runtime,
             stream,
             written,
-            target,
+            to,
         } = *self;
-        let request = prepare(request, &target).map_err(ExchangeError::NotWritten)?;
+        let request = prepare(request, &to).map_err(ExchangeError::NotWritten)?;
         // What TLS wrote for its handshake does not count.
         let before = written.load(Ordering::SeqCst);
         let outcome = runtime.block_on(async {
@@ -75,7 +76,7 @@ impl Connection for HttpConnection {
             Ok(Err(cause)) => cause,
             Err(_) => format!("no complete answer within {:.1} s", limits.time.as_secs_f64()),
         };
-        let cause = format!("{}: {cause}", target.authority());
+        let cause = format!("{}: {cause}", to.target().authority());
         Err(if was_written {
             ExchangeError::Ambiguous(cause)
         } else {
@@ -88,10 +89,10 @@ impl Connection for HttpConnection {
             runtime,
             stream,
             written,
-            target,
+            to,
         } = *self;
-        let request = prepare(request, &target).map_err(ExchangeError::NotWritten)?;
-        let authority = target.authority();
+        let request = prepare(request, &to).map_err(ExchangeError::NotWritten)?;
+        let authority = to.target().authority();
         Ok(Box::new(HttpStream::new(
             runtime, stream, written, request, authority,
         )))
@@ -99,21 +100,18 @@ impl Connection for HttpConnection {
 }
 
 /// Turns the request into origin form (RFC 9112 section 3.2.1) for this connection and no other.
-fn prepare(request: Request<Body>, target: &Target) -> Result<Request<Full<Bytes>>, String> {
+fn prepare(request: Request<Body>, to: &Destination) -> Result<Request<Full<Bytes>>, String> {
     let (mut parts, body) = request.into_parts();
     let uri = url::Url::parse(&parts.uri.to_string())
         .ok()
         .and_then(|url| Target::of(&url).ok());
-    if uri.as_ref() != Some(target) {
+    if uri.as_ref() != Some(to.target()) {
         return Err(format!(
             "the request is not for {}, where the connection goes",
-            target.authority()
+            to.target().authority()
         ));
     }
-    let authority = target.authority();
-    let default_port = if target.https { ":443" } else { ":80" };
-    let host = authority.strip_suffix(default_port).unwrap_or(&authority);
-    let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
+    let host = HeaderValue::from_str(&to.host_header()).map_err(|error| error.to_string())?;
     parts.headers.insert(HOST, host);
     parts
         .headers

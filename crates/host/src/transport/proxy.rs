@@ -6,14 +6,14 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Failure, Stream, Target, authority};
+use super::dial::{Failure, Stream, Target, authority};
 use crate::{ConnectPhase, Environment};
 
 /// Largest head of a proxy's answer in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 
 /// A proxy that is to be used.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Proxy {
     /// The variable that names it, for messages.
     variable: &'static str,
@@ -92,7 +92,10 @@ pub(super) fn route(env: &dyn Environment, target: &Target) -> Result<Option<Pro
         https,
         host: host.trim_matches(['[', ']']).to_owned(),
         port: intercept.uri().port_u16().unwrap_or(if https { 443 } else { 80 }),
-        authorization: intercept.basic_auth().cloned(),
+        authorization: intercept.basic_auth().cloned().map(|mut value| {
+            value.set_sensitive(true);
+            value
+        }),
     }))
 }
 

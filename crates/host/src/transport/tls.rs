@@ -9,7 +9,7 @@ use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use super::{Failure, Stream};
+use super::dial::{Failure, Stream};
 use crate::{ConnectPhase, Environment};
 
 /// How to add a certificate authority, for hints.

@@ -1,0 +1,90 @@
+//! Every bound of the gateway: what it is and why it is that much.
+//!
+//! A request that meets a bound is answered with the bound's own status (408, 413, 431, 503) and leaves nothing
+//! behind. Tests shrink [`Bounds`]; nothing else should need to.
+
+use std::time::Duration;
+
+const MIB: usize = 1024 * 1024;
+
+/// What a gateway allows itself and its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Client connections at a time, idle ones among them. With [`Bounds::requests`] and [`Bounds::pool_idle_max`] it
+    /// stays below 1,024 descriptors, the usual soft limit of a process.
+    pub connections: usize,
+    /// Requests that are being served at a time; each may hold one upstream connection.
+    pub requests: usize,
+    /// Requests of one profile at a time, so that one account that answers slowly leaves room for the others.
+    pub requests_per_profile: usize,
+    /// How long a request waits for room before it is refused with 503: less than the 60 s after which common clients
+    /// give up.
+    pub queue_time: Duration,
+    /// Most header fields of a request; real clients send about thirty.
+    pub header_fields: usize,
+    /// Largest head of a request in bytes: request line and header. OAuth tokens and beta lists take a few KiB.
+    pub head_bytes: usize,
+    /// How long the head of a request may take from its first byte to its last (slow loris).
+    pub head_time: Duration,
+    /// How long a client may keep a connection without a request. Longer than what clients keep theirs for (5 to 90 s),
+    /// so that it is the client that closes, which cannot lose a request.
+    pub keep_alive: Duration,
+    /// How long a client that owes a part of its request body may send nothing.
+    pub upload_idle: Duration,
+    /// How long a client may take nothing of an answer that waits for it.
+    pub download_idle: Duration,
+    /// How long name lookup, TCP, proxy and TLS may take together.
+    pub connect: Duration,
+    /// How long the upstream may take to begin its answer once it takes no more of the request. Models that think do
+    /// take minutes.
+    pub first_byte: Duration,
+    /// How long an answer that has begun may be silent; streams of the known providers send a ping within a minute.
+    pub answer_idle: Duration,
+    /// How long an unused upstream connection is kept: less than the 60 s after which many servers close it, so that a
+    /// request seldom meets a connection that is being closed.
+    pub pool_idle: Duration,
+    /// Most unused upstream connections kept.
+    pub pool_idle_max: usize,
+    /// Largest request body that is held to be sent again; a larger one streams and has one attempt. Anthropic takes
+    /// 32 MB.
+    pub replay_body: usize,
+    /// Request bodies held at a time, in bytes altogether.
+    pub replay_total: usize,
+    /// How much of an error answer is read to classify it. Known ones have a few hundred bytes.
+    pub error_body: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 600,
+            requests: 300,
+            requests_per_profile: 200,
+            queue_time: Duration::from_secs(30),
+            header_fields: 100,
+            head_bytes: 64 * 1024,
+            head_time: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(300),
+            upload_idle: Duration::from_secs(60),
+            download_idle: Duration::from_secs(300),
+            connect: tokensink_host::CONNECT_TIME,
+            first_byte: Duration::from_secs(600),
+            answer_idle: Duration::from_secs(300),
+            pool_idle: Duration::from_secs(50),
+            pool_idle_max: 64,
+            replay_body: 32 * MIB,
+            replay_total: 256 * MIB,
+            error_body: 256 * 1024,
+        }
+    }
+}
+
+/// How long a connection that we end is still read from, so that the answer is not lost to a reset (RFC 9112
+/// section 9.6).
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+/// How much of it is read then.
+pub(crate) const LINGER_BYTES: usize = MIB;
+/// Frames that are ready are joined into one write up to this size; above it a copy costs more than a write.
+pub(crate) const GATHER_BYTES: usize = 16 * 1024;
+/// How long accepting pauses when the system has no descriptor left.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,320 @@
+//! One client's connection: the HTTP library's server around it, and a watch over it.
+//!
+//! The library parses and writes. What it leaves out is here: a head that never ends gets 408 and a request of which
+//! the client closed its half gets 400, while an idle connection just closes; an answer that is sent before the
+//! request was read does not get lost to a reset; a client that takes nothing of its answer is let go.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::bounds::{Bounds, LINGER, LINGER_BYTES};
+use crate::refusal::Refusal;
+use crate::server::Shared;
+use crate::time::{Instant, now, sleep, within};
+
+/// Where a connection is in its present request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    /// The head comes in.
+    Head,
+    /// The head is there; no answer has begun.
+    Asked,
+    /// The answer has begun.
+    Answering,
+}
+
+impl Phase {
+    fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Idle,
+            1 => Self::Head,
+            2 => Self::Asked,
+            _ => Self::Answering,
+        }
+    }
+}
+
+/// What the watch sees of a connection. Written by the connection's own task only.
+#[derive(Debug)]
+pub(crate) struct Line {
+    peer: SocketAddr,
+    opened: Instant,
+    phase: AtomicU8,
+    /// When the phase Idle or Head began, in milliseconds after `opened`.
+    since: AtomicU64,
+    /// Since when a write waits for the client, as above; 0 when none does.
+    blocked_since: AtomicU64,
+    /// The present request's body was not read to its end.
+    unread: AtomicBool,
+}
+
+impl Line {
+    fn new(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            opened: now(),
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            unread: AtomicBool::new(false),
+        }
+    }
+
+    /// Where the client is.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::of(self.phase.load(Ordering::Relaxed))
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn stamp(&self) -> u64 {
+        u64::try_from(now().duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The answer is on its way; the returned guard ends the request when the answer's body is dropped.
+    pub(crate) fn answering(self: &Arc<Self>) -> Turn {
+        self.enter(Phase::Answering);
+        Turn(Arc::clone(self))
+    }
+
+    /// The answer goes out although the client may still be sending.
+    pub(crate) fn leave_body_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    fn read_some(&self) {
+        if self.phase() == Phase::Idle {
+            self.since.store(self.stamp(), Ordering::Relaxed);
+            self.enter(Phase::Head);
+        }
+    }
+
+    fn wrote(&self, blocked: bool) {
+        let since = self.blocked_since.load(Ordering::Relaxed);
+        if blocked && since == 0 {
+            self.blocked_since.store(self.stamp().max(1), Ordering::Relaxed);
+        } else if !blocked && since != 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Has something lasted too long?
+    fn overdue(&self, bounds: &Bounds) -> bool {
+        let now = self.stamp();
+        let lasted = |since: &AtomicU64, bound: Duration| {
+            Duration::from_millis(now.saturating_sub(since.load(Ordering::Relaxed))) >= bound
+        };
+        match self.phase() {
+            Phase::Idle => lasted(&self.since, bounds.keep_alive),
+            Phase::Head => lasted(&self.since, bounds.head_time),
+            Phase::Asked | Phase::Answering => {
+                self.blocked_since.load(Ordering::Relaxed) != 0
+                    && lasted(&self.blocked_since, bounds.download_idle)
+            }
+        }
+    }
+}
+
+/// A request in its answer; its end is the connection's next idle moment.
+#[derive(Debug)]
+pub(crate) struct Turn(Arc<Line>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.since.store(self.0.stamp(), Ordering::Relaxed);
+        self.0.enter(Phase::Idle);
+    }
+}
+
+/// How a connection's service ended.
+enum End {
+    /// By itself or by the client.
+    Closed(hyper::Result<()>),
+    /// Something took too long.
+    Overdue,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr) {
+    let line = Arc::new(Line::new(peer));
+    let io = TokioIo::new(Watched {
+        tcp,
+        line: Arc::clone(&line),
+    });
+    let service = {
+        let (shared, line) = (Arc::clone(shared), Arc::clone(&line));
+        service_fn(move |request: Request<Incoming>| {
+            line.enter(Phase::Asked);
+            line.unread.store(false, Ordering::Relaxed);
+            let (shared, line) = (Arc::clone(&shared), Arc::clone(&line));
+            async move { Ok::<_, std::convert::Infallible>(shared.relay.answer(&line, request).await) }
+        })
+    };
+    let bounds = &shared.bounds;
+    let mut connection = http1::Builder::new()
+        .max_headers(bounds.header_fields)
+        .max_header_size(bounds.head_bytes)
+        .max_buf_size(bounds.head_bytes.max(MIN_BUFFER))
+        // The watch below tells an idle connection from a slow head; the library does not.
+        .header_read_timeout(None)
+        .auto_date_header(false)
+        .serve_connection(io, service);
+    let end = {
+        let stopping = shared.stopping();
+        let watch = watch(&line, bounds);
+        tokio::pin!(stopping, watch);
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut connection => break End::Closed(result),
+                () = &mut watch => break End::Overdue,
+                _ = &mut stopping, if !is_stopping => {
+                    is_stopping = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+        }
+    };
+    let tcp = connection.into_parts().io.into_inner().tcp;
+    farewell(tcp, &line, end, bounds).await;
+}
+
+/// The library wants at least this much.
+const MIN_BUFFER: usize = 8192;
+
+/// Resolves when something on the line has lasted too long.
+async fn watch(line: &Line, bounds: &Bounds) {
+    let shortest = bounds.head_time.min(bounds.keep_alive).min(bounds.download_idle);
+    let tick = shortest / 4;
+    while !line.overdue(bounds) {
+        sleep(tick).await;
+    }
+}
+
+/// The last word to the client, where one is due and there is still somebody to hear it.
+async fn farewell(mut tcp: TcpStream, line: &Line, end: End, bounds: &Bounds) {
+    let word = match (line.phase(), &end) {
+        (Phase::Head, End::Overdue) => Some(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout_error",
+            format!(
+                "the head of the request did not come within {:?}",
+                bounds.head_time
+            ),
+        )),
+        (Phase::Head | Phase::Asked, End::Closed(Err(error))) if error.is_incomplete_message() => {
+            Some(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_request_error",
+                "the connection was closed by the client's side before the answer; \
+                 keep it open in both directions until the answer is complete",
+            ))
+        }
+        _ => None,
+    };
+    if let End::Closed(Err(error)) = &end {
+        tracing::debug!(peer = %line.peer(), "a connection ended: {error}");
+    }
+    let has_word = word.is_some();
+    if let Some(word) = word {
+        let _ = within(LINGER, tcp.write_all(&word.into_bytes())).await;
+    }
+    if has_word || line.unread.load(Ordering::Relaxed) {
+        let _ = within(LINGER, linger(&mut tcp)).await;
+    }
+}
+
+/// Reads on until the client has closed: closing with unread bytes would reset the connection, and the reset can
+/// overtake the answer.
+async fn linger(tcp: &mut TcpStream) -> io::Result<()> {
+    tcp.shutdown().await?;
+    let mut scrap = vec![0; 16 * 1024];
+    let mut left = LINGER_BYTES;
+    loop {
+        match tcp.read(&mut scrap).await? {
+            0 => return Ok(()),
+            n => left = left.saturating_sub(n),
+        }
+        if left == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The socket, with what the watch needs to know written down.
+struct Watched {
+    tcp: TcpStream,
+    line: Arc<Line>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.line.read_some();
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        self.line.wrote(result.is_pending());
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.tcp).poll_write_vectored(context, bytes);
+        self.line.wrote(result.is_pending());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,23 @@
+//! The local gateway: any tool that speaks the Anthropic or OpenAI API points its base URL here, and every request goes
+//! out with the credential of the account that [`Sink::acquire`](tokensink_sink::Sink::acquire) chose.
+//!
+//! What it promises: bodies pass as they came, both ways, and each event of a stream as it arrives; a failure goes to
+//! the next account only where nothing can be billed twice; a cut upstream is a cut answer, never a clean end; no
+//! caller without a key. It knows no provider: what goes where is in the lease.
+//!
+//! [`Gateway::start`] is synchronous; the event loop runs on threads of its own.
+
+mod bounds;
+mod caller;
+mod client;
+mod passthrough;
+mod refusal;
+mod relay;
+mod replay;
+mod server;
+mod stream;
+mod time;
+mod upstream;
+
+pub use bounds::Bounds;
+pub use server::{Gateway, Options, Running, StartError};

@@ -1,0 +1,158 @@
+//! Request bodies that are held so that they can be sent again, within a bound for each and one for all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Bytes, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::bounds::Bounds;
+use crate::refusal::Refusal;
+use crate::stream::Upload;
+use crate::time::within;
+
+/// How much of the memory is reserved at a time.
+const UNIT: usize = 4096;
+
+/// The memory for bodies that are held.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    units: Arc<Semaphore>,
+    per_body: usize,
+}
+
+impl Memory {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        Self {
+            units: Arc::new(Semaphore::new(bounds.replay_total / UNIT)),
+            per_body: bounds.replay_body,
+        }
+    }
+
+    /// Reads a body for as long as there is room for it.
+    ///
+    /// # Errors
+    /// When the client breaks off or sends nothing for `idle`.
+    pub(crate) async fn read(&self, mut body: Incoming, idle: Duration) -> Result<Held, Refusal> {
+        if body.is_end_stream() {
+            return Ok(Held::default());
+        }
+        let announced = body.size_hint().exact().and_then(|n| usize::try_from(n).ok());
+        if announced.is_some_and(|n| n > self.per_body) {
+            return Ok(Held::streaming(Bytes::new(), body));
+        }
+        let mut room = Vec::new();
+        // What one packet holds is not worth counting: the number of requests bounds it.
+        let mut reserved = UNIT;
+        let mut first = Bytes::new();
+        let mut all = Vec::new();
+        loop {
+            let frame = match within(idle, body.frame()).await {
+                None => return Err(too_slow(idle)),
+                Some(None) => break,
+                Some(Some(Err(error))) => return Err(broken_off(&error)),
+                Some(Some(Ok(frame))) => frame,
+            };
+            // Trailers of a request mean nothing to any of the APIs, and may be dropped (RFC 9110 section 6.5.1).
+            let Ok(bytes) = frame.into_data() else { continue };
+            let length = first.len() + all.len() + bytes.len();
+            while reserved < length {
+                let Some(permit) = self.reserve(length - reserved) else {
+                    break;
+                };
+                reserved += permit.num_permits() * UNIT;
+                room.push(permit);
+            }
+            if first.is_empty() && all.is_empty() {
+                first = bytes;
+            } else {
+                if all.is_empty() {
+                    all.reserve(announced.unwrap_or(length).max(length));
+                    all.extend_from_slice(&first);
+                    first = Bytes::new();
+                }
+                all.extend_from_slice(&bytes);
+            }
+            if length > self.per_body || reserved < length {
+                let read = if all.is_empty() { first } else { Bytes::from(all) };
+                return Ok(Held::streaming(read, body));
+            }
+        }
+        Ok(Held {
+            bytes: if all.is_empty() { first } else { Bytes::from(all) },
+            rest: Rest::Nothing,
+            _room: room,
+        })
+    }
+
+    fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        Arc::clone(&self.units).try_acquire_many_owned(units).ok()
+    }
+}
+
+/// A request's body, as far as it was read.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    bytes: Bytes,
+    rest: Rest,
+    /// What the bytes take of the memory.
+    _room: Vec<OwnedSemaphorePermit>,
+}
+
+/// What follows the bytes that are held.
+#[derive(Debug, Default)]
+enum Rest {
+    /// Nothing: the body is whole.
+    #[default]
+    Nothing,
+    /// What was not read for want of room.
+    Coming(Incoming),
+    /// That went out.
+    Gone,
+}
+
+impl Held {
+    fn streaming(bytes: Bytes, rest: Incoming) -> Self {
+        Self {
+            bytes,
+            rest: Rest::Coming(rest),
+            // What was read goes out at once and is not kept.
+            _room: Vec::new(),
+        }
+    }
+
+    /// Can it be sent more than once?
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.rest, Rest::Nothing)
+    }
+
+    /// The body for one attempt; `None` when it could be had only once and was.
+    pub(crate) fn upload(&mut self, idle: Duration) -> Option<Upload> {
+        if self.is_whole() {
+            return Some(Upload::whole(self.bytes.clone()));
+        }
+        match std::mem::replace(&mut self.rest, Rest::Gone) {
+            Rest::Coming(rest) => Some(Upload::streamed(std::mem::take(&mut self.bytes), rest, idle)),
+            Rest::Nothing | Rest::Gone => None,
+        }
+    }
+}
+
+fn too_slow(idle: Duration) -> Refusal {
+    Refusal::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "timeout_error",
+        format!("nothing came of the request's body for {idle:?}"),
+    )
+}
+
+fn broken_off(error: &hyper::Error) -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "invalid_request_error",
+        format!("the request's body could not be read: {error}"),
+    )
+}

@@ -1,0 +1,296 @@
+//! Starting, accepting, stopping.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokensink_host::Dialer;
+use tokensink_sink::{AgentId, Secret, Sink, SinkError};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, watch};
+
+use crate::bounds::{ACCEPT_PAUSE, Bounds};
+use crate::client;
+use crate::refusal::Refusal;
+use crate::relay::Relay;
+use crate::time::sleep;
+
+/// How a gateway is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Whether addresses beyond loopback are allowed.
+    pub beyond_loopback: bool,
+    /// Threads of the event loop; 0 takes one per core.
+    pub workers: usize,
+    /// Who may call, and as which agent.
+    pub keys: Vec<(Secret, AgentId)>,
+    /// The bounds.
+    pub bounds: Bounds,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            beyond_loopback: false,
+            workers: 0,
+            keys: Vec::new(),
+            bounds: Bounds::default(),
+        }
+    }
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address that others could reach.
+    #[error("{0} can be reached from other machines; a gateway listens on loopback unless that is asked for")]
+    BeyondLoopback(SocketAddr),
+    /// An address that cannot be had.
+    #[error("cannot listen on {address}: {cause}{}", in_use(.cause))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// No threads or no event loop.
+    #[error("no event loop: {0}")]
+    EventLoop(io::Error),
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SinkError),
+}
+
+fn in_use(cause: &io::Error) -> &'static str {
+    if cause.kind() == io::ErrorKind::AddrInUse {
+        "; another program has the port: choose one with --port"
+    } else {
+        ""
+    }
+}
+
+/// The gateway.
+#[derive(Debug, Clone, Copy)]
+pub struct Gateway;
+
+impl Gateway {
+    /// Listens and serves, on threads of its own, until the returned handle says otherwise.
+    ///
+    /// # Errors
+    /// When it cannot listen, or there is no event loop to be had.
+    pub fn start(sink: Sink, options: &Options) -> Result<Running, StartError> {
+        let listeners = options
+            .listen
+            .iter()
+            .map(|address| listen(*address, options.beyond_loopback))
+            .collect::<Result<Vec<_>, _>>()?;
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(StartError::EventLoop)?;
+        let dialer = Dialer::new(Arc::clone(&sink.host().env), sink.extra_ca()?);
+        let runtime = runtime(options.workers).map_err(StartError::EventLoop)?;
+        let (stop, stopping) = watch::channel(Stop::default());
+        let connections = options.bounds.connections;
+        let shared = Arc::new(Shared {
+            room: Arc::new(Semaphore::new(connections)),
+            relay: Relay::new(sink, dialer, options),
+            bounds: options.bounds,
+            stopping,
+        });
+        let loop_ = std::thread::Builder::new()
+            .name("gateway".to_owned())
+            .spawn(move || run(runtime, listeners, &shared, connections))
+            .map_err(StartError::EventLoop)?;
+        Ok(Running {
+            addresses,
+            stop,
+            thread: Some(loop_),
+        })
+    }
+}
+
+/// A gateway that runs. Dropped, it stops at once.
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where it listens, in the order of [`Options::listen`].
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Takes no new connection, lets the requests that run end within `grace`, and cuts what is left then. Returns
+    /// when all is over.
+    pub fn shutdown(mut self, grace: Duration) {
+        self.end(grace);
+    }
+
+    /// Waits until the gateway has ended.
+    pub fn wait(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic has been printed by its own thread.
+            let _ = thread.join();
+        }
+    }
+
+    fn end(&mut self, grace: Duration) {
+        self.stop.send_replace(Stop { within: Some(grace) });
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the gateway is to stop, and within which time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stop {
+    within: Option<Duration>,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    /// Room for connections.
+    room: Arc<Semaphore>,
+    pub(crate) relay: Relay,
+    pub(crate) bounds: Bounds,
+    stopping: watch::Receiver<Stop>,
+}
+
+impl Shared {
+    /// Resolves when the gateway is to stop.
+    pub(crate) async fn stopping(&self) -> Duration {
+        let mut stopping = self.stopping.clone();
+        // An error means that the handle is gone, which is a stop as well.
+        let stop = stopping.wait_for(|stop| stop.within.is_some()).await;
+        stop.ok().and_then(|stop| stop.within).unwrap_or_default()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the gateway listens; the loopback rule is checked here"
+)]
+fn listen(address: SocketAddr, beyond_loopback: bool) -> Result<TcpListener, StartError> {
+    if !beyond_loopback && !address.ip().is_loopback() {
+        return Err(StartError::BeyondLoopback(address));
+    }
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|cause| StartError::Listen { address, cause })
+}
+
+/// One worker gets a loop without the cost of sharing.
+fn runtime(workers: usize) -> io::Result<Runtime> {
+    let mut builder = match workers {
+        1 => Builder::new_current_thread(),
+        0 => Builder::new_multi_thread(),
+        many => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(many);
+            builder
+        }
+    };
+    builder.thread_name("gateway").enable_io().enable_time().build()
+}
+
+fn run(runtime: Runtime, listeners: Vec<TcpListener>, shared: &Arc<Shared>, connections: usize) {
+    runtime.block_on(async {
+        for listener in listeners {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    tokio::spawn(accept(listener, Arc::clone(shared)));
+                }
+                Err(error) => tracing::error!("a listener was lost: {error}"),
+            }
+        }
+        let sweeping = tokio::spawn(sweep(Arc::clone(shared)));
+        let grace = shared.stopping().await;
+        let everyone = u32::try_from(connections).unwrap_or(u32::MAX);
+        let gone = crate::time::within(grace, shared.room.acquire_many(everyone)).await;
+        if gone.is_none() {
+            tracing::warn!("requests that did not end within {grace:?} are cut");
+        }
+        sweeping.abort();
+    });
+    // Whatever runs in a thread for a request that is no more is not waited for.
+    runtime.shutdown_background();
+}
+
+/// Closes upstream connections that were unused for long.
+async fn sweep(shared: Arc<Shared>) {
+    loop {
+        sleep(shared.bounds.pool_idle / 4).await;
+        shared.relay.sweep();
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    let stopping = shared.stopping();
+    tokio::pin!(stopping);
+    loop {
+        let accepted = tokio::select! {
+            _ = &mut stopping => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Of a connection that was given up at once, or for want of descriptors: both pass.
+                tracing::warn!("accepting a connection: {error}");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Without it a small event waits for the acknowledgement of the one before.
+        let _ = tcp.set_nodelay(true);
+        match Arc::clone(&shared.room).try_acquire_owned() {
+            Ok(room) => {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    client::serve(&shared, tcp, peer).await;
+                    drop(room);
+                });
+            }
+            Err(_) => turn_away(&tcp, &shared.bounds),
+        }
+    }
+}
+
+/// Says that there is no room, as far as that can be said without waiting.
+fn turn_away(tcp: &tokio::net::TcpStream, bounds: &Bounds) {
+    let text = format!("all {} connections of this gateway are taken", bounds.connections);
+    let refusal = Refusal::new(http::StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", text)
+        .retry_after(Duration::from_secs(1));
+    // What does not fit is lost with the connection.
+    let _ = tcp.try_write(&refusal.into_bytes());
+}

@@ -1,0 +1,234 @@
+//! Bounds: a clear answer, and nothing left behind.
+
+use std::time::{Duration, Instant};
+
+use tokensink_gateway::Bounds;
+use tokensink_testkit::{Seen, Talk};
+
+use crate::raw::Client;
+use crate::world::{KEY, World, client, error, eventually};
+
+fn small() -> Bounds {
+    Bounds {
+        connections: 20,
+        requests: 4,
+        queue_time: Duration::from_millis(200),
+        head_time: Duration::from_millis(300),
+        keep_alive: Duration::from_millis(900),
+        upload_idle: Duration::from_millis(300),
+        head_bytes: 8192,
+        ..Bounds::default()
+    }
+}
+
+fn echo(seen: &Seen, talk: &mut Talk) {
+    talk.answer(200, &[], &seen.body);
+}
+
+/// Descriptors of this process that lead to sockets of `port`, by the kernel's table.
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn a_head_that_drips_gets_408_and_an_idle_connection_just_closes() {
+    let world = World::new(&["one"], echo);
+    let gateway = world.gateway_with(small());
+    let mut slow = client(&gateway);
+    let began = Instant::now();
+    slow.write("GET /rig/x HT");
+    let dripping = std::thread::spawn(move || {
+        let answer = slow.answer();
+        (answer, slow)
+    });
+    let (answer, mut slow) = dripping.join().unwrap();
+    assert_eq!(answer.status, 408);
+    assert_eq!(error(&answer.body)["type"], "timeout_error");
+    assert!(slow.is_closed());
+    assert!(
+        began.elapsed() < Duration::from_millis(800),
+        "{:?}",
+        began.elapsed()
+    );
+    let mut idle = client(&gateway);
+    assert_eq!(idle.post("/rig/x", "1").answer().status, 200);
+    let began = Instant::now();
+    assert!(idle.is_closed());
+    assert!(
+        began.elapsed() > Duration::from_millis(700),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_body_that_stops_gets_408_and_one_that_breaks_off_gets_400() {
+    let world = World::new(&["one"], echo);
+    let gateway = world.gateway_with(small());
+    let head = format!(
+        "POST /rig/x HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {KEY}\r\ncontent-length: 100\r\n\r\nsome"
+    );
+    let mut stopped = client(&gateway);
+    assert_eq!(stopped.write(&head).answer().status, 408);
+    assert!(stopped.is_closed());
+    let mut broken = client(&gateway);
+    broken.write(&head).half_close();
+    assert_eq!(broken.answer().status, 400);
+    let mut cut_head = client(&gateway);
+    cut_head.write("GET /rig/x HTTP/1.1\r\nhost:").half_close();
+    assert_eq!(cut_head.answer().status, 400);
+    assert_eq!(world.upstream.seen().len(), 0);
+}
+
+#[test]
+fn a_half_closed_client_is_told_and_its_request_ends() {
+    let world = World::new(&["one"], |_, talk| {
+        assert!(talk.left_within(Duration::from_secs(10)).is_some());
+    });
+    let gateway = world.gateway();
+    let mut half = client(&gateway);
+    half.post("/rig/x", "{}");
+    eventually("the request", || world.upstream.seen().len() == 1);
+    half.half_close();
+    let answer = half.answer();
+    assert_eq!(answer.status, 400);
+    assert!(
+        error(&answer.body)["message"]
+            .as_str()
+            .unwrap()
+            .contains("both directions")
+    );
+    eventually("the end", || world.upstream.open() == 0);
+}
+
+#[test]
+fn too_much_of_a_head_is_refused() {
+    let world = World::new(&["one"], echo);
+    let gateway = world.gateway_with(small());
+    let many = "x-a: 1\r\n".repeat(120);
+    let large = format!("x-a: {}\r\n", "a".repeat(10_000));
+    let long = format!("/rig/{}", "a".repeat(70_000));
+    for (path, headers, status) in [
+        ("/rig/x", &many, 431),
+        ("/rig/x", &large, 431),
+        (&long, &String::new(), 414),
+    ] {
+        let mut client = client(&gateway);
+        client.request("GET", path, headers);
+        let answer = client.answer();
+        assert!(
+            [status, 431].contains(&answer.status),
+            "{} for {status}",
+            answer.status
+        );
+    }
+    assert_eq!(world.upstream.seen().len(), 0);
+}
+
+#[test]
+fn connections_and_requests_beyond_the_bound_are_told_to_come_back() {
+    let world = World::new(&["one"], |seen, talk| {
+        if seen.path.ends_with("long") {
+            talk.begin_events();
+            let _ = talk.left_within(Duration::from_secs(10));
+        } else {
+            talk.json(200, "{}");
+        }
+    });
+    let gateway = world.gateway_with(Bounds {
+        keep_alive: Duration::from_secs(20),
+        ..small()
+    });
+    let mut busy: Vec<_> = (0..4).map(|_| client(&gateway)).collect();
+    for client in &mut busy {
+        client.post("/rig/long", "{}").head().unwrap();
+    }
+    let mut fifth = client(&gateway);
+    let answer = fifth.post("/rig/x", "{}").answer();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    drop(busy.pop());
+    eventually("room", || fifth.post("/rig/x", "{}").answer().status == 200);
+    let idle: Vec<_> = (0..16).map(|_| client(&gateway)).collect();
+    std::thread::sleep(Duration::from_millis(50));
+    let mut beyond = Client::connect(gateway.addresses()[0]);
+    let answer = beyond.answer();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    drop(idle);
+    eventually("room", || {
+        let mut next = Client::connect(gateway.addresses()[0]);
+        next.post("/rig/x", "{}")
+            .head()
+            .is_some_and(|head| head.status == 200)
+    });
+}
+
+#[test]
+fn bodies_beyond_the_memory_stream_and_all_come_back_byte_for_byte() {
+    let world = World::new(&["one"], echo);
+    let gateway = world.gateway_with(Bounds {
+        replay_body: 100_000,
+        replay_total: 300_000,
+        ..Bounds::default()
+    });
+    let body =
+        |length: usize| -> Vec<u8> { (0..length).map(|n| u8::try_from(n * 31 % 251).unwrap()).collect() };
+    for length in [0, 1, 4096, 99_999, 100_001, 3_000_000] {
+        let sent = body(length);
+        let answer = client(&gateway).post("/rig/x", &sent).answer();
+        assert!(answer.complete && answer.body == sent, "{length}");
+        // The same in chunks, of which nobody knows the length.
+        let mut chunked = client(&gateway);
+        chunked.request("POST", "/rig/x", "transfer-encoding: chunked\r\n");
+        for part in sent.chunks(50_000) {
+            chunked
+                .write(format!("{:x}\r\n", part.len()))
+                .write(part)
+                .write("\r\n");
+        }
+        let answer = chunked.write("0\r\n\r\n").answer();
+        assert!(answer.complete && answer.body == sent, "{length} in chunks");
+    }
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let world = World::new(&["one"], |seen, talk| match &*seen.path {
+        "/base/cut" => {
+            talk.begin_events();
+            talk.chunk("x");
+            talk.cut();
+        }
+        "/base/hang" => {
+            let _ = talk.left_within(Duration::from_secs(10));
+        }
+        _ => talk.json(200, "{}"),
+    });
+    let gateway = world.gateway_with(Bounds {
+        pool_idle: Duration::from_millis(200),
+        ..small()
+    });
+    let round = || {
+        for path in ["/rig/x", "/rig/cut", "/rig/none/../x"] {
+            client(&gateway).post(path, "{}").answer();
+        }
+        let mut left = client(&gateway);
+        left.post("/rig/hang", "{}");
+        drop(left);
+        let mut drips = client(&gateway);
+        drips.write("GET / HT");
+        drop(drips);
+        let mut half = client(&gateway);
+        half.post("/rig/hang", "{}").half_close();
+        half.answer();
+        let _ = client(&gateway).write("junk\r\n\r\n").head();
+    };
+    round();
+    let settled = || world.upstream.open() == 0;
+    eventually("the end of all connections", settled);
+    let before = open_descriptors();
+    for _ in 0..5 {
+        round();
+    }
+    eventually("the end of all connections", settled);
+    eventually("descriptors as before", || open_descriptors() <= before);
+}

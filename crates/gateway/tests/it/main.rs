@@ -1,0 +1,13 @@
+//! The gateway on real sockets: a scripted API behind it, raw clients in front of it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests on real sockets in real time, which say what is wrong by panicking"
+)]
+
+mod bounds;
+mod passing;
+mod raw;
+mod streaming;
+mod world;

@@ -1,0 +1,120 @@
+//! A state dir in a temporary directory, a scripted API, and gateways between it and the test.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokensink_gateway::{Bounds, Gateway, Options, Running};
+use tokensink_host::{Host, HttpTransport, OsFiles, OsProcesses, OsRandom, SystemClock};
+use tokensink_sink::{AgentId, Sink};
+use tokensink_testkit::{MapEnvironment, Seen, Talk, Upstream};
+
+use crate::raw::Client;
+
+/// The key of agent main.
+pub(crate) const KEY: &str = "tsk-test-canary";
+
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+    pub(crate) upstream: Upstream,
+}
+
+impl World {
+    /// An API that does as `handler` says, and agent main with these keys of it, in this order.
+    pub(crate) fn new(keys: &[&str], handler: impl Fn(&Seen, &mut Talk) + Send + Sync + 'static) -> Self {
+        let world = Self {
+            dir: tempfile::Builder::new()
+                .prefix("tokensink-gateway-")
+                .tempdir()
+                .unwrap(),
+            upstream: Upstream::start(handler),
+        };
+        let provider = format!(
+            "id = \"rig\"\nname = \"Rig\"\nbilling = \"subscription\"\n[api]\nkind = \"openai-chat\"\n\
+             base_url = \"{}/base\"\nmodels = [\"small\"]\n[[auth]]\nid = \"api-key\"\nkind = \"api_key\"\n",
+            world.upstream.url()
+        );
+        world.put("tokensink/providers/rig.toml", &provider);
+        let profiles: serde_json::Map<_, _> = keys
+            .iter()
+            .map(|name| {
+                let entry = json!({"type": "api_key", "provider": "rig", "key": format!("sk-{name}")});
+                (format!("rig:{name}"), entry)
+            })
+            .collect();
+        let store = json!({"version": 1, "profiles": profiles}).to_string();
+        world.put("agents/main/agent/auth-profiles.json", &store);
+        let order: Vec<_> = keys.iter().map(|name| format!("rig:{name}")).collect();
+        let state = json!({"version": 1, "order": {"rig": order}}).to_string();
+        world.put("agents/main/agent/auth-state.json", &state);
+        world
+    }
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.dir.path().join(".openclaw")
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.state_dir().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// A sink of its own on the state dir, as another process would have it.
+    pub(crate) fn sink(&self) -> Sink {
+        let env = MapEnvironment::default();
+        env.set_home(Some(self.dir.path().to_owned()));
+        env.set("OPENCLAW_STATE_DIR", self.state_dir().to_str().unwrap());
+        let env: Arc<dyn tokensink_host::Environment> = Arc::new(env);
+        let host = Host {
+            clock: Arc::new(SystemClock::from_env(&*env)),
+            random: Arc::new(OsRandom),
+            files: Arc::new(OsFiles),
+            transport: Arc::new(HttpTransport::new(Arc::clone(&env), Vec::new())),
+            processes: Arc::new(OsProcesses::new()),
+            env,
+        };
+        let sink = Sink::open(host).unwrap();
+        assert_eq!(sink.warnings(), [""; 0]);
+        sink
+    }
+
+    pub(crate) fn gateway(&self) -> Running {
+        self.gateway_with(Bounds::default())
+    }
+
+    pub(crate) fn gateway_with(&self, bounds: Bounds) -> Running {
+        let options = Options {
+            keys: vec![(KEY.into(), AgentId::main())],
+            bounds,
+            workers: 2,
+            ..Options::default()
+        };
+        Gateway::start(self.sink(), &options).unwrap()
+    }
+}
+
+pub(crate) fn client(gateway: &Running) -> Client {
+    Client::connect(gateway.addresses()[0])
+}
+
+/// The error of an answer of the gateway's own.
+pub(crate) fn error(body: &[u8]) -> Value {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    body["error"].clone()
+}
+
+/// Waits until something holds; a test that waits in vain fails.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{what} does not come about"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
