@@ -41,6 +41,7 @@ mod retry;
 mod runtime_key;
 mod secrets;
 mod serve;
+mod sessions;
 mod settings;
 mod sink;
 mod snapshot;
@@ -91,10 +92,12 @@ pub use secrets::{
     ApplyOptions, SecretCandidate, SecretFinding, SecretProviderInfo, SecretsApplied, SecretsAudit,
     SecretsPlan, SecretsReload,
 };
+pub use sessions::{CommandReply, SessionInfo, SessionPinInfo, SessionsView};
 pub use sink::Sink;
 pub use tokensink_host::Host;
 pub use tokensink_policy::HealthStatus as Health;
 pub use tokensink_policy::bindings::{Binding, Degree, Peer};
+pub use tokensink_policy::pin::PinSource;
 pub use tokensink_providers::{self as providers, Registry};
 pub use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,

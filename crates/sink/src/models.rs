@@ -68,7 +68,7 @@ impl Sink {
         let anthropic = self.registry().resolve("anthropic").ok();
         let opus = anthropic.and_then(|definition| {
             let (_, model) = definition.api.aliases.iter().find(|(name, _)| name == "opus")?;
-            Some(format!("{}/{model}", definition.id))
+            Some(key_of(&definition.id, model))
         });
         opus.unwrap_or_else(|| FALLBACK_DEFAULT.to_owned())
     }
@@ -145,11 +145,11 @@ impl Sink {
                 .chain(apis)
                 .flat_map(|api| &api.models)
             {
-                list.add(&format!("{}/{model}", definition.id), None);
+                list.add(&key_of(&definition.id, model), None);
             }
         }
         for (provider, model) in self.own_models(config) {
-            list.add(&format!("{provider}/{model}"), Some("configured".to_owned()));
+            list.add(&key_of(&provider, model), Some("configured".to_owned()));
         }
     }
 
@@ -172,7 +172,7 @@ impl Sink {
     }
 
     /// The canonical provider and the model of a key; `None` for a text that names none.
-    fn split_key<'a>(&self, key: &'a str) -> Option<(ProviderId, &'a str)> {
+    pub(crate) fn split_key<'a>(&self, key: &'a str) -> Option<(ProviderId, &'a str)> {
         let (provider, model) = key.split_once('/')?;
         Some((
             self.registry().canonical(&ProviderId::parse(provider).ok()?),
@@ -201,6 +201,15 @@ impl Sink {
                 .ok_or_else(|| unknown_provider(&unknown)),
         }
     }
+}
+
+/// `provider/model`, and the model alone where its name begins with its provider's already (`openrouter/auto`).
+pub(crate) fn key_of(provider: &ProviderId, model: &str) -> String {
+    let own = model.strip_prefix(provider.as_str());
+    if own.is_some_and(|rest| rest.starts_with('/')) {
+        return model.to_owned();
+    }
+    format!("{provider}/{model}")
 }
 
 /// Keys with their tags, in the order in which they were first named.

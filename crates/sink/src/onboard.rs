@@ -20,6 +20,7 @@ use tokensink_types::{
 
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::login::keep::Newcomer;
+use crate::models::key_of;
 use crate::paste;
 use crate::sink::Sink;
 
@@ -295,7 +296,7 @@ impl Sink {
             return Err(SinkError::new(ErrorKind::Usage, "no_model", message)
                 .with_fix(format!("tokensink models set {provider}/<model>")));
         };
-        let key = format!("{provider}/{model}");
+        let key = key_of(provider, model);
         if view.resolved_default == key && view.default.is_some() {
             return Ok(None);
         }
@@ -514,7 +515,7 @@ fn shown(choice: &ChoiceRef<'_>) -> AuthChoice {
             .api
             .models
             .first()
-            .map(|model| format!("{}/{model}", choice.definition.id)),
+            .map(|model| key_of(&choice.definition.id, model)),
     }
 }
 

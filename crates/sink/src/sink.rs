@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokensink_host::{Host, lock::KernelLock};
 use tokensink_policy as policy;
 use tokensink_providers::Registry;
-use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths};
+use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths, SessionStore};
 use tokensink_types::{AgentId, BillingClass, Credential, ProfileId, ProviderId, UnixMillis};
 
 use crate::audit;
@@ -41,6 +41,7 @@ pub struct Sink {
 struct Inner {
     ground: Ground,
     journal: Journal,
+    sessions: SessionStore,
     newest: RwLock<Arc<View>>,
     /// Counts everything that may change what is handed out.
     generation: Pulse,
@@ -96,11 +97,13 @@ impl Sink {
 
     fn assemble(host: Host, paths: Paths, settings: Settings, flights: Flights) -> Result<Self> {
         let journal = Journal::new(host.clone(), &paths);
+        let sessions = SessionStore::new(host.clone(), paths.clone(), readonly);
         let ground = Ground::new(host, paths);
         let view = Arc::new(View::first(&ground, settings)?);
         let shared = Inner {
             ground,
             journal,
+            sessions,
             newest: RwLock::new(Arc::clone(&view)),
             generation: Pulse::default(),
             watches: AtomicUsize::new(0),
@@ -257,6 +260,10 @@ impl Sink {
 
     pub(crate) fn journal(&self) -> &Journal {
         &self.shared.journal
+    }
+
+    pub(crate) fn session_store(&self) -> &SessionStore {
+        &self.0.sessions
     }
 
     pub(crate) fn flights(&self) -> &Flights {

@@ -487,7 +487,12 @@ pub(crate) fn bench_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: Un
 }
 
 /// The label with the masked secret (spec.md 12.2).
-fn secret_label(id: &str, credential: &Credential, bench: Option<&Bench>, now: UnixMillis) -> String {
+pub(crate) fn secret_label(
+    id: &str,
+    credential: &Credential,
+    bench: Option<&Bench>,
+    now: UnixMillis,
+) -> String {
     let base = match credential {
         Credential::ApiKey(key) => format!("{id}={}", masked(&key.key)),
         Credential::Token(token) => format!("{id}=token:{}", masked(&token.token)),
@@ -509,7 +514,8 @@ fn secret_label(id: &str, credential: &Credential, bench: Option<&Bench>, now: U
     }
 }
 
-fn masked(source: &SecretSource) -> String {
+/// What of a secret may be shown, or where it is.
+pub(crate) fn masked(source: &SecretSource) -> String {
     match (&source.inline, &source.reference) {
         (Some(SecretText::Plain(secret)), _) => secret.masked(),
         (Some(SecretText::EnvTemplate { name, .. }), _) => format!("${{{name}}}"),

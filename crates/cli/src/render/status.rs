@@ -69,13 +69,15 @@ fn head(report: &StatusReport, look: &Look) -> Option<String> {
     Some(text)
 }
 
-/// The default model; `<resolved> (from <configured>)` where the two differ, as behind an alias.
+/// The default model; `<resolved> (from <configured>)` where the two differ, as behind an alias, and `(assumed)` where
+/// none is configured.
 pub(crate) fn default_model(models: &ModelsView) -> String {
     match models.default.as_deref() {
         Some(configured) if configured != models.resolved_default && !configured.is_empty() => {
             format!("{} (from {configured})", models.resolved_default)
         }
-        _ => models.resolved_default.clone(),
+        Some(configured) if !configured.is_empty() => models.resolved_default.clone(),
+        _ => format!("{} (assumed)", models.resolved_default),
     }
 }
 

@@ -541,7 +541,7 @@ fn agents_have_logins_of_their_own_and_configure_leaves_the_model() {
     )
     .code(0)
     .json();
-    assert_eq!(said["defaultModelSet"], "openrouter/openrouter/auto");
+    assert_eq!(said["defaultModelSet"], "openrouter/auto");
     let agents = world.run("tokensink agents list --json").code(0).json();
     let work = agents
         .as_array()
@@ -549,7 +549,7 @@ fn agents_have_logins_of_their_own_and_configure_leaves_the_model() {
         .iter()
         .find(|agent| agent["id"] == "work")
         .unwrap();
-    assert_eq!(work["model"], "openrouter/openrouter/auto", "{work}");
+    assert_eq!(work["model"], "openrouter/auto", "{work}");
 
     let line = "tokensink configure --non-interactive --accept-risk --json --zai-api-key -";
     let said = world.feed(line, API_KEY).code(0).json();

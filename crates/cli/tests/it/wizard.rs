@@ -55,9 +55,9 @@ fn an_api_key() {
     for part in [
         "Esc or Ctrl-C leaves everything as it was",
         "store what was typed (OpenRouter API key) -> openrouter:default",
-        "make openrouter/openrouter/auto the default model",
+        "make openrouter/auto the default model",
         "Auth profile: openrouter:default (openrouter/api_key, stored)",
-        "Default model set to openrouter/openrouter/auto",
+        "Default model set to openrouter/auto",
         "openrouter:default  api_key  usable",
         "openclaw exec --provider openrouter -- <your program>",
     ] {
@@ -68,7 +68,7 @@ fn an_api_key() {
         format!("{API_KEY}\n")
     );
     let model = world.run("tokensink models status --plain").code(0).out;
-    assert_eq!(model, "openrouter/openrouter/auto\n");
+    assert_eq!(model, "openrouter/auto\n");
 }
 
 #[test]

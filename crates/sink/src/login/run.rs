@@ -23,6 +23,7 @@ use crate::login::{
     LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, ProviderChoice, device, discover, page,
     pkce, program,
 };
+use crate::models::key_of;
 use crate::refresher::{ENDPOINT_FIELD, endpoint_to_store};
 use crate::sink::Sink;
 
@@ -287,12 +288,7 @@ impl Login<'_> {
 
     fn default_model(&self, notes: &mut Vec<String>) -> Option<(String, bool)> {
         let id = &self.definition.id;
-        let model = self
-            .method
-            .api
-            .models
-            .first()
-            .map(|model| format!("{id}/{model}"));
+        let model = self.method.api.models.first().map(|model| key_of(id, model));
         if model.is_none() && self.request.set_default {
             notes.push(format!(
                 "no model of {id} is known; set one with: tokensink models set {id}/<model>"

@@ -6,6 +6,7 @@ use tokensink_providers::Definition;
 use tokensink_store::Config;
 use tokensink_types::ProviderId;
 
+use super::key_of;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
 
@@ -34,7 +35,7 @@ impl Sink {
             return self.full_key(config, text);
         }
         if let Some((provider, model)) = self.registry().model_alias(text) {
-            return Ok(format!("{provider}/{model}"));
+            return Ok(key_of(provider, model));
         }
         self.bare_model(config, text)
     }
@@ -59,7 +60,7 @@ impl Sink {
         let long = definition
             .and_then(|definition| short_name(definition, model))
             .unwrap_or(model);
-        Ok(format!("{id}/{long}"))
+        Ok(key_of(&id, long))
     }
 
     /// The providers that name this model, in their definitions or in the config.
@@ -78,7 +79,7 @@ impl Sink {
 
     fn bare_model(&self, config: &Config, text: &str) -> Result<String> {
         let providers = self.providers_with(config, text).into_iter();
-        let found: Vec<String> = providers.map(|provider| format!("{provider}/{text}")).collect();
+        let found: Vec<String> = providers.map(|provider| key_of(&provider, text)).collect();
         match found.as_slice() {
             [key] => Ok(key.clone()),
             [] => Err(usage(

@@ -6,6 +6,7 @@ use tokensink_policy::directive::ModelRef;
 use tokensink_store::Config;
 use tokensink_types::{AgentId, ProfileId, ProviderId};
 
+use super::key_of;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -27,7 +28,7 @@ impl ModelTarget {
     /// `provider/model`.
     #[must_use]
     pub fn key(&self) -> String {
-        format!("{}/{}", self.provider, self.model)
+        key_of(&self.provider, &self.model)
     }
 }
 
@@ -57,12 +58,19 @@ impl Sink {
             other => other?,
         };
         let (provider, model) = match self.split_key(&key) {
-            Some((provider, model)) => (provider, model.to_owned()),
+            Some((provider, model)) => {
+                let model = self.model_name(&provider, model);
+                (provider, model)
+            }
             // An alias of the config may stand for a bare model.
             None => {
                 let again = self.model_key(&config, &key)?;
                 let (provider, model) = again.split_once('/').unwrap_or((&again, ""));
-                (self.model_provider(&config, provider)?, model.to_owned())
+                {
+                    let provider = self.model_provider(&config, provider)?;
+                    let model = self.model_name(&provider, model);
+                    (provider, model)
+                }
             }
         };
         if let Some((id, own)) = &profile
@@ -82,6 +90,18 @@ impl Sink {
             provider,
             model,
         })
+    }
+
+    /// The provider's own name of a model that stands behind its id. Where the catalogue has names that begin with the
+    /// provider (`openrouter/auto`), a name without a slash is one of those.
+    pub(crate) fn model_name(&self, provider: &ProviderId, model: &str) -> String {
+        let definition = self.registry().get(provider);
+        let known = definition.map_or(&[][..], |definition| &definition.api.models);
+        let begins = |known: &String| key_of(provider, known) == *known;
+        if !model.contains('/') && !known.iter().any(|one| one == model) && known.iter().any(begins) {
+            return format!("{provider}/{model}");
+        }
+        model.to_owned()
     }
 
     /// A profile that the agent sees, and its provider.
@@ -116,7 +136,7 @@ impl Sink {
             those = undated(text).map_or_else(BTreeSet::new, |known| self.providers_with(config, known));
         }
         let same = |one: &ProviderId, other: &ProviderId| snapshot.config.aliases.same(one, other);
-        let key = |provider: &ProviderId| Ok(format!("{provider}/{text}"));
+        let key = |provider: &ProviderId| Ok(key_of(provider, text));
         if let Some(provider) = hint.and_then(|hint| those.iter().find(|one| same(one, hint))) {
             return key(provider);
         }
@@ -230,6 +250,8 @@ mod tests {
                 None,
             ),
             ("openrouter/anthropic/x", "openrouter/anthropic/x", None, None),
+            ("openrouter/auto", "openrouter/auto", None, None),
+            ("openrouter/openrouter/auto", "openrouter/auto", None, None),
         ];
         for (text, wanted, profile, alias) in cases {
             let target = sink.resolve_model(&agent("main"), text).unwrap();
@@ -240,6 +262,11 @@ mod tests {
             );
             assert_eq!(found, (wanted.to_owned(), profile, alias), "{text}");
         }
+        let auto = sink.resolve_model(&agent("main"), "openrouter/auto").unwrap();
+        assert_eq!(
+            (auto.provider.as_str(), auto.model.as_str()),
+            ("openrouter", "openrouter/auto")
+        );
     }
 
     #[test]

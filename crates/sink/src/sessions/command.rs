@@ -1,0 +1,150 @@
+//! The commands of a chat: what they change and what they answer (spec.md 17.3 to 17.8).
+
+use tokensink_policy::directive::{self, Directive, ModelRef};
+use tokensink_policy::pin::PinSource;
+use tokensink_types::{AgentId, SessionKey};
+
+use crate::error::{ErrorKind, Result, SinkError};
+use crate::sink::Sink;
+
+/// What a command of a chat answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandReply {
+    /// The answer, a line each. Secrets are masked.
+    pub lines: Vec<String>,
+    /// The message without the command, for the model; it may be empty, and may hold another command.
+    pub rest: String,
+    /// The id of the new conversation, after `/new` and `/reset`: what was said before is not part of it.
+    pub new_session: Option<String>,
+}
+
+impl Sink {
+    /// Finds a command in a message, carries it out and answers: `/model`, `/model status`, `/model list`,
+    /// `/model <model>[@<profile>]`, `/models [provider]`, `/<alias>` of the config, `/status`, `/new`, `/reset`
+    /// (spec.md 17.1). The last two and `/models` count only at the beginning of a message. `None` when the message
+    /// holds no command.
+    ///
+    /// # Errors
+    /// A usage error, with the sentence of spec.md 17, for what cannot be done: nothing has changed then. Otherwise when
+    /// the sessions, the agent's store or the config cannot be read or written.
+    pub fn chat_command(
+        &self,
+        agent: &AgentId,
+        key: &SessionKey,
+        message: &str,
+    ) -> Result<Option<CommandReply>> {
+        let models = self.models_view(agent)?;
+        let aliases: Vec<&str> = models.aliases.iter().map(|(alias, _)| alias.as_str()).collect();
+        let Some(found) = directive::parse(message, &aliases) else {
+            return Ok(None);
+        };
+        let reply = |lines: Vec<String>| CommandReply {
+            lines,
+            rest: found.rest.clone(),
+            new_session: None,
+        };
+        Ok(match &found.directive {
+            Directive::Model => Some(reply(self.current_model(agent, key)?)),
+            Directive::ModelStatus => Some(reply(self.model_status(agent, key)?)),
+            Directive::Status => Some(reply(self.session_status(agent, key)?)),
+            Directive::SetModel(wanted) => Some(reply(self.choose_model(agent, key, wanted)?)),
+            Directive::ModelList if begins_with(message, &["/model"]) => {
+                Some(self.list_of_models(agent, &found.rest)?)
+            }
+            Directive::ModelList if begins_with(message, &["/models"]) => {
+                Some(self.list_of_models(agent, &found.rest)?)
+            }
+            Directive::NewSession if begins_with(message, &["/new", "/reset"]) => {
+                let (lines, id) = self.new_session(agent, key)?;
+                Some(CommandReply {
+                    new_session: id,
+                    ..reply(lines)
+                })
+            }
+            Directive::ModelList | Directive::NewSession => None,
+        })
+    }
+
+    /// `/model <model>[@<profile>]`: the model is the session's from now on; with a profile it is pinned, without one no
+    /// profile is (spec.md 17.4). The default model is not stored, so that the session follows it.
+    fn choose_model(&self, agent: &AgentId, key: &SessionKey, wanted: &ModelRef) -> Result<Vec<String>> {
+        let default = self.models_view(agent)?.resolved_default;
+        let text = match &wanted.profile {
+            Some(profile) => format!("{}@{profile}", wanted.model),
+            None => wanted.model.clone(),
+        };
+        check_words(wanted)?;
+        let is_default_word = wanted.model.eq_ignore_ascii_case("default");
+        let text = match &wanted.profile {
+            None if is_default_word => default.clone(),
+            Some(profile) if is_default_word => format!("{default}@{profile}"),
+            _ => text,
+        };
+        let target = self.resolve_model(agent, &text)?;
+        let is_default = target.key() == default;
+        self.update_session(agent, key, |session| {
+            let chosen = (!is_default).then(|| (target.provider.to_string(), target.model.clone()));
+            (session.provider_override, session.model_override) = chosen.unzip();
+            session.unpin();
+            if let Some(profile) = &target.profile {
+                session.profile = Some(profile.clone());
+                session.profile_source = Some(PinSource::User.as_str().to_owned());
+                session.fresh = false;
+            }
+            session.made = false;
+        })?;
+        let named = match &target.alias_of {
+            Some(alias) => format!("{alias} ({})", target.key()),
+            None => target.key(),
+        };
+        let mut line = if is_default {
+            format!("Model reset to default ({named}).")
+        } else {
+            format!("Model set to {named}.")
+        };
+        if let Some(profile) = &target.profile {
+            line += &format!(" Auth profile set to {profile}.");
+        }
+        Ok(vec![line])
+    }
+
+    fn new_session(&self, agent: &AgentId, key: &SessionKey) -> Result<(Vec<String>, Option<String>)> {
+        let before = self.session(agent, key)?.pin.map(|pin| pin.profile);
+        let now = self.reset_session(agent, key)?;
+        let mut line = "New session started.".to_owned();
+        if let Some(pin) = now.pin.filter(|pin| before.as_ref() != Some(&pin.profile)) {
+            let was = before.map_or_else(String::new, |before| format!(", before {before}"));
+            line += &format!(" Its account is {}{was}.", pin.profile);
+        }
+        Ok((vec![line], now.session_id))
+    }
+}
+
+/// What cannot be a model (spec.md 17.3, 17.5).
+fn check_words(wanted: &ModelRef) -> Result<()> {
+    let usage = |code, message: &str| {
+        let fix = "/model <provider>/<model>[@<profile>]; /models lists them";
+        Err(SinkError::new(ErrorKind::Usage, code, message).with_fix(fix))
+    };
+    let model = wanted.model.trim();
+    let is_word = ["status", "list"]
+        .iter()
+        .any(|word| model.eq_ignore_ascii_case(word));
+    if model.starts_with('@') || (wanted.profile.is_some() && is_word) {
+        return usage("no_model", "Auth profile override requires a model selection.");
+    }
+    if !model.is_empty() && model.bytes().all(|byte| byte.is_ascii_digit()) {
+        return usage(
+            "numeric_model",
+            "Numeric model selection is not supported in chat.",
+        );
+    }
+    Ok(())
+}
+
+/// Does the message begin with one of these words, in any case?
+fn begins_with(message: &str, words: &[&str]) -> bool {
+    let word = message.split_whitespace().next().unwrap_or_default();
+    let word = word.split(':').next().unwrap_or_default();
+    words.iter().any(|one| word.eq_ignore_ascii_case(one))
+}

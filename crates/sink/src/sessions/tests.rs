@@ -1,0 +1,348 @@
+use serde_json::{Value, json};
+use tokensink_policy::pin::{PinSource, Why};
+use tokensink_policy::{self as policy, Target};
+use tokensink_types::{ProfileId, ProviderId, Secret, SessionKey};
+
+use crate::error::ErrorKind;
+use crate::login::PasteRequest;
+use crate::sink::Sink;
+use crate::world::{World, agent, id, key as api_key};
+
+const FILE: &str = "agents/main/sessions/sessions.json";
+
+fn session_key() -> SessionKey {
+    SessionKey::parse("agent:main:main").unwrap()
+}
+
+fn paste(sink: &Sink, profile: &str, secret: &str) {
+    let request = PasteRequest {
+        agent: agent("main"),
+        provider: id(profile).provider_part().unwrap().to_owned(),
+        profile_id: Some(id(profile)),
+        expires_in: None,
+        setup_token: false,
+    };
+    sink.store_api_key(&request, Secret::new(secret)).unwrap();
+}
+
+fn say(sink: &Sink, text: &str) -> String {
+    let reply = sink.chat_command(&agent("main"), &session_key(), text).unwrap();
+    reply.unwrap().lines.join("\n")
+}
+
+fn refused(sink: &Sink, text: &str) -> String {
+    let error = sink
+        .chat_command(&agent("main"), &session_key(), text)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    assert!(error.fix().is_some(), "{error}");
+    error.to_string()
+}
+
+fn entry(world: &World) -> Value {
+    world.json(FILE)[session_key().as_str()].clone()
+}
+
+/// Two keys of `rig`, tried in this order, and one of `mute`.
+fn with_keys() -> World {
+    let world = World::new();
+    world.store(
+        "main",
+        &json!({"rig:a": api_key("rig"), "rig:b": api_key("rig"), "mute:m": api_key("mute")}),
+    );
+    world.put(
+        "openclaw.json",
+        "{ agents: { defaults: { model: 'rig/rig-small', models: { 'rig/rig-large': { alias: 'Best' } } } },
+           auth: { order: { rig: ['rig:a', 'rig:b'] } } }",
+    );
+    world
+}
+
+/// What a request for `provider` in the session does, without the credential.
+fn ask(sink: &Sink, provider: &str) -> (Option<ProfileId>, Why) {
+    let provider = ProviderId::parse(provider).unwrap();
+    let snapshot = sink.snapshot(&agent("main")).unwrap();
+    let read = sink.session_pin(&snapshot, &session_key(), &provider).unwrap();
+    let ask = policy::Request {
+        session: Some(read.clone()),
+        ..policy::Request::new(Target::Provider(provider))
+    };
+    let decision = policy::select(&snapshot.config, &snapshot.state, &ask, sink.now()).unwrap();
+    let pinned = decision.pin.clone().unwrap();
+    sink.store_pin(&agent("main"), &session_key(), &read, &pinned)
+        .unwrap();
+    (decision.choice().map(|choice| choice.profile.clone()), pinned.why)
+}
+
+fn benched(world: &World, profile: &str) {
+    let until = 1_767_225_600_000_i64 + 600_000;
+    let state = json!({"version": 1, "usageStats": {profile: {"cooldownUntil": until, "cooldownReason": "rate_limit"}}});
+    world.put("agents/main/agent/auth-state.json", &state.to_string());
+}
+
+#[test]
+fn opus_at_anthropic_work_on_a_fresh_state_dir() {
+    let world = World::new();
+    let sink = world.sink();
+    let not_yet = refused(&sink, "/model Opus@anthropic:work");
+    assert_eq!(not_yet, "Auth profile \"anthropic:work\" not found.");
+    assert_eq!(world.text(FILE), "", "what is refused writes nothing");
+    paste(&sink, "anthropic:work", "sk-ant-api03-work-canary-000000000000");
+    paste(&sink, "rig:a", "sk-rig-canary-0000000000000000");
+    let reply = sink
+        .chat_command(
+            &agent("main"),
+            &session_key(),
+            "/model Opus@anthropic:work and hello",
+        )
+        .unwrap()
+        .unwrap();
+    assert_eq!((reply.rest.as_str(), reply.new_session), ("and hello", None));
+    assert_eq!(
+        reply.lines,
+        ["Model reset to default (Opus (anthropic/claude-opus-4-6)). Auth profile set to anthropic:work."]
+    );
+    say(&sink, "/model haiku@anthropic:work");
+    let stored = entry(&world);
+    let wanted = json!({
+        "sessionId": stored["sessionId"], "updatedAt": 1_767_225_600_000_i64,
+        "providerOverride": "anthropic", "modelOverride": "claude-haiku-4-5",
+        "authProfileOverride": "anthropic:work", "authProfileOverrideSource": "user",
+    });
+    assert_eq!(stored, wanted);
+    // Another process sees it.
+    let session = world.sink().session(&agent("main"), &session_key()).unwrap();
+    let pin = session.pin.unwrap();
+    assert_eq!(
+        (pin.profile, pin.source, pin.exists),
+        (id("anthropic:work"), PinSource::User, true)
+    );
+    assert_eq!(session.model, "anthropic/claude-haiku-4-5");
+    for command in [
+        "/model",
+        "/model status",
+        "/status",
+        "/models",
+        "/models anthropic",
+    ] {
+        let said = say(&sink, command);
+        assert!(!said.contains("canary"), "{command}: {said}");
+    }
+    assert_eq!(
+        refused(&sink, "/model opus@rig:a"),
+        "Auth profile \"rig:a\" is for rig, not anthropic."
+    );
+    assert_eq!(entry(&world), wanted, "what is refused changes nothing");
+}
+
+#[test]
+fn what_is_answered() {
+    let world = with_keys();
+    let sink = world.sink();
+    let told = say(&sink, "/model");
+    assert!(told.starts_with("Current: rig/rig-small\nSwitch: "), "{told}");
+    assert_eq!(say(&sink, "/best"), "Model set to best (rig/rig-large).");
+    assert_eq!(
+        say(&sink, "/MODEL: rig-large@rig:b"),
+        "Model set to rig/rig-large. Auth profile set to rig:b."
+    );
+    let told = say(&sink, "what is /model");
+    assert!(
+        told.starts_with("Current: rig/rig-large@rig:b (user)\n"),
+        "{told}"
+    );
+    let status = say(&sink, "/model status");
+    for wanted in [
+        "Current: rig/rig-large\nDefault: rig/rig-small\nAgent: main\nAuth file: /home/user/.openclaw/agents/main/agent/auth-profiles.json\n",
+        "[rig] endpoint: default api: openai-chat auth: rig:a=sk...ry, rig:b=sk...ry (next); auth-profiles.json: /home",
+        "  • rig/rig-large (Best)",
+        "  • rig/rig-small",
+    ] {
+        assert!(status.contains(wanted), "{wanted}:\n{status}");
+    }
+    let status = say(&sink, "/status");
+    for wanted in [
+        "Model: rig/rig-large · auth: api-key sk...ry (rig:b)",
+        "compactions: 0",
+        "Pinned: rig:b (user)",
+    ] {
+        assert!(status.contains(wanted), "{wanted}:\n{status}");
+    }
+    assert_eq!(say(&sink, "/models rig"), say(&sink, "/model list r1g"));
+    assert!(
+        say(&sink, "/models").contains("- rig (2)"),
+        "{}",
+        say(&sink, "/models")
+    );
+    assert!(say(&sink, "/models rig").contains("- rig/rig-large"));
+    let refusals = [
+        ("/model 3", "Numeric model selection is not supported in chat."),
+        (
+            "/model status@rig:a",
+            "Auth profile override requires a model selection.",
+        ),
+        (
+            "/model @rig:a",
+            "Auth profile override requires a model selection.",
+        ),
+        ("/model nonsense", "there is no model or alias \"nonsense\""),
+        ("/models nonsense", "nonsense"),
+    ];
+    for (text, words) in refusals {
+        let said = refused(&sink, text);
+        assert!(said.contains(words), "{text}: {said}");
+    }
+    for text in [
+        "hello",
+        "a/model",
+        "where is /new?",
+        "so /new it is",
+        "see /models",
+    ] {
+        let reply = sink.chat_command(&agent("main"), &session_key(), text).unwrap();
+        assert_eq!(reply, None, "{text}");
+    }
+}
+
+#[test]
+fn a_choice_without_a_profile_clears_the_pin_and_the_default_is_not_stored() {
+    let world = with_keys();
+    let sink = world.sink();
+    say(&sink, "/model best@rig:b");
+    say(&sink, "/model best");
+    let stored = entry(&world);
+    assert_eq!(
+        (&stored["modelOverride"], stored.get("authProfileOverride")),
+        (&json!("rig-large"), None)
+    );
+    for default in ["/model rig/rig-small@rig:b", "/model DEFAULT@rig:b"] {
+        let said = say(&sink, default);
+        assert!(
+            said.starts_with("Model reset to default (rig/rig-small)."),
+            "{said}"
+        );
+        let stored = entry(&world);
+        assert_eq!(
+            (stored.get("modelOverride"), stored.get("providerOverride")),
+            (None, None)
+        );
+        assert_eq!(stored["authProfileOverride"], "rig:b");
+    }
+}
+
+#[test]
+fn a_session_keeps_its_profile_also_over_a_restart() {
+    let world = with_keys();
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::First));
+    let stored = entry(&world);
+    assert_eq!(stored["authProfileOverrideSource"], "auto");
+    assert_eq!(stored["authProfileOverrideCompactionCount"], 0);
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::Kept));
+    // Benched, another one answers, and the session returns home.
+    benched(&world, "rig:a");
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:b")), Why::Escaped));
+    world.test.clock.advance(std::time::Duration::from_secs(601));
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::Kept));
+    assert_eq!(entry(&world), stored, "all this wrote nothing");
+    // A new login under the same id is no reason, its removal is.
+    paste(&world.sink(), "rig:a", "sk-new-canary-0000000000000000");
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::Kept));
+    world.store("main", &json!({"rig:b": api_key("rig")}));
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:b")), Why::Gone));
+}
+
+#[test]
+fn a_new_order_moves_automatic_pins_and_no_others() {
+    let world = with_keys();
+    let sink = world.sink();
+    ask(&sink, "rig");
+    sink.order_set(&agent("main"), "rig", &[id("rig:b"), id("rig:a")])
+        .unwrap();
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::OrderChanged));
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::Kept));
+    say(&sink, "/model rig-small@rig:b");
+    sink.order_set(&agent("main"), "rig", &[id("rig:a")]).unwrap();
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::Locked));
+}
+
+#[test]
+fn a_new_session_moves_on() {
+    let world = with_keys();
+    let sink = world.sink();
+    say(&sink, "/model best@rig:a");
+    let before = entry(&world)["sessionId"].clone();
+    let reply = sink
+        .chat_command(&agent("main"), &session_key(), "/NEW and hello")
+        .unwrap()
+        .unwrap();
+    assert_eq!(reply.rest, "and hello");
+    assert_eq!(
+        reply.lines,
+        ["New session started. Its account is rig:b, before rig:a."]
+    );
+    let stored = entry(&world);
+    assert_ne!(stored["sessionId"], before);
+    assert_eq!(reply.new_session.as_deref(), stored["sessionId"].as_str());
+    // A user's pin has become an automatic one, the model stays.
+    assert_eq!(
+        (
+            &stored["authProfileOverride"],
+            &stored["authProfileOverrideSource"],
+            &stored["modelOverride"]
+        ),
+        (&json!("rig:b"), &json!("auto"), &json!("rig-large"))
+    );
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::Kept));
+    assert_eq!(
+        say(&sink, "/reset"),
+        "New session started. Its account is rig:a, before rig:b."
+    );
+    // Nobody can serve: it is done by the next request.
+    world.store("main", &json!({}));
+    say(&sink, "/new");
+    assert!(sink.session(&agent("main"), &session_key()).unwrap().is_new);
+    world.store("main", &json!({"rig:a": api_key("rig"), "rig:b": api_key("rig")}));
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:b")), Why::NewSession));
+    assert!(!sink.session(&agent("main"), &session_key()).unwrap().is_new);
+}
+
+#[test]
+fn what_the_user_chose_meanwhile_counts() {
+    let world = with_keys();
+    let sink = world.sink();
+    let snapshot = sink.snapshot(&agent("main")).unwrap();
+    let rig = ProviderId::parse("rig").unwrap();
+    let read = sink.session_pin(&snapshot, &session_key(), &rig).unwrap();
+    say(&sink, "/model rig-small@rig:b");
+    let ask_now = policy::Request {
+        session: Some(read.clone()),
+        ..policy::Request::new(Target::Provider(rig))
+    };
+    let decision = policy::select(&snapshot.config, &snapshot.state, &ask_now, sink.now()).unwrap();
+    sink.store_pin(&agent("main"), &session_key(), &read, &decision.pin.unwrap())
+        .unwrap();
+    assert_eq!(entry(&world)["authProfileOverride"], "rig:b");
+    // A request for another provider leaves the user's choice alone as well.
+    assert_eq!(ask(&sink, "mute"), (Some(id("mute:m")), Why::First));
+    assert_eq!(entry(&world)["authProfileOverride"], "rig:b");
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::Locked));
+}
+
+#[test]
+fn sessions_made_for_clients_are_told_from_others() {
+    let world = with_keys();
+    let sink = world.sink();
+    ask(&sink, "rig");
+    let view = sink.sessions(&agent("main")).unwrap();
+    assert_eq!(view.sessions.len(), 1);
+    assert!(view.sessions[0].is_automatic && view.warnings.is_empty());
+    say(&sink, "/model best");
+    assert!(!sink.session(&agent("main"), &session_key()).unwrap().is_automatic);
+    world.put(FILE, "{");
+    let view = world.sink().sessions(&agent("main")).unwrap();
+    assert!(
+        view.sessions.is_empty() && view.warnings[0].contains(FILE),
+        "{:?}",
+        view.warnings
+    );
+}
