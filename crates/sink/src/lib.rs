@@ -97,6 +97,7 @@ pub use sink::Sink;
 pub use tokensink_host::Host;
 pub use tokensink_policy::HealthStatus as Health;
 pub use tokensink_policy::bindings::{Binding, Degree, Peer};
+pub use tokensink_policy::chain::{Attempt, Model};
 pub use tokensink_policy::pin::PinSource;
 pub use tokensink_providers::{self as providers, Registry};
 pub use tokensink_types::{

@@ -4,6 +4,7 @@
 //! one provider alone serves it ([`reference`]). Reading is lenient: what cannot be resolved is shown as it is
 //! written. Changes are strict ([`edit`]). Nothing here asks a provider what it serves.
 
+mod chain;
 mod edit;
 mod reference;
 mod target;

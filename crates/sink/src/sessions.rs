@@ -139,7 +139,9 @@ impl Sink {
         key: &SessionKey,
         change: impl FnOnce(&mut Session),
     ) -> Result<SessionUpdate> {
-        Ok(self.session_store().update(agent, key, change)?)
+        let updated = self.session_store().update(agent, key, change)?;
+        self.moved();
+        Ok(updated)
     }
 
     fn session_info(

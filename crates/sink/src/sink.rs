@@ -97,6 +97,7 @@ impl Sink {
 
     fn assemble(host: Host, paths: Paths, settings: Settings, flights: Flights) -> Result<Self> {
         let journal = Journal::new(host.clone(), &paths);
+        let readonly = tokensink_store::readonly_requested(&*host.env);
         let sessions = SessionStore::new(host.clone(), paths.clone(), readonly);
         let ground = Ground::new(host, paths);
         let view = Arc::new(View::first(&ground, settings)?);
@@ -263,7 +264,7 @@ impl Sink {
     }
 
     pub(crate) fn session_store(&self) -> &SessionStore {
-        &self.0.sessions
+        &self.shared.sessions
     }
 
     pub(crate) fn flights(&self) -> &Flights {

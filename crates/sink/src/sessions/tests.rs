@@ -141,7 +141,7 @@ fn what_is_answered() {
     let sink = world.sink();
     let told = say(&sink, "/model");
     assert!(told.starts_with("Current: rig/rig-small\nSwitch: "), "{told}");
-    assert_eq!(say(&sink, "/best"), "Model set to best (rig/rig-large).");
+    assert_eq!(say(&sink, "/best"), "Model set to Best (rig/rig-large).");
     assert_eq!(
         say(&sink, "/MODEL: rig-large@rig:b"),
         "Model set to rig/rig-large. Auth profile set to rig:b."
