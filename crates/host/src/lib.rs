@@ -24,6 +24,7 @@ mod os_watch;
 mod os_world;
 mod ports;
 mod real;
+mod service_manager;
 mod ticker;
 mod transport;
 mod wake;
@@ -41,5 +42,6 @@ pub use ports::{
     Files, HelperReport, Host, Limits, Liveness, OpenMode, ProcessRequest, Processes, Random, StdioSource,
     Transport,
 };
+pub use service_manager::{ServiceManager, ServiceState};
 pub use ticker::Ticker;
 pub use transport::{ByteStream, CONNECT_TIME, Destination, Dialed, Dialer, HttpTransport, Stream};

@@ -11,6 +11,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -121,6 +122,17 @@ impl Processes for OsProcesses {
             Ok(stat) => parse_stat(&stat).map_or(Liveness::Unknown, |stat| stat.liveness(process.start)),
             Err(_) => liveness_by_signal(process),
         }
+    }
+
+    fn identify(&self, pid: u32) -> Option<ProcessId> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let start = parse_stat(&stat)?.start;
+        let us = self.who_we_are().clone();
+        Some(ProcessId { pid, start, ..us })
+    }
+
+    fn end_of(&self, pid: u32) -> io::Result<Option<OwnedFd>> {
+        end_of(pid)
     }
 
     fn spawn_detached(&self, request: ProcessRequest) -> io::Result<()> {
@@ -427,6 +439,28 @@ fn liveness_by_signal(process: &ProcessId) -> Liveness {
         Some(_) if process.start == 0 => Liveness::Running,
         _ => Liveness::Unknown,
     }
+}
+
+/// Linux has such descriptors since 5.3.
+#[cfg(target_os = "linux")]
+fn end_of(pid: u32) -> io::Result<Option<OwnedFd>> {
+    use rustix::process::{PidfdFlags, pidfd_open};
+    let no_such = || io::Error::from(io::ErrorKind::NotFound);
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(no_such)?;
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::SRCH) => Err(no_such()),
+        Err(Errno::NOSYS | Errno::PERM) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_of(_pid: u32) -> io::Result<Option<OwnedFd>> {
+    Ok(None)
 }
 
 #[cfg(test)]

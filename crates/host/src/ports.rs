@@ -512,6 +512,20 @@ pub trait Processes: Debug + Send + Sync {
     fn this_program(&self) -> io::Result<PathBuf>;
     /// What is known of `process`.
     fn liveness(&self, process: &ProcessId) -> Liveness;
+    /// The process that has this pid now; `None` when there is none, or the system does not tell.
+    fn identify(&self, pid: u32) -> Option<ProcessId> {
+        let _ = pid;
+        None
+    }
+    /// A descriptor that becomes readable when the process that has this pid now ends, and stays so. `None` where the
+    /// system has no such thing: then [`Processes::liveness`] has to be asked again and again.
+    ///
+    /// # Errors
+    /// As the system gives them; `NotFound` when there is no such process.
+    fn end_of(&self, pid: u32) -> io::Result<Option<OwnedFd>> {
+        let _ = pid;
+        Ok(None)
+    }
     /// Starts a program in a process group of its own with no terminal, and does not wait for it: it outlives us
     /// and signals meant for us do not reach it.
     ///

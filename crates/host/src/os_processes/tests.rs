@@ -55,6 +55,27 @@ fn our_own_line_is_understood() {
     assert_eq!(Pid::from_raw(stat.group), Some(getpgid(None).unwrap()));
 }
 
+#[test]
+fn the_end_of_a_child_is_seen_and_its_identity_before() {
+    let processes = OsProcesses::new();
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let id = processes.identify(child.id()).unwrap();
+    assert_eq!((id.pid, processes.liveness(&id)), (child.id(), Liveness::Running));
+    let end = processes.end_of(child.id()).unwrap().unwrap();
+    let ended = |time| {
+        let mut fds = [PollFd::new(&end, PollFlags::IN)];
+        wait_ready(&mut fds, Deadline::after(time)).unwrap()
+    };
+    assert!(!ended(Duration::ZERO), "it waits for input");
+    child.kill().unwrap();
+    assert!(ended(Duration::from_secs(20)));
+    child.wait().unwrap();
+    assert_eq!(processes.liveness(&id), Liveness::Dead);
+    let gone = processes.end_of(child.id()).unwrap_err();
+    assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    assert!(processes.identify(child.id()).is_none());
+}
+
 proptest! {
     #[test]
     fn any_text_is_a_line_or_none(text: String) {
