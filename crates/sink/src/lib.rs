@@ -41,6 +41,8 @@ mod retry;
 mod runtime_key;
 mod secrets;
 mod serve;
+mod service;
+mod serving;
 mod sessions;
 mod settings;
 mod sink;
@@ -92,6 +94,8 @@ pub use secrets::{
     ApplyOptions, SecretCandidate, SecretFinding, SecretProviderInfo, SecretsApplied, SecretsAudit,
     SecretsPlan, SecretsReload,
 };
+pub use service::{ServiceManagerKind, ServicePlan, ServiceRequest, ServiceStatus};
+pub use serving::{Announcement, PortHolder, ServerInfo};
 pub use sessions::{CommandReply, SessionInfo, SessionPinInfo, SessionsView};
 pub use sink::Sink;
 pub use tokensink_host::Host;

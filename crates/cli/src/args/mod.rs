@@ -15,6 +15,7 @@ pub(crate) mod onboard;
 mod plugins;
 mod route;
 mod secrets;
+mod service;
 mod tools;
 pub(crate) mod values;
 
@@ -46,6 +47,7 @@ pub(crate) use route::RouteArgs;
 pub(crate) use secrets::{
     SecretsApplyArgs, SecretsArgs, SecretsAuditArgs, SecretsCommand, SecretsConfigureArgs,
 };
+pub(crate) use service::{ServiceArgs, ServiceCommand, ServiceFileArgs, ServiceInstallArgs};
 pub(crate) use tools::{
     ChannelsArgs, ChannelsCommand, CompletionsArgs, ManArgs, ProvidersArgs, ProvidersCommand, Shell,
 };
@@ -121,6 +123,8 @@ pub(crate) enum Command {
     External(ExternalArgs),
     /// Who may call the gateway: a key for each client
     Keys(KeysArgs),
+    /// The gateway as a service of the system
+    Service(ServiceArgs),
     /// The providers that are known, and how to log in to them
     Providers(ProvidersArgs),
     /// Providers that other people wrote: install, list, check, remove

@@ -20,6 +20,7 @@ mod providers;
 mod route;
 mod secrets;
 mod secrets_configure;
+mod service;
 mod status;
 mod tools;
 
@@ -33,7 +34,7 @@ use crate::args::FLIGHT_COMMAND;
 use crate::args::{
     AgentsCommand, AliasCommand, AuditCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand,
     FallbackCommand, KeysCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand,
-    SecretsCommand,
+    SecretsCommand, ServiceCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -99,6 +100,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Route(args) => route::run(&mut app, args),
         Command::External(args) => external::run(&mut app, args),
         Command::Keys(args) => keys::run(&mut app, args),
+        Command::Service(args) => service::run(&mut app, &args),
         Command::Providers(args) => providers::run(&mut app, args),
         Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Import(args) => import::run(&mut app, args),
@@ -173,6 +175,10 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             SecretsCommand::Apply(args) => args.json,
             SecretsCommand::Reload { json } => *json,
             SecretsCommand::Configure(_) => false,
+        },
+        Command::Service(args) => match &args.command {
+            ServiceCommand::Install(args) => args.file.json,
+            ServiceCommand::Uninstall(args) | ServiceCommand::Status(args) => args.json,
         },
         Command::Demo(args) => args.json,
         Command::Import(args) => args.command.wants_json(),

@@ -13,6 +13,7 @@ pub(crate) mod plugins;
 pub(crate) mod profile;
 pub(crate) mod routing;
 pub(crate) mod secrets;
+pub(crate) mod service;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod words;

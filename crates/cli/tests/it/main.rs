@@ -36,6 +36,7 @@ mod secrecy;
 mod secrets;
 mod secrets_docs;
 mod seeds;
+mod service;
 mod storms;
 mod support;
 mod wizard;
