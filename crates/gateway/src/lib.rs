@@ -14,6 +14,7 @@ mod passthrough;
 mod refusal;
 mod relay;
 mod replay;
+pub mod request;
 mod server;
 mod stream;
 mod time;

@@ -67,7 +67,7 @@ impl ApiShape {
                 Err(_) => {}
             }
         }
-        if let Some(beta) = self.beta_features(None) {
+        if let Some(beta) = self.betas().merged(None) {
             headers.push((self.beta_header.clone(), Secret::new(beta)));
         }
         Ok(headers)
@@ -87,18 +87,41 @@ impl ApiShape {
         })
     }
 
-    /// The value of the beta header for a request that came with `sent`: what the lease needs is added, what must
-    /// not go with it is taken away, the rest stays in its order. `None` when nothing is left.
+    /// What becomes of a request's beta features when it is sent with a lease.
     #[must_use]
-    pub fn beta_features(&self, sent: Option<&str>) -> Option<String> {
+    pub fn betas(&self) -> Betas {
+        Betas {
+            header: self.beta_header.clone(),
+            add: self.beta_add.clone(),
+            remove: self.beta_remove.clone(),
+        }
+    }
+}
+
+/// The beta features that go with a lease.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Betas {
+    /// The header that lists them, in lower case.
+    pub header: String,
+    /// What the lease needs.
+    pub add: Vec<String>,
+    /// What must not go with it.
+    pub remove: Vec<String>,
+}
+
+impl Betas {
+    /// The value of the header for a request that came with `sent`: what the lease needs is added, what must not go
+    /// with it is taken away, the rest stays in its order. `None` when nothing is left.
+    #[must_use]
+    pub fn merged(&self, sent: Option<&str>) -> Option<String> {
         let mut features: Vec<&str> = sent
             .unwrap_or("")
             .split(',')
             .map(str::trim)
             .filter(|feature| !feature.is_empty())
-            .filter(|feature| !self.beta_remove.iter().any(|gone| gone == feature))
+            .filter(|feature| !self.remove.iter().any(|gone| gone == feature))
             .collect();
-        for feature in &self.beta_add {
+        for feature in &self.add {
             if !features.contains(&feature.as_str()) {
                 features.push(feature);
             }

@@ -49,7 +49,7 @@ pub use definition::{
     RequestShape, RequiredIdentity, RuntimeKey, RuntimeKeyDialect, SecretSetting, Setting, StateSource,
     TokenCheck,
 };
-pub use lease::LeaseError;
+pub use lease::{Betas, LeaseError};
 pub use login::TokenProblem;
 pub use origin::{FieldOrigin, Origin};
 pub use problem::Problem;

@@ -1,6 +1,6 @@
 //! From a credential to a lease: the secret with what the provider's definition says about spending it.
 
-use tokensink_providers::EnvVar;
+use tokensink_providers::{Betas, EnvVar};
 use tokensink_store::OwnedProfile;
 use tokensink_types::{Account, Credential, Secret, UnixMillis};
 
@@ -41,6 +41,7 @@ impl Sink {
             billing: self.billing_of(&profile.entry.id, credential),
             base_url: None,
             headers: Vec::new(),
+            betas: Betas::default(),
             env_name: None,
             env_secret: None,
             source: format!("profile:{}", profile.entry.id),
@@ -69,6 +70,7 @@ impl Sink {
             .base_url
             .as_ref()
             .map(|url| url.as_str().trim_end_matches('/').to_owned());
+        lease.betas = api.betas();
         match api.lease_headers(&lease.secret, &lease.account, &fields) {
             Ok(headers) => lease.headers = headers,
             Err(error) => tracing::warn!(profile = %lease.profile, %error, "the lease has no headers"),

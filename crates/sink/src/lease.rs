@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokensink_providers::Betas;
 use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, Secret, UnixMillis,
 };
@@ -72,6 +73,8 @@ pub struct Lease {
     pub base_url: Option<String>,
     /// The headers that carry it, by the provider's rules.
     pub headers: Vec<(String, Secret)>,
+    /// What becomes of the beta features of a request that it is spent on.
+    pub betas: Betas,
     /// The environment variable that programs of this provider read.
     pub env_name: Option<String>,
     /// What that variable takes, where it is not [`Lease::secret`].

@@ -103,7 +103,7 @@ pub use tokensink_policy::HealthStatus as Health;
 pub use tokensink_policy::bindings::{Binding, Degree, Peer};
 pub use tokensink_policy::chain::{Attempt, Model};
 pub use tokensink_policy::pin::PinSource;
-pub use tokensink_providers::{self as providers, Registry};
+pub use tokensink_providers::{self as providers, Betas, Registry};
 pub use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,
     SessionKey, SessionKeyError, UnixMillis, parse_duration, short_remaining,

@@ -503,12 +503,12 @@ fn beta_features_of_a_client_are_kept() {
     let oauth = &anthropic.method_named("oauth").unwrap().api;
     let sent = Some("claude-code-20250219, oauth-2025-04-20,x");
     assert_eq!(
-        oauth.beta_features(sent).unwrap(),
+        oauth.betas().merged(sent).unwrap(),
         "claude-code-20250219,oauth-2025-04-20,x"
     );
-    assert_eq!(oauth.beta_features(Some("x")).unwrap(), "x,oauth-2025-04-20");
-    assert_eq!(key.beta_features(sent).unwrap(), "claude-code-20250219,x");
-    assert_eq!(key.beta_features(Some("oauth-2025-04-20")), None);
+    assert_eq!(oauth.betas().merged(Some("x")).unwrap(), "x,oauth-2025-04-20");
+    assert_eq!(key.betas().merged(sent).unwrap(), "claude-code-20250219,x");
+    assert_eq!(key.betas().merged(Some("oauth-2025-04-20")), None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use tokensink_sink::{Account, AgentId, BillingClass, BindReport, CredentialKind, Secret};
+use tokensink_sink::{Account, AgentId, Betas, BillingClass, BindReport, CredentialKind, Secret};
 
 use tokensink_types::ProviderId;
 
@@ -146,6 +146,7 @@ fn leases_and_renewals() {
         billing: BillingClass::Metered,
         base_url: Some("http://127.0.0.1/v1".to_owned()),
         headers: vec![("authorization".to_owned(), Secret::new("Bearer sk-1"))],
+        betas: Betas::default(),
         env_name: Some("RIG_API_KEY".to_owned()),
         env_secret: None,
         source: "profile:rig:default".to_owned(),

@@ -1,0 +1,193 @@
+//! Which headers pass, up to the provider and down to the client.
+//!
+//! Up: everything that the client sent, as it sent it, except credentials, what belongs to one connection, and what tells
+//! of the way here. Then the lease's own. No header is added to look like another program. Down: everything except what
+//! belongs to the provider's connection or host.
+
+use std::collections::HashSet;
+
+use http::header::{
+    ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tokensink_sink::{Betas, Lease, Secret};
+
+use super::errors::Refusal;
+
+/// Ours begin with it.
+const OURS: &str = "x-tokensink-";
+
+/// Headers in which clients carry credentials or the account that they belong to: these are for the gateway, and
+/// another account answers.
+const CREDENTIALS: [HeaderName; 14] = [
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    COOKIE,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("apikey"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x-access-token"),
+    HeaderName::from_static("ocp-apim-subscription-key"),
+    HeaderName::from_static("x-amz-security-token"),
+    HeaderName::from_static("cookie2"),
+    // Which workspace a ChatGPT login means (clients.md 2.5).
+    HeaderName::from_static("chatgpt-account-id"),
+    SET_COOKIE,
+];
+
+/// Belongs to one connection (RFC 9110 section 7.6.1), whether `connection` names it or not.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+];
+
+/// Tells the provider of the way here, or is made anew for the next connection.
+const OF_THE_WAY: [HeaderName; 9] = [
+    HOST,
+    CONTENT_LENGTH,
+    EXPECT,
+    FORWARDED,
+    VIA,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("x-client-ip"),
+];
+
+/// Would be kept by the client for our address, which is not the provider's.
+const OF_THE_HOST: [HeaderName; 5] = [
+    ALT_SVC,
+    SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
+    HeaderName::from_static("set-cookie2"),
+    HeaderName::from_static("clear-site-data"),
+];
+
+/// What a lease adds to a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Dress<'a> {
+    /// The headers that carry it.
+    pub headers: &'a [(String, Secret)],
+    /// The provider's beta features.
+    pub betas: &'a Betas,
+}
+
+impl<'a> From<&'a Lease> for Dress<'a> {
+    fn from(lease: &'a Lease) -> Self {
+        Self {
+            headers: &lease.headers,
+            betas: &lease.betas,
+        }
+    }
+}
+
+/// The headers that go up. Host and length are left to the connection.
+///
+/// # Errors
+/// When the lease's headers cannot be written.
+pub fn upstream_headers(client: &HeaderMap, dress: Dress<'_>) -> Result<HeaderMap, Refusal> {
+    let hops = named_by_connection(client);
+    let mut up = HeaderMap::with_capacity(client.len() + dress.headers.len());
+    for (name, value) in client {
+        let stays = HOP_BY_HOP.contains(name)
+            || OF_THE_WAY.contains(name)
+            || CREDENTIALS.contains(name)
+            || hops.contains(name)
+            || name.as_str().starts_with("x-forwarded-")
+            || name.as_str().starts_with(OURS);
+        if !stays {
+            up.append(name.clone(), value.clone());
+        }
+    }
+    for (name, value) in dress.headers {
+        let (name, value) = header(name, value)?;
+        up.insert(name, value);
+    }
+    if !dress.betas.add.is_empty() || !dress.betas.remove.is_empty() {
+        merge_betas(&mut up, client, &hops, dress.betas)?;
+    }
+    Ok(up)
+}
+
+/// One line with the client's features, without those that must not go with this lease and with those that it needs.
+fn merge_betas(
+    up: &mut HeaderMap,
+    client: &HeaderMap,
+    hops: &HashSet<HeaderName>,
+    betas: &Betas,
+) -> Result<(), Refusal> {
+    let name = HeaderName::from_bytes(betas.header.as_bytes()).map_err(|_| unwritable(&betas.header))?;
+    let sent = client.get_all(&name).into_iter();
+    let sent: Vec<&str> = sent
+        .filter(|_| !hops.contains(&name))
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    match betas.merged(Some(&sent.join(","))) {
+        Some(merged) => {
+            let value = HeaderValue::from_str(&merged).map_err(|_| unwritable(&betas.header))?;
+            up.insert(name, value);
+        }
+        None => {
+            up.remove(name);
+        }
+    }
+    Ok(())
+}
+
+/// The headers that go down. The length stays, for answers that have it and no body.
+#[must_use]
+pub fn client_headers(upstream: &HeaderMap) -> HeaderMap {
+    let hops = named_by_connection(upstream);
+    let mut down = HeaderMap::with_capacity(upstream.len());
+    for (name, value) in upstream {
+        let stays = HOP_BY_HOP.contains(name)
+            || OF_THE_HOST.contains(name)
+            || hops.contains(name)
+            || name.as_str().starts_with(OURS);
+        if !stays {
+            down.append(name.clone(), value.clone());
+        }
+    }
+    down
+}
+
+/// What `connection` names (RFC 9110 section 7.6.1).
+fn named_by_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
+    let values = headers.get_all(CONNECTION).into_iter();
+    let names = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    names
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .collect()
+}
+
+fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), Refusal> {
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unwritable(name))?;
+    let mut value = HeaderValue::from_str(value.expose()).map_err(|_| unwritable(name))?;
+    value.set_sensitive(true);
+    Ok((parsed, value))
+}
+
+fn unwritable(name: &str) -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_GATEWAY,
+        "bad_lease_header",
+        format!("the credential's header {name:?} cannot be written"),
+    )
+    .with_fix("tokensink providers check, or log in again (tokensink models auth login)")
+}
+
+#[cfg(test)]
+mod tests;
