@@ -111,7 +111,7 @@ fn unzstd(body: &Bytes) -> Result<Bytes, Refusal> {
 
 /// All that comes out, at most what the bounds allow for `given` bytes.
 fn read_bounded(decoder: &mut impl Read, given: usize, name: &str) -> Result<Bytes, Refusal> {
-    let max = given.saturating_mul(RATIO_MAX).max(RATIO_FREE).min(DECODED_MAX);
+    let max = given.saturating_mul(RATIO_MAX).clamp(RATIO_FREE, DECODED_MAX);
     let mut out = Vec::new();
     let read = decoder.take(max as u64 + 1).read_to_end(&mut out);
     if out.len() > max {
