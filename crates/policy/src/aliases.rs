@@ -1,6 +1,6 @@
 //! When two provider ids mean the same credentials (spec.md 3.1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tokensink_types::ProviderId;
@@ -30,6 +30,14 @@ impl ProviderAliases {
     #[must_use]
     pub fn canonical<'a>(&'a self, id: &'a ProviderId) -> &'a ProviderId {
         self.canonical.get(id).unwrap_or(id)
+    }
+
+    /// The part of the table that these ids need.
+    pub(crate) fn of(&self, ids: &BTreeSet<&ProviderId>) -> Self {
+        let needed = self.canonical.iter().filter(|(alias, _)| ids.contains(alias));
+        Self {
+            canonical: needed.map(|(alias, id)| (alias.clone(), id.clone())).collect(),
+        }
     }
 
     /// Do both ids use the same credentials?

@@ -164,6 +164,7 @@ mod tests {
 
     use super::*;
 
+    /// Oracle 13 of spec.md 19.
     #[test]
     fn the_profile_is_split_off() {
         let cases = [

@@ -11,6 +11,7 @@
 //! * [`failover`] says what comes after a call that did not succeed.
 //! * [`quota`] reads what providers say of their limits, and how long to wait.
 //! * [`classify`] says what a failed call means, by a table of rules with ids.
+//! * [`record`] keeps a decision with its inputs, so that it can be made again.
 //! * [`health`] gives the words of `models status` and the exit code of its `--check`.
 //!
 //! Every result carries a verdict for every profile that was looked at, so that a decision can be explained from
@@ -31,6 +32,7 @@ pub mod health;
 mod order;
 pub mod pin;
 pub mod quota;
+pub mod record;
 mod select;
 #[cfg(test)]
 mod worlds;

@@ -407,6 +407,10 @@ fn choice(candidate: &Candidate, verdict: &Verdict) -> Choice {
 }
 
 #[cfg(test)]
+mod exhaustive_tests;
+#[cfg(test)]
 mod inputs_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trace_tests;

@@ -351,3 +351,6 @@ pub(crate) fn unknown_provider(unknown: &UnknownProvider) -> SinkError {
     SinkError::new(ErrorKind::Usage, "unknown_provider", unknown.to_string())
         .with_fix("tokensink providers list")
 }
+
+#[cfg(test)]
+mod leave_tests;

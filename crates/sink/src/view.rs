@@ -151,7 +151,7 @@ impl View {
         mut warnings: Vec<String>,
     ) -> Self {
         warnings.extend(trouble.clone());
-        let loaded = LoadedConfig::of(config, &definitions.registry, &paths);
+        let loaded = LoadedConfig::of(config, &definitions.registry, &paths, &settings);
         Self {
             store: FileStore::new(ground.host.clone(), paths.clone(), ground.readonly),
             paths,
@@ -200,7 +200,7 @@ impl View {
                 if is_there(ground) || now.saturating_sub(since) >= GONE_AFTER {
                     state.gone_since = None;
                     state.trouble = None;
-                    state.loaded = LoadedConfig::of(config, &self.registry, &self.paths);
+                    state.loaded = LoadedConfig::of(config, &self.registry, &self.paths, &self.settings);
                 }
             }
             Err(error) => {
@@ -220,7 +220,7 @@ impl View {
     pub(crate) fn reread_config(&self, ground: &Ground) -> std::result::Result<(), StoreError> {
         let config = ground.config_store.load()?;
         let mut state = self.config_state();
-        state.loaded = LoadedConfig::of(config, &self.registry, &self.paths);
+        state.loaded = LoadedConfig::of(config, &self.registry, &self.paths, &self.settings);
         state.checked_at = ground.host.clock.monotonic();
         state.trouble = None;
         Ok(())
@@ -246,7 +246,7 @@ fn with_agent_dirs(ground: &Ground, config: &Config) -> Result<Paths> {
 }
 
 impl LoadedConfig {
-    fn of(config: Arc<Config>, registry: &Registry, paths: &Paths) -> Self {
+    fn of(config: Arc<Config>, registry: &Registry, paths: &Paths, settings: &Settings) -> Self {
         let policy = policy::Config {
             aliases: aliases(registry),
             profiles: config
@@ -259,7 +259,8 @@ impl LoadedConfig {
                 })
                 .collect(),
             order: config.auth_order().into_iter().collect(),
-            ..policy::Config::default()
+            allow_crossings: settings.crossings(),
+            deny: settings.deny(),
         };
         Self {
             secrets: Arc::new(SecretsConfig::of(&config, paths)),

@@ -31,6 +31,7 @@ fn windows(reason: Reason, count: usize) -> Vec<u64> {
     seen
 }
 
+/// Oracles 1 and 2 of spec.md 19.
 #[test]
 fn the_steps_are_those_of_age_c2() {
     assert_eq!(windows(Reason::RateLimit, 5), [30, 60, 300, 300, 300]);
