@@ -16,7 +16,7 @@ mod tests;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokensink_types::UnixMillis;
+use tokensink_types::{ProviderId, UnixMillis};
 
 use crate::classify::{Blame, Reason};
 
@@ -36,6 +36,8 @@ const HALF_OPEN_AFTER_ACCOUNT: Duration = Duration::from_secs(30 * 60);
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
 /// No server-stated wait is believed beyond this; weekly limits are the longest that exist.
 pub(crate) const STATED_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
+/// Providers that are never benched: they spread requests over accounts themselves (spec.md 5.1).
+const EXEMPT: [&str; 2] = ["openrouter", "kilocode"];
 /// How far in the future a failure may lie to be believed.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// Doublings beyond this change nothing any more (spec.md 5.3.3).
@@ -270,6 +272,12 @@ impl Bench {
         self.probing
             .is_some_and(|since| since <= now && now < since.plus(PROBE_PATIENCE))
     }
+}
+
+/// Is this provider, by its canonical id, never benched?
+#[must_use]
+pub fn is_exempt(provider: &ProviderId) -> bool {
+    EXEMPT.contains(&provider.as_str())
 }
 
 /// Only the account's own faults concern the whole account, and failures of which the model is not known.

@@ -6,11 +6,8 @@ use tokensink_types::{
 };
 
 use crate::ProviderAliases;
-use crate::bench::{Bench, Benches, Bucket};
+use crate::bench::{Bench, Benches, Bucket, is_exempt};
 use crate::classify::Reason;
-
-/// Providers that are never benched: they spread requests over accounts themselves (spec.md 5.1).
-const EXEMPT_FROM_BENCHES: [&str; 2] = ["openrouter", "kilocode"];
 
 /// A profile in an agent's view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +66,7 @@ impl Candidate {
         model: Option<&str>,
         now: UnixMillis,
     ) -> Standing {
-        if EXEMPT_FROM_BENCHES.contains(&aliases.canonical(&self.facts.provider).as_str()) {
+        if is_exempt(aliases.canonical(&self.facts.provider)) {
             return Standing::default();
         }
         let ours = || self.benches.all.iter().filter(|bench| bench.holds(model, now));

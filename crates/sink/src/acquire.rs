@@ -8,10 +8,12 @@ use tokensink_policy::{
 use tokensink_providers::UnknownProvider;
 use tokensink_store::OwnedProfile;
 use tokensink_types::{
-    Account, AgentId, BillingClass, Credential, Expiry, ProfileId, ProviderId, SecretSource, UnixMillis,
+    Account, AgentId, BillingClass, Credential, Expiry, ProfileId, ProviderId, SecretSource, SecretText,
+    UnixMillis,
 };
 
 use crate::block::{ineligible, no_profile, paste_command, seconds};
+use crate::calls::Issued;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Lease, Want};
 use crate::secrets::reference::Failure;
@@ -34,13 +36,93 @@ impl Sink {
     fn acquire_now(&self, request: &AcquireRequest) -> Result<Lease> {
         let snapshot = self.snapshot(&request.agent)?;
         let wanted = self.wanted(&request.want, &snapshot)?;
-        let decision = self.decide(&snapshot, wanted)?;
-        let choice = match &decision.outcome {
-            Outcome::Chosen(choice) => choice,
-            Outcome::Unavailable(why) => return Err(self.unavailable(why, &snapshot, request)),
+        let decision = self.decide(&snapshot, wanted, request)?;
+        let lease = self.acquire_by(&decision, &snapshot, request)?;
+        Ok(self.issued(lease, &snapshot, &decision, request))
+    }
+
+    /// The same for an event loop: never waits, sends nothing and runs no program. `None` means that one of these, or
+    /// an error that takes a closer look, is due: call [`Sink::acquire`] on a thread then.
+    ///
+    /// # Errors
+    /// As for [`Sink::acquire`], as far as they are known at once.
+    pub fn acquire_ready(&self, request: &AcquireRequest) -> Result<Option<Lease>> {
+        let snapshot = self.snapshot(&request.agent)?;
+        let wanted = self.wanted(&request.want, &snapshot)?;
+        let decision = self.decide(&snapshot, wanted, request)?;
+        let Some(choice) = decision.choice() else {
+            return Ok(None);
+        };
+        let Some(profile) = snapshot.profile(&choice.profile) else {
+            return Ok(None);
         };
         let call = Call::new(self, request);
-        if let Ok(Some(lease)) = self.served_again(&snapshot, &choice.profile, &call) {
+        let lease = match &profile.entry.credential {
+            Credential::OAuth(oauth) => match self.served_again(&snapshot, &choice.profile, &call) {
+                Ok(Some(lease)) => Some(lease),
+                Ok(None) | Err(_) => self.warm(&snapshot, profile, oauth, &call).ok().flatten(),
+            },
+            credential if self.exchanges(credential) => None,
+            Credential::ApiKey(key) => self.ready_static(profile, &key.key, None, &call),
+            Credential::Token(token) => {
+                self.ready_static(profile, &token.token, end_of(token.expires), &call)
+            }
+        };
+        Ok(lease.map(|lease| self.issued(lease, &snapshot, &decision, request)))
+    }
+
+    /// A static secret that stands in the store.
+    fn ready_static(
+        &self,
+        profile: &OwnedProfile,
+        source: &SecretSource,
+        expires: Option<UnixMillis>,
+        call: &Call<'_>,
+    ) -> Option<Lease> {
+        let Some(SecretText::Plain(secret)) = &source.inline else {
+            return None;
+        };
+        if call.request.rejected.is_some() || secret.is_blank() {
+            return None;
+        }
+        let note = self.ends_too_early(profile, expires, call);
+        Some(self.lease(profile, secret.clone(), expires, Account::default(), note))
+    }
+
+    /// What is told of a lease besides its credential.
+    fn issued(
+        &self,
+        mut lease: Lease,
+        snapshot: &AgentSnapshot,
+        decision: &Decision,
+        request: &AcquireRequest,
+    ) -> Lease {
+        let mut verdicts = decision.verdicts.iter();
+        let verdict = verdicts.find(|verdict| verdict.profile == lease.profile);
+        lease.why = verdict.map_or("", |verdict| verdict.rule.as_str());
+        lease.id = self.calls().lease_id();
+        lease.model.clone_from(&request.model);
+        lease.issued = Issued {
+            at: self.now(),
+            epoch: snapshot
+                .belief(&lease.owner, &lease.profile)
+                .map_or(0, |entry| entry.epoch),
+        };
+        lease
+    }
+
+    fn acquire_by(
+        &self,
+        decision: &Decision,
+        snapshot: &AgentSnapshot,
+        request: &AcquireRequest,
+    ) -> Result<Lease> {
+        let choice = match &decision.outcome {
+            Outcome::Chosen(choice) => choice,
+            Outcome::Unavailable(why) => return Err(self.unavailable(why, snapshot, request)),
+        };
+        let call = Call::new(self, request);
+        if let Ok(Some(lease)) = self.served_again(snapshot, &choice.profile, &call) {
             return Ok(lease);
         }
         // The next in the order may serve, but never at a higher price: that takes the user's word. They are looked for
@@ -52,19 +134,19 @@ impl Sink {
                 .iter()
                 .filter(usable)
                 .map(|verdict| &verdict.profile);
-            ids.filter(|id| self.billing_by_id(&snapshot, id) <= Some(choice.billing))
+            ids.filter(|id| self.billing_by_id(snapshot, id) <= Some(choice.billing))
         };
         if others().next().is_none() {
-            return self.lease_of(&snapshot, &choice.profile, &call);
+            return self.lease_of(snapshot, &choice.profile, &call);
         }
         let at_once = call.with_others();
-        let first = match self.lease_of(&snapshot, &choice.profile, &at_once) {
+        let first = match self.lease_of(snapshot, &choice.profile, &at_once) {
             Ok(lease) => return Ok(lease),
             Err(error) => error,
         };
         let mut waiting = None;
         for id in others() {
-            match self.lease_of(&snapshot, id, &at_once) {
+            match self.lease_of(snapshot, id, &at_once) {
                 Ok(mut lease) => {
                     lease.note = Some(format!("{} could not serve: {first}", choice.profile));
                     return Ok(lease);
@@ -75,25 +157,34 @@ impl Sink {
         }
         if first.kind() == ErrorKind::TryAgain {
             // None of the others serves, so it is worth while to wait for the first.
-            return self.lease_of(&snapshot, &choice.profile, &call);
+            return self.lease_of(snapshot, &choice.profile, &call);
         }
         // Where waiting helps one of them, it would be wrong to say that only a login does.
         Err(waiting.unwrap_or(first))
     }
 
     /// Which profile serves `wanted` now. A choice is kept with the snapshot while it holds.
-    fn decide(&self, snapshot: &AgentSnapshot, wanted: Wanted) -> Result<Arc<Decision>> {
+    fn decide(
+        &self,
+        snapshot: &AgentSnapshot,
+        wanted: Wanted,
+        request: &AcquireRequest,
+    ) -> Result<Arc<Decision>> {
         let now = self.now();
-        if let Some(decision) = snapshot.kept.decision(&wanted, now) {
+        let model = request.model.as_deref();
+        if let Some(decision) = snapshot.kept.decision(&wanted, model, now) {
             return Ok(decision);
         }
-        let ask = policy::Request::new(wanted);
+        let ask = policy::Request {
+            model: request.model.clone(),
+            ..policy::Request::new(wanted)
+        };
         let decision = policy::select(&snapshot.config, &snapshot.state, &ask, now)
             .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
         let decision = Arc::new(decision);
         if decision.choice().is_some() {
             let until = snapshot.state.next_change(now);
-            snapshot.kept.keep_decision(ask.target, now, until, &decision);
+            snapshot.kept.keep_decision(ask, now, until, &decision);
         }
         Ok(decision)
     }
@@ -132,13 +223,7 @@ impl Sink {
         };
         match &profile.entry.credential {
             Credential::ApiKey(key) => self.static_lease(profile, &key.key, None, call),
-            Credential::Token(token) => {
-                let expires = match token.expires {
-                    Expiry::At(at) => Some(at),
-                    Expiry::Never | Expiry::Invalid => None,
-                };
-                self.static_lease(profile, &token.token, expires, call)
-            }
+            Credential::Token(token) => self.static_lease(profile, &token.token, end_of(token.expires), call),
             Credential::OAuth(oauth) => match self.warm(snapshot, profile, oauth, call)? {
                 Some(lease) => Ok(lease),
                 None => self.oauth_lease(profile, &snapshot.target_of(profile), call),
@@ -337,6 +422,13 @@ impl Sink {
             .map(|var| &var.name)
             .find(|name| self.host().env.var(name).is_some())
             .cloned()
+    }
+}
+
+fn end_of(expires: Expiry) -> Option<UnixMillis> {
+    match expires {
+        Expiry::At(at) => Some(at),
+        Expiry::Never | Expiry::Invalid => None,
     }
 }
 

@@ -4,6 +4,7 @@ use tokensink_providers::{Betas, EnvVar};
 use tokensink_store::OwnedProfile;
 use tokensink_types::{Account, Credential, Secret, UnixMillis};
 
+use crate::calls::{Issued, LeaseId};
 use crate::grant::Grant;
 use crate::lease::Lease;
 use crate::sink::Sink;
@@ -49,6 +50,11 @@ impl Sink {
             account,
             secret,
             provider,
+            id: LeaseId::default(),
+            model: None,
+            why: "",
+            tests: false,
+            issued: Issued::default(),
         };
         self.dress(&mut lease, credential);
         lease

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokensink_policy::{Decision, Target as Wanted};
+use tokensink_policy::{Decision, Request, Target as Wanted};
 use tokensink_store::RecordPlace;
 use tokensink_types::record::Record;
 use tokensink_types::{ProfileId, UnixMillis};
@@ -16,16 +16,20 @@ use tokensink_types::{ProfileId, UnixMillis};
 use crate::grant::Grant;
 use crate::lease::Lease;
 
+/// Models of one provider or profile whose decisions are kept; clients choose the names.
+const MODELS_MAX: usize = 64;
+
 /// The decisions and leases of one snapshot. Only what led to a stored profile is kept, so there are no more of them
-/// than profiles and providers.
+/// than profiles and providers, and of each no more than [`MODELS_MAX`].
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    decisions: Mutex<HashMap<Wanted, Decided>>,
+    decisions: Mutex<HashMap<Wanted, Vec<Decided>>>,
     ready: Mutex<HashMap<ProfileId, Arc<Ready>>>,
 }
 
 #[derive(Debug)]
 struct Decided {
+    model: Option<String>,
     at: UnixMillis,
     until: Option<UnixMillis>,
     decision: Arc<Decision>,
@@ -55,10 +59,17 @@ impl Ready {
 }
 
 impl Kept {
-    /// What was decided about `wanted`, if that still holds at `now`. A clock that was put back ends it too.
-    pub(crate) fn decision(&self, wanted: &Wanted, now: UnixMillis) -> Option<Arc<Decision>> {
+    /// What was decided about calls of `model` by `wanted`, if that still holds at `now`. A clock that was put back ends
+    /// it too.
+    pub(crate) fn decision(
+        &self,
+        wanted: &Wanted,
+        model: Option<&str>,
+        now: UnixMillis,
+    ) -> Option<Arc<Decision>> {
         let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = decisions.get(wanted)?;
+        let mut known = decisions.get(wanted)?.iter();
+        let known = known.find(|known| known.model.as_deref() == model)?;
         let holds = known.at <= now && known.until.is_none_or(|until| now < until);
         holds.then(|| Arc::clone(&known.decision))
     }
@@ -66,14 +77,28 @@ impl Kept {
     /// Keeps a decision that was made `at` and holds `until`.
     pub(crate) fn keep_decision(
         &self,
-        wanted: Wanted,
+        request: Request,
         at: UnixMillis,
         until: Option<UnixMillis>,
         decision: &Arc<Decision>,
     ) {
-        let decision = Arc::clone(decision);
+        let decided = Decided {
+            model: request.model,
+            at,
+            until,
+            decision: Arc::clone(decision),
+        };
         let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-        decisions.insert(wanted, Decided { at, until, decision });
+        let known = decisions.entry(request.target).or_default();
+        match known.iter_mut().find(|known| known.model == decided.model) {
+            Some(known) => *known = decided,
+            None => {
+                if known.len() >= MODELS_MAX {
+                    known.clear();
+                }
+                known.push(decided);
+            }
+        }
     }
 
     /// The grant of a profile as it was last served.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::calls::{Issued, LeaseId};
 use tokensink_providers::Betas;
 use tokensink_types::{
-    Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, Secret, UnixMillis,
+    Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, Secret, SessionKey, UnixMillis,
 };
 
 /// How long [`AcquireRequest::new`] lets a call wait for a refresh: the longest request and its commit.
@@ -32,6 +33,12 @@ pub struct AcquireRequest {
     pub rejected: Option<Secret>,
     /// How long the caller is ready to wait. Its end never ends a refresh that is under way.
     pub wait: Duration,
+    /// The model that will be called, as the provider names it. Benches of other models then do not count.
+    pub model: Option<String>,
+    /// The session that the call belongs to: its pin counts, and is kept.
+    pub session: Option<SessionKey>,
+    /// Profiles that have failed in this request already; none of them is handed out again.
+    pub tried: Vec<ProfileId>,
 }
 
 impl AcquireRequest {
@@ -44,6 +51,9 @@ impl AcquireRequest {
             min_ttl: None,
             rejected: None,
             wait: WAIT,
+            model: None,
+            session: None,
+            tried: Vec::new(),
         }
     }
 }
@@ -83,6 +93,16 @@ pub struct Lease {
     pub source: String,
     /// Something the caller should know, for example that an older token is served while a refresh waits.
     pub note: Option<String>,
+    /// Names the lease, for [`crate::Sink::report`] and for `explain`.
+    pub id: LeaseId,
+    /// The model that was asked for.
+    pub model: Option<String>,
+    /// The rule that chose the profile, by its stable word.
+    pub why: &'static str,
+    /// The call tests a bench: whoever holds the lease must report what became of it, for others wait for that.
+    pub tests: bool,
+    /// When it was handed out, and in which epoch of the profile.
+    pub issued: Issued,
 }
 
 /// The changes to a child's environment that hand a lease to it.

@@ -10,6 +10,7 @@ mod audit;
 mod block;
 mod boarding;
 mod bundle;
+mod calls;
 mod child;
 mod client_keys;
 pub mod doctor;
@@ -58,6 +59,7 @@ pub use agents::bindings::{
 };
 pub use audit::{AuditCheck, AuditFault, AuditLine, AuditList};
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
+pub use calls::{BenchInfo, CallOutcome, Issued, LeaseId, Reported};
 pub use client_keys::{KeyAdd, KeyAdded, KeyCheck, KeyInfo};
 pub use error::{ErrorKind, Result, SinkError};
 pub use external::{
@@ -100,8 +102,10 @@ pub use sessions::{CommandReply, SessionInfo, SessionPinInfo, SessionsView};
 pub use sink::Sink;
 pub use tokensink_host::Host;
 pub use tokensink_policy::HealthStatus as Health;
+pub use tokensink_policy::bench::Bucket;
 pub use tokensink_policy::bindings::{Binding, Degree, Peer};
 pub use tokensink_policy::chain::{Attempt, Model};
+pub use tokensink_policy::classify::{Blame, Class, Reason};
 pub use tokensink_policy::pin::PinSource;
 pub use tokensink_providers::{self as providers, Betas, Registry};
 pub use tokensink_types::{

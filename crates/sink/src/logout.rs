@@ -144,6 +144,7 @@ impl Sink {
                 "a key made of it could not be removed ({error}); it ends by itself"
             ));
         }
+        self.forget_benches(owner, profile);
         if let Err(error) = self.store().update_state(owner, |state| state.forget(profile)) {
             notes.push(format!(
                 "its statistics could not be removed ({error}); they have no effect any more"

@@ -7,7 +7,8 @@
 #[cfg(test)]
 mod tests;
 
-use tokensink_store::{CasOutcome, Expected, OrderPlacement, StoreError, Usage};
+use tokensink_policy::bench::Bucket;
+use tokensink_store::{CasOutcome, Expected, OrderPlacement, StoreError};
 use tokensink_types::record::{Backoff, Record, RecordState};
 use tokensink_types::{AgentId, Credential, CredentialKind, ProfileId, UnixMillis, short_remaining};
 
@@ -184,55 +185,30 @@ impl Sink {
         Ok(())
     }
 
-    /// Clears the windows of the profile in its owner's state, with the counts that lengthen the next ones
+    /// Clears the profile's benches and the windows of other programs, with the counts that lengthen the next ones
     /// (spec.md 5.5).
     fn clear_windows(&self, target: &Target, cleared: &mut Vec<String>) -> Result<()> {
-        let Target { owner, profile, .. } = target;
         let now = self.now();
-        let before = self.store().load(owner)?.state.usage(profile).unwrap_or_default();
-        if !has_failures(&before) {
-            return Ok(());
-        }
-        let found = self.store().update_state(owner, |state| {
-            let usage = state.usage(profile).unwrap_or_default();
-            let next = Usage {
-                last_used: usage.last_used,
-                last_failure_at: usage.last_failure_at,
-                ..Usage::default()
+        let (benches, foreign) = self.new_epoch(&target.owner, &target.profile)?;
+        for bench in benches {
+            let what = match &bench.bucket {
+                Bucket::Account => "a bench".to_owned(),
+                Bucket::Model(model) => format!("a bench for {model}"),
             };
-            state.set_usage(profile, &next);
-            usage
-        })?;
-        let window = |kind: &str, until: Option<UnixMillis>, reason: Option<&str>| {
-            let left = until
-                .filter(|until| now < *until)
-                .map(|until| short_remaining(now.until(until)))?;
-            Some(format!(
+            let left = short_remaining(now.until(bench.until));
+            cleared.push(format!("{what} of {left} more ({})", bench.reason.as_str()));
+        }
+        for (kind, lane) in [("cooldown", foreign.cooldown), ("disabled", foreign.disabled)] {
+            let Some(lane) = lane else { continue };
+            let left = short_remaining(now.until(lane.until));
+            let reason = Some(&*lane.reason).filter(|reason| !reason.is_empty());
+            cleared.push(format!(
                 "a {kind} window of {left} more ({})",
                 reason.unwrap_or("unknown")
-            ))
-        };
-        cleared.extend(window(
-            "cooldown",
-            found.cooldown_until,
-            found.cooldown_reason.as_deref(),
-        ));
-        cleared.extend(window(
-            "disabled",
-            found.disabled_until,
-            found.disabled_reason.as_deref(),
-        ));
+            ));
+        }
         Ok(())
     }
-}
-
-fn has_failures(usage: &Usage) -> bool {
-    let kept = Usage {
-        last_used: usage.last_used,
-        last_failure_at: usage.last_failure_at,
-        ..Usage::default()
-    };
-    *usage != kept
 }
 
 fn wait_words(backoff: &Backoff, now: UnixMillis) -> String {

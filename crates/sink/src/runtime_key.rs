@@ -17,7 +17,7 @@ use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_host::{Limits, atomic};
 use tokensink_providers::{Method, RuntimeCredential, RuntimeKey, RuntimeKeyError};
 use tokensink_store::OwnedProfile;
-use tokensink_types::{Account, AgentId, ProfileId, Secret, UnixMillis};
+use tokensink_types::{Account, AgentId, Credential, ProfileId, Secret, UnixMillis};
 use url::Url;
 
 use crate::block::login_command;
@@ -90,6 +90,15 @@ impl Sink {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
+    }
+
+    /// Is a stored token of this kind exchanged before it is spent?
+    pub(crate) fn exchanges(&self, credential: &Credential) -> bool {
+        let definition = self.registry().get(credential.provider());
+        let method = definition.and_then(|definition| definition.method_for(credential.kind(), None));
+        method
+            .and_then(Method::oauth_client)
+            .is_some_and(|client| client.runtime_key.is_some())
     }
 
     fn runtime_keys_dir(&self) -> PathBuf {

@@ -13,6 +13,8 @@ use tokensink_store::{Config, ConfigStore, FileStore, Journal, Paths, SessionSto
 use tokensink_types::{AgentId, BillingClass, Credential, ProfileId, ProviderId, UnixMillis};
 
 use crate::audit;
+use crate::calls::Calls;
+use crate::calls::limits::Cooldowns;
 use crate::client_keys;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::external;
@@ -52,6 +54,8 @@ struct Inner {
     /// Who may call the gateway.
     client_keys: Mutex<client_keys::Cache>,
     flights: Flights,
+    /// What is known of calls.
+    calls: Calls,
     /// What references have led to; in memory only.
     secrets: Memory,
     reload_watch: Mutex<ReloadWatch>,
@@ -99,6 +103,7 @@ impl Sink {
         let journal = Journal::new(host.clone(), &paths);
         let readonly = tokensink_store::readonly_requested(&*host.env);
         let sessions = SessionStore::new(host.clone(), paths.clone(), readonly);
+        let calls = Calls::new(&host, &paths, readonly);
         let ground = Ground::new(host, paths);
         let view = Arc::new(View::first(&ground, settings)?);
         let shared = Inner {
@@ -111,6 +116,7 @@ impl Sink {
             external: Mutex::default(),
             client_keys: Mutex::default(),
             flights,
+            calls,
             secrets: Memory::default(),
             reload_watch: Mutex::default(),
             imported: Mutex::new(HashMap::new()),
@@ -313,6 +319,16 @@ impl Sink {
     /// `secrets` of `openclaw.json` as it is now.
     pub(crate) fn secrets_config(&self) -> Result<Arc<SecretsConfig>> {
         Ok(self.view.config(&self.shared.ground).secrets)
+    }
+
+    /// `auth.cooldowns` of `openclaw.json` as it is now.
+    pub(crate) fn cooldowns(&self) -> Result<Arc<Cooldowns>> {
+        Ok(self.view.config(&self.shared.ground).cooldowns)
+    }
+
+    /// What is known of calls.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.shared.calls
     }
 
     /// What references have led to.

@@ -9,6 +9,7 @@ use tokensink_store::legacy::ImportReport;
 use tokensink_store::{AgentStore, OwnedProfile, RecordKey, StoreError, View, Warning};
 use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
 
+use crate::calls::benches::{Entry, Seen};
 use crate::error::Result;
 use crate::external::{Externals, Guest, Guests};
 use crate::grant::with_generation;
@@ -47,6 +48,29 @@ struct Sources {
     main: Option<Arc<AgentStore>>,
     /// The logins of other programs in use; they are main's profiles.
     externals: Arc<Externals>,
+    /// What is believed of the profiles, store by store.
+    benches: Benched,
+}
+
+/// The benches of the agent's own profiles and of main's.
+#[derive(Debug)]
+struct Benched {
+    own: Seen,
+    main: Option<Seen>,
+}
+
+impl Benched {
+    fn are(&self, others: &Self) -> bool {
+        let same_main = match (&self.main, &others.main) {
+            (Some(one), Some(other)) => one.is(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_main && self.own.is(&others.own)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Seen> {
+        std::iter::once(&self.own).chain(&self.main)
+    }
 }
 
 impl Sources {
@@ -56,7 +80,16 @@ impl Sources {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        same_main && Arc::ptr_eq(&self.own, &others.own) && Arc::ptr_eq(&self.externals, &others.externals)
+        same_main
+            && Arc::ptr_eq(&self.own, &others.own)
+            && Arc::ptr_eq(&self.externals, &others.externals)
+            && self.benches.are(&others.benches)
+    }
+
+    /// What is believed of a profile.
+    fn belief(&self, owner: &AgentId, id: &ProfileId) -> Option<&Entry> {
+        let own = Some(&self.benches.own).filter(|_| self.own.agent == *owner);
+        own.or(self.benches.main.as_ref())?.entry(id)
     }
 
     /// The fields of an OAuth profile that hold a reference, which none may.
@@ -95,6 +128,11 @@ impl AgentSnapshot {
     /// Which other program's login a profile in view is.
     pub(crate) fn guest(&self, profile: &OwnedProfile) -> Option<&Guest> {
         self.guests.of(profile)
+    }
+
+    /// What is believed of a profile in view.
+    pub(crate) fn belief(&self, owner: &AgentId, id: &ProfileId) -> Option<&Entry> {
+        self.sources.belief(owner, id)
     }
 
     pub(crate) fn profile(&self, id: &ProfileId) -> Option<&OwnedProfile> {
@@ -169,7 +207,16 @@ impl Sink {
         };
         let config = self.policy_config()?;
         let externals = self.externals();
-        let sources = Sources { own, main, externals };
+        let benches = Benched {
+            own: self.calls().benches().read(agent),
+            main: main.as_ref().map(|main| self.calls().benches().read(&main.agent)),
+        };
+        let sources = Sources {
+            own,
+            main,
+            externals,
+            benches,
+        };
         let mut snapshots = self.snapshots().lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = snapshots
             .get(agent)
@@ -210,6 +257,7 @@ impl Sink {
         };
         warnings.extend(view.warnings.iter().map(warning_text));
         warnings.extend(sources.externals.unreadable.clone());
+        warnings.extend(sources.benches.all().flat_map(Seen::warnings).cloned());
         warnings.extend(
             main_error
                 .iter()
@@ -239,7 +287,9 @@ impl Sink {
     /// same rule. What main itself stores under the same id is hidden while the other program's login is in use, so
     /// that no grant has two spenders.
     fn with_guests(&self, sources: &Sources) -> (Arc<AgentStore>, Option<Arc<AgentStore>>, Guests) {
-        let Sources { own, main, externals } = sources;
+        let Sources {
+            own, main, externals, ..
+        } = sources;
         let lay = |store: &Arc<AgentStore>| {
             let (entries, guests) = self.guests_of(store, externals);
             if entries.is_empty() {

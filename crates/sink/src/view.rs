@@ -17,6 +17,7 @@ use tokensink_store::{Config, ConfigStore, FileStore, Paths, StoreError};
 use tokensink_types::{AgentId, CredentialKind, ProviderId};
 
 use crate::block::quoted;
+use crate::calls::limits::Cooldowns;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::secrets::config::SecretsConfig;
 use crate::settings::Settings;
@@ -70,6 +71,7 @@ pub(crate) struct LoadedConfig {
     pub(crate) config: Arc<Config>,
     pub(crate) policy: Arc<policy::Config>,
     pub(crate) secrets: Arc<SecretsConfig>,
+    pub(crate) cooldowns: Arc<Cooldowns>,
 }
 
 #[derive(Debug)]
@@ -264,6 +266,7 @@ impl LoadedConfig {
         };
         Self {
             secrets: Arc::new(SecretsConfig::of(&config, paths)),
+            cooldowns: Arc::new(Cooldowns::of(config.cooldowns(), |id| registry.canonical(id))),
             config,
             policy: Arc::new(policy),
         }

@@ -8,6 +8,7 @@
 
 mod agent_store;
 pub mod backend;
+mod beliefs;
 mod blemish;
 mod cache;
 mod config;
@@ -32,6 +33,7 @@ pub use agent_store::{
     AgentStore, CasOutcome, Expected, FileStore, OwnedProfile, STORE_LOCK_WAIT, View, Warning,
 };
 pub use backend::{CredentialStore, RecordStore};
+pub use beliefs::{Beliefs, Believed, Reading};
 pub use blemish::{Blemish, BlemishKind, blemishes};
 pub use config::{
     AgentEntry, Config, ConfigProfile, ConfigStore, Editor, ModelChoice, ModelEntry, ModelKind,

@@ -10,8 +10,7 @@ use std::time::Duration;
 use tokensink_host::lock::{KernelLock, Wait};
 use tokensink_refresh::after_login;
 use tokensink_store::{
-    AgentStore, DotLock, Expected, LockKind, ModelKind, OrderPlacement, RecordKey, StoreError, Usage,
-    lock_sibling,
+    AgentStore, DotLock, Expected, LockKind, ModelKind, OrderPlacement, RecordKey, StoreError, lock_sibling,
 };
 use tokensink_types::record::{Generation, Record};
 use tokensink_types::{Account, AgentId, Credential, OAuth, ProfileId, ProviderId, UnixMillis};
@@ -369,23 +368,7 @@ impl Sink {
 
     /// A new login ends every bench of its profile (spec.md 5.5): what was wrong belonged to the old tokens.
     fn clear_benches(&self, newcomer: &Newcomer, id: &ProfileId, notes: &mut Vec<String>) {
-        let Ok(store) = self.store().load(&newcomer.agent) else {
-            return;
-        };
-        let Some(usage) = store.state.usage(id) else {
-            return;
-        };
-        let cleared = Usage {
-            last_used: usage.last_used,
-            ..Usage::default()
-        };
-        if cleared == usage {
-            return;
-        }
-        let written = self
-            .store()
-            .update_state(&newcomer.agent, |state| state.set_usage(id, &cleared));
-        if let Err(error) = written {
+        if let Err(error) = self.new_epoch(&newcomer.agent, id) {
             notes.push(format!(
                 "the cool-down of {id} is still in force (tokensink models auth retry {id}): {error}"
             ));

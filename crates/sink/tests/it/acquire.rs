@@ -10,7 +10,7 @@ use tokensink_testkit::Faults;
 use crate::world::{HOUR, PROFILE, STATE, World, request, request_profile, store_path, strict, with_grace};
 
 #[test]
-fn a_warm_call_takes_three_stats_and_nothing_else() {
+fn a_warm_call_takes_four_stats_and_nothing_else() {
     let world = World::logged_in(strict());
     let faults = Faults::none();
     let sink = world.faulty(&faults).unwrap();
@@ -23,7 +23,7 @@ fn a_warm_call_takes_three_stats_and_nothing_else() {
         sink.acquire(&request()).unwrap();
     }
     let trace = faults.trace();
-    assert_eq!(faults.calls() - before, 30, "{:#?}", &trace[before..]);
+    assert_eq!(faults.calls() - before, 40, "{:#?}", &trace[before..]);
     assert!(
         trace[before..].iter().all(|call| call.contains("stat")),
         "{:#?}",

@@ -6,6 +6,7 @@
 mod acquire;
 mod agents;
 mod agreement;
+mod calls;
 mod external;
 mod faults;
 mod onboard;

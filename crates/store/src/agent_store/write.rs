@@ -95,7 +95,20 @@ impl FileStore {
         owner: &AgentId,
         change: impl FnOnce(&mut StateDocument) -> T,
     ) -> Result<T, StoreError> {
-        let _lock = self.lock(owner)?;
+        self.update_state_within(owner, STORE_LOCK_WAIT, change)
+    }
+
+    /// The same with another patience: for what can as well be written later.
+    ///
+    /// # Errors
+    /// As for [`FileStore::update_state`].
+    pub fn update_state_within<T>(
+        &self,
+        owner: &AgentId,
+        wait: Wait,
+        change: impl FnOnce(&mut StateDocument) -> T,
+    ) -> Result<T, StoreError> {
+        let _lock = self.lock_within(owner, wait)?;
         let mut opened = match self.open(owner, false) {
             Err(StoreError::Unreadable(_)) => self.open_state_only(owner)?,
             result => result?,
@@ -130,6 +143,10 @@ impl FileStore {
 
     /// Takes the store's two locks: ours, named after the real file, and OpenClaw's beside the file.
     pub(crate) fn lock(&self, owner: &AgentId) -> Result<GuardedLock, StoreError> {
+        self.lock_within(owner, STORE_LOCK_WAIT)
+    }
+
+    fn lock_within(&self, owner: &AgentId, wait: Wait) -> Result<GuardedLock, StoreError> {
         let path = self.paths.profiles_file(owner);
         if self.readonly {
             return Err(StoreError::ReadOnly { path });
@@ -146,7 +163,7 @@ impl FileStore {
             &self.paths.file_lock(&real),
             &lock_sibling(&beside),
             LockKind::Store,
-            STORE_LOCK_WAIT,
+            wait,
         )
     }
 

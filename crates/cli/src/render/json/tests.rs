@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
-use tokensink_sink::{Account, AgentId, Betas, BillingClass, BindReport, CredentialKind, Secret};
+use tokensink_sink::{
+    Account, AgentId, Betas, BillingClass, BindReport, CredentialKind, Issued, LeaseId, Secret,
+};
 
 use tokensink_types::ProviderId;
 
@@ -151,6 +153,11 @@ fn leases_and_renewals() {
         env_secret: None,
         source: "profile:rig:default".to_owned(),
         note: None,
+        id: LeaseId::default(),
+        model: None,
+        why: "chosen",
+        tests: false,
+        issued: Issued::default(),
     };
     assert_eq!(
         lease(&given, NOW),

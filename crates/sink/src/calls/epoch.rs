@@ -1,0 +1,158 @@
+//! What a bench is about: the credential that failed. A new one begins without benches.
+//!
+//! A login, a paste, an import and `models auth retry` begin a new epoch, which is counted. A static secret that another
+//! program has changed is told by its fingerprint. The tokens of an OAuth login change all the time; only a bench that
+//! says that an access token was not taken is about that token, and ends with it.
+
+use sha2::{Digest, Sha256};
+use tokensink_policy::bench::{Bench, Benches};
+use tokensink_store::{StoreError, Usage};
+use tokensink_types::{AgentId, Credential, ProfileId, Secret, SecretSource, SecretText, UnixMillis};
+
+use super::benches::{Entry, Noted};
+use super::projection::{Lanes, Reconciled, reconcile};
+use crate::sink::Sink;
+
+/// What of a credential the benches of its profile depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Of a static secret: its fingerprint, or that of the reference to it.
+    pub(crate) material: Option<String>,
+    /// Of an OAuth login: the fingerprint of the present access token.
+    pub(crate) generation: Option<String>,
+}
+
+impl Identity {
+    /// The identity of a stored credential.
+    pub(crate) fn of(credential: &Credential) -> Self {
+        match credential {
+            Credential::ApiKey(key) => Self::of_static(&key.key),
+            Credential::Token(token) => Self::of_static(&token.token),
+            Credential::OAuth(oauth) => Self {
+                material: None,
+                generation: Some(fingerprint(&oauth.tokens.access)),
+            },
+        }
+    }
+
+    fn of_static(source: &SecretSource) -> Self {
+        let material = match (&source.inline, &source.reference) {
+            (Some(SecretText::Plain(secret)), _) => Some(fingerprint(secret)),
+            (Some(SecretText::EnvTemplate { name, .. }), _) => Some(hash(&["template", name])),
+            (None, Some(reference)) => {
+                let provider = reference.provider.as_deref().unwrap_or_default();
+                Some(hash(&[&reference.source, provider, &reference.id]))
+            }
+            (None, None) => None,
+        };
+        Self {
+            material,
+            generation: None,
+        }
+    }
+}
+
+/// Enough of a hash to tell two secrets apart, and too little to find one.
+pub(crate) fn fingerprint(secret: &Secret) -> String {
+    hash(&["secret", secret.expose()])
+}
+
+fn hash(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"tokensink bench\0");
+    for part in parts {
+        hash.update(part.as_bytes());
+        hash.update(b"\0");
+    }
+    hex::encode(&hash.finalize()[..8])
+}
+
+impl Entry {
+    /// The benches that hold for the credential as it is now, and the windows of other programs.
+    pub(crate) fn in_force(
+        &self,
+        identity: &Identity,
+        usage: &Usage,
+        now: UnixMillis,
+    ) -> (Benches, Reconciled) {
+        let found = Lanes::of_usage(usage);
+        let reconciled = reconcile(&found, &self.projected, self.intended.as_ref(), now);
+        let holds = |noted: &&Noted| self.is_about(noted, identity) && !reconciled.has_ended(&noted.bench);
+        let all = self.benches.iter().filter(holds).map(|noted| noted.bench.clone());
+        (Benches { all: all.collect() }, reconciled)
+    }
+
+    /// Drops what no longer holds, before something is added.
+    pub(crate) fn settle(&mut self, identity: &Identity, usage: &Usage, now: UnixMillis) {
+        let (held, _) = self.in_force(identity, usage, now);
+        self.take(held, None);
+        self.material.clone_from(&identity.material);
+    }
+
+    fn is_about(&self, noted: &Noted, identity: &Identity) -> bool {
+        self.material == identity.material
+            && (noted.generation.is_none() || noted.generation == identity.generation)
+    }
+}
+
+impl Sink {
+    /// Begins a new epoch of a profile: it is believed to be well until it fails, and its counters in `auth-state.json`
+    /// begin anew (spec.md 5.5). Returns what stood against it until now: our benches, and the windows of other programs.
+    ///
+    /// # Errors
+    /// When `auth-state.json` cannot be written. Our benches are gone then all the same.
+    pub(crate) fn new_epoch(
+        &self,
+        owner: &AgentId,
+        id: &ProfileId,
+    ) -> std::result::Result<(Vec<Bench>, Lanes), StoreError> {
+        let now = self.now();
+        let before = self.calls().benches().change(owner, id, |entry| {
+            let known = std::mem::take(entry);
+            entry.epoch = known.epoch + 1;
+            // Until the windows are gone from `auth-state.json`, they are to be known as ours.
+            entry.projected = known.projected.clone();
+            entry.intended = Some(Lanes::default());
+            known
+        });
+        let found = self.store().load(owner)?.state.usage(id).unwrap_or_default();
+        let read = reconcile(
+            &Lanes::of_usage(&found),
+            &before.projected,
+            before.intended.as_ref(),
+            now,
+        );
+        let kept = |usage: &Usage| Usage {
+            last_used: usage.last_used,
+            last_failure_at: usage.last_failure_at,
+            ..Usage::default()
+        };
+        if kept(&found) != found {
+            self.store().update_state(owner, |state| {
+                let usage = state.usage(id).unwrap_or_default();
+                state.set_usage(id, &kept(&usage));
+            })?;
+        }
+        self.calls().benches().change(owner, id, |entry| {
+            if entry.intended == Some(Lanes::default()) {
+                entry.intended = None;
+                entry.projected = Lanes::default();
+            }
+        });
+        let held = before
+            .all()
+            .all
+            .into_iter()
+            .filter(|bench| bench.holds(None, now));
+        Ok((held.collect(), read.foreign))
+    }
+    /// A profile is gone: nothing is believed of it, and calls that are under way say nothing of the next one.
+    pub(crate) fn forget_benches(&self, owner: &AgentId, id: &ProfileId) {
+        self.calls().benches().change(owner, id, |entry| {
+            *entry = Entry {
+                epoch: entry.epoch + 1,
+                ..Entry::default()
+            };
+        });
+    }
+}

@@ -1,0 +1,106 @@
+//! `auth.cooldowns` of the config as durations (spec.md 5.4).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokensink_policy::bench::Limits;
+use tokensink_types::ProviderId;
+
+/// Longest value that is believed; a year of days is a mistake, not a back-off.
+const HOURS_MAX: f64 = 24.0 * 366.0;
+
+/// How long benches of the account's own faults last, by provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cooldowns {
+    base: Limits,
+    /// `billingBackoffHoursByProvider`, by canonical id.
+    billing: BTreeMap<ProviderId, Duration>,
+}
+
+impl Cooldowns {
+    /// Reads the block. A value that is no finite number above zero counts as absent.
+    pub(crate) fn of(
+        block: Option<&Map<String, Value>>,
+        canonical: impl Fn(&ProviderId) -> ProviderId,
+    ) -> Self {
+        let Some(block) = block else {
+            return Self::default();
+        };
+        let hours = |key: &str, default: Duration| time(block.get(key), 3600.0).unwrap_or(default);
+        let minutes = |key: &str, default: Duration| time(block.get(key), 60.0).unwrap_or(default);
+        let usual = Limits::default();
+        let base = Limits {
+            billing: hours("billingBackoffHours", usual.billing),
+            billing_max: hours("billingMaxHours", usual.billing_max),
+            auth_permanent: minutes("authPermanentBackoffMinutes", usual.auth_permanent),
+            auth_permanent_max: minutes("authPermanentMaxMinutes", usual.auth_permanent_max),
+            memory: hours("failureWindowHours", usual.memory),
+        };
+        let by_provider = block
+            .get("billingBackoffHoursByProvider")
+            .and_then(Value::as_object);
+        let billing = by_provider.into_iter().flatten().filter_map(|(id, value)| {
+            let provider = ProviderId::parse(id).ok()?;
+            Some((canonical(&provider), time(Some(value), 3600.0)?))
+        });
+        Self {
+            base,
+            billing: billing.collect(),
+        }
+    }
+
+    /// What holds for a provider, by its canonical id.
+    pub(crate) fn limits(&self, provider: &ProviderId) -> Limits {
+        let own = self.billing.get(provider).copied();
+        Limits {
+            billing: own.unwrap_or(self.base.billing),
+            ..self.base
+        }
+    }
+}
+
+fn time(value: Option<&Value>, seconds: f64) -> Option<Duration> {
+    let number = value?
+        .as_f64()
+        .filter(|number| number.is_finite() && *number > 0.0)?;
+    let longest = HOURS_MAX * 3600.0;
+    Duration::try_from_secs_f64((number * seconds).min(longest)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_defaults_and_nonsense() {
+        let provider = |text: &str| ProviderId::parse(text).unwrap();
+        let usual = Limits::default();
+        let of = |block: &Value| Cooldowns::of(block.as_object(), Clone::clone);
+        assert_eq!(Cooldowns::of(None, Clone::clone).limits(&provider("rig")), usual);
+        let block = json!({"billingBackoffHours": 2, "billingMaxHours": 7.5, "failureWindowHours": 1,
+            "authPermanentBackoffMinutes": 3, "authPermanentMaxMinutes": 9,
+            "billingBackoffHoursByProvider": {"Rig": 0.5, "other": -1}});
+        let hour = Duration::from_secs(3600);
+        let want = Limits {
+            billing: hour * 2,
+            billing_max: hour * 15 / 2,
+            auth_permanent: Duration::from_secs(180),
+            auth_permanent_max: Duration::from_secs(540),
+            memory: hour,
+        };
+        assert_eq!(of(&block).limits(&provider("other")), want);
+        let rig = Limits {
+            billing: hour / 2,
+            ..want
+        };
+        assert_eq!(of(&block).limits(&provider("rig")), rig);
+        for nonsense in [json!(0), json!(-2), json!("5"), json!(null), json!({})] {
+            let block = json!({"billingBackoffHours": nonsense, "failureWindowHours": nonsense,
+                "authPermanentMaxMinutes": nonsense});
+            assert_eq!(of(&block).limits(&provider("rig")), usual, "{block}");
+        }
+    }
+}

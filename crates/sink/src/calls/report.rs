@@ -1,0 +1,436 @@
+//! Taking a report: classify, bench or forgive, and show it in `auth-state.json`.
+
+use std::time::Duration;
+
+use tokensink_host::lock::Wait;
+use tokensink_oauth::token::RetryAfter;
+use tokensink_policy::bench::{self, Bench, Benches, Failed, is_exempt};
+use tokensink_policy::classify::{Blame, Class, ErrorText, Failure, Reason, classify};
+use tokensink_store::{StateDocument, StoreError, Usage};
+use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SecretText, UnixMillis};
+
+use super::benches::Entry;
+use super::epoch::{Identity, fingerprint};
+use super::projection::{Lanes, merged, reconcile};
+use super::{BenchInfo, CallOutcome, Reported, USE_NOTED_EVERY, is_use_due};
+use crate::error::Result;
+use crate::lease::Lease;
+use crate::sink::Sink;
+
+/// How long showing a bench to other programs waits for the store: they learn it a little later then, we know it.
+const SHOW_WAIT: Wait = Wait {
+    deadline: Duration::from_secs(1),
+};
+
+/// A failure as far as one profile is concerned.
+struct Blamed {
+    reason: Reason,
+    stated: Option<UnixMillis>,
+    limits: bench::Limits,
+    /// The access token that was not taken.
+    generation: Option<String>,
+    now: UnixMillis,
+}
+
+/// What a failure did.
+struct Benched {
+    bench: Option<Bench>,
+    /// Something else holds than before.
+    changed: bool,
+}
+
+impl Sink {
+    /// Takes note of what became of a call. A failure benches the profile for what it failed at, in every process on
+    /// this state dir; a success ends that. May write files, and then wait for a lock.
+    ///
+    /// # Errors
+    /// When the config or the owner's store cannot be read. What cannot be written is kept in memory and is no error.
+    pub fn report(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
+        match outcome {
+            CallOutcome::Served { .. } => self.served(lease).map(|()| Reported::default()),
+            CallOutcome::Failed {
+                status,
+                headers,
+                body,
+            } => {
+                let text = ErrorText::of_body(body);
+                let provider = self.registry().canonical(&lease.provider);
+                let failure = Failure {
+                    provider: &provider,
+                    status: *status,
+                    text: &text,
+                };
+                let now = self.now();
+                let stated = RetryAfter::parse(headers).map(|after| now.plus(after.delay(now)));
+                match classify(&failure) {
+                    Some(class) => self.failed(lease, &provider, class, stated),
+                    None => Ok(Reported::default()),
+                }
+            }
+            CallOutcome::NotConnected { .. } => Ok(self.unlucky(lease, "not-connected")),
+            CallOutcome::TimedOut => Ok(self.unlucky(lease, "timed-out")),
+            CallOutcome::CutOff => Ok(self.unlucky(lease, "cut-off")),
+            CallOutcome::Abandoned => {
+                self.give_back(lease);
+                Ok(Reported::default())
+            }
+        }
+    }
+
+    /// The same for an event loop: `None` when files would be written or waited for, and [`Sink::report`] is to be
+    /// called on a thread. Most successes cost two or three `stat`s and nothing else.
+    ///
+    /// # Errors
+    /// As for [`Sink::report`].
+    pub fn report_ready(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Option<Reported>> {
+        let idle = match outcome {
+            CallOutcome::Served { .. } => {
+                !lease.tests && !self.is_use_due(lease) && !self.has_to_clear(lease)?
+            }
+            CallOutcome::Failed { .. } => false,
+            CallOutcome::NotConnected { .. }
+            | CallOutcome::TimedOut
+            | CallOutcome::CutOff
+            | CallOutcome::Abandoned => !lease.tests,
+        };
+        if idle {
+            self.report(lease, outcome).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Nobody's fault, and nobody is benched.
+    fn unlucky(&self, lease: &Lease, rule: &'static str) -> Reported {
+        self.give_back(lease);
+        Reported {
+            class: Some(Class {
+                reason: Reason::Timeout,
+                rule,
+            }),
+            bench: None,
+        }
+    }
+
+    /// A test that came to nothing is free for the next request.
+    fn give_back(&self, lease: &Lease) {
+        if !lease.tests {
+            return;
+        }
+        let ours = |bench: &Bench| bench.probing.is_some_and(|since| since <= lease.issued.at);
+        self.calls()
+            .benches()
+            .change(&lease.owner, &lease.profile, |entry| {
+                for noted in &mut entry.benches {
+                    if noted.bench.bucket.concerns(lease.model.as_deref()) && ours(&noted.bench) {
+                        noted.bench.probing = None;
+                    }
+                }
+            });
+    }
+
+    fn failed(
+        &self,
+        lease: &Lease,
+        provider: &ProviderId,
+        class: Class,
+        stated: Option<UnixMillis>,
+    ) -> Result<Reported> {
+        let class_only = Reported {
+            class: Some(class),
+            bench: None,
+        };
+        let (owner, id) = (&lease.owner, &lease.profile);
+        let blameless = matches!(class.reason.blame(), Blame::Network | Blame::Request);
+        if blameless || is_exempt(provider) {
+            self.give_back(lease);
+            return Ok(class_only);
+        }
+        let snapshot = self.snapshot(owner)?;
+        let Some(profile) = snapshot.profile(id).filter(|profile| profile.owner == *owner) else {
+            self.give_back(lease);
+            return Ok(class_only);
+        };
+        let credential = &profile.entry.credential;
+        if self.is_of_another_secret(lease, credential) {
+            return Ok(class_only);
+        }
+        let usage = snapshot.view.usage.get(id).cloned().unwrap_or_default();
+        let identity = Identity::of(credential);
+        let blamed = Blamed {
+            reason: class.reason,
+            stated,
+            limits: self.cooldowns()?.limits(provider),
+            generation: credential.as_oauth().map(|_| fingerprint(&lease.secret)),
+            now: self.now(),
+        };
+        let benched = self.calls().benches().change(owner, id, |entry| {
+            if entry.epoch != lease.issued.epoch {
+                return Benched {
+                    bench: None,
+                    changed: false,
+                };
+            }
+            entry.settle(&identity, &usage, blamed.now);
+            bench_entry(entry, lease, &blamed)
+        });
+        if benched.changed {
+            let count = |usage: &mut Usage| count_failure(usage, &blamed);
+            self.show(owner, id, None, |state| change_usage(state, id, count));
+        }
+        let info = benched.bench.map(|bench| BenchInfo {
+            bucket: bench.bucket,
+            until: bench.until,
+            stated: bench.stated,
+            half_open: bench.half_open,
+        });
+        Ok(Reported {
+            bench: info,
+            ..class_only
+        })
+    }
+
+    /// Was the call made with a key or token that is no longer the profile's? One that is fetched or exchanged cannot be
+    /// compared and counts as the present one.
+    fn is_of_another_secret(&self, lease: &Lease, credential: &Credential) -> bool {
+        let source = match credential {
+            Credential::ApiKey(key) => &key.key,
+            Credential::Token(token) => &token.token,
+            Credential::OAuth(_) => return false,
+        };
+        match &source.inline {
+            Some(SecretText::Plain(stored)) => *stored != lease.secret && !self.exchanges(credential),
+            _ => false,
+        }
+    }
+
+    /// A call was served: the account works, and so does the model's bucket.
+    fn served(&self, lease: &Lease) -> Result<()> {
+        let (owner, id) = (&lease.owner, &lease.profile);
+        let clear = lease.tests || self.has_to_clear(lease)?;
+        let due = self.calls().is_due(owner, id, self.host().clock.monotonic());
+        if self.store().is_readonly() && !clear {
+            return Ok(());
+        }
+        if clear {
+            self.calls()
+                .benches()
+                .change(owner, id, |entry| forgive(entry, lease, self.now()));
+        }
+        if clear || due {
+            let now = self.now();
+            let provider = self.registry().canonical(&lease.provider);
+            self.show(owner, id, Some(lease).filter(|_| clear), |state| {
+                if clear {
+                    change_usage(state, id, |usage| {
+                        usage.error_count = 0;
+                        usage.failure_counts.clear();
+                    });
+                }
+                note_use(state, &provider, id, now, clear);
+            });
+        }
+        Ok(())
+    }
+
+    /// Would a success be written down as the profile's last use?
+    fn is_use_due(&self, lease: &Lease) -> bool {
+        let now = self.host().clock.monotonic();
+        self.calls()
+            .use_noted(&lease.owner, &lease.profile)
+            .is_none_or(|last| is_use_due(last, now))
+    }
+
+    /// Does anything stand against the profile that a success would end?
+    fn has_to_clear(&self, lease: &Lease) -> Result<bool> {
+        let (owner, id) = (&lease.owner, &lease.profile);
+        let seen = self.calls().benches().read(owner);
+        let benched = seen.entry(id).is_some_and(|entry| {
+            let ended = |bench: &Bench| would_end(bench, lease);
+            entry.benches.iter().any(|noted| ended(&noted.bench))
+        });
+        if benched {
+            return Ok(true);
+        }
+        let usage = self.store().load(owner)?.state.usage(id).unwrap_or_default();
+        let found = Lanes::of_usage(&usage);
+        let foreign = match seen.entry(id) {
+            Some(entry) => reconcile(&found, &entry.projected, entry.intended.as_ref(), self.now()).foreign,
+            None => found,
+        };
+        Ok(usage.error_count > 0 || after_success(&foreign, lease) != foreign)
+    }
+
+    /// Brings the benches of a profile into `auth-state.json`, with whatever else `change` does there. The success of
+    /// `forgiven` ends other programs' windows as well. What cannot be written now is written by the next report; an
+    /// error here would only hide the one that the caller has.
+    fn show(
+        &self,
+        owner: &AgentId,
+        id: &ProfileId,
+        forgiven: Option<&Lease>,
+        change: impl FnOnce(&mut StateDocument),
+    ) {
+        if self.store().is_readonly() {
+            return;
+        }
+        let now = self.now();
+        let shown = self.store().update_state_within(owner, SHOW_WAIT, |state| {
+            change(state);
+            let usage = state.usage(id).unwrap_or_default();
+            let found = Lanes::of_usage(&usage);
+            let entry = self
+                .calls()
+                .benches()
+                .read(owner)
+                .entry(id)
+                .cloned()
+                .unwrap_or_default();
+            let read = reconcile(&found, &entry.projected, entry.intended.as_ref(), now);
+            let ours = entry.lanes(now);
+            let foreign = match forgiven {
+                Some(lease) => after_success(&read.foreign, lease),
+                None => read.foreign,
+            };
+            let lanes = merged(&ours, &foreign);
+            if lanes != found {
+                if entry.intended.as_ref() != Some(&ours) {
+                    self.intend(owner, id, &ours);
+                }
+                change_usage(state, id, |usage| lanes.write_to(usage));
+            }
+            (ours, lanes)
+        });
+        match shown {
+            Ok((ours, lanes)) => self.confirm(owner, id, &ours, &lanes),
+            Err(error) => tell(owner, id, &error),
+        }
+    }
+
+    /// Writes down what the lanes are about to hold, so that a crash after the write is no riddle.
+    fn intend(&self, owner: &AgentId, id: &ProfileId, ours: &Lanes) {
+        self.calls().benches().change(owner, id, |entry| {
+            entry.intended = Some(ours.clone());
+        });
+    }
+
+    /// Writes down what the lanes hold of ours, unless somebody has intended something else meanwhile.
+    fn confirm(&self, owner: &AgentId, id: &ProfileId, ours: &Lanes, lanes: &Lanes) {
+        let only_ours = |ours: &Option<_>, lane: &Option<_>| if ours == lane { ours.clone() } else { None };
+        let projected = Lanes {
+            cooldown: only_ours(&ours.cooldown, &lanes.cooldown),
+            disabled: only_ours(&ours.disabled, &lanes.disabled),
+        };
+        let seen = self.calls().benches().read(owner);
+        let known = seen.entry(id);
+        let settled = known.map_or(projected.is_empty(), |entry| {
+            entry.intended.is_none() && entry.projected == projected
+        });
+        if settled {
+            return;
+        }
+        self.calls().benches().change(owner, id, |entry| {
+            if entry.intended.as_ref().is_none_or(|intended| intended == ours) {
+                entry.intended = None;
+                entry.projected.clone_from(&projected);
+            }
+        });
+    }
+}
+
+fn bench_entry(entry: &mut Entry, lease: &Lease, blamed: &Blamed) -> Benched {
+    let mut benches = entry.all();
+    let before = benches.clone();
+    let failed = Failed {
+        reason: blamed.reason,
+        model: lease.model.as_deref(),
+        stated: blamed.stated,
+        now: blamed.now,
+    };
+    let bench = benches.fail(&failed, &blamed.limits).cloned();
+    if lease.tests {
+        // The test has found something else than what it tested: the next may test that again.
+        for tested in &mut benches.all {
+            if tested.probing.is_some_and(|since| since <= lease.issued.at) && bench.is_none() {
+                tested.probing = None;
+            }
+        }
+    }
+    let windows = |benches: &Benches| {
+        let window = |bench: &Bench| (bench.bucket.clone(), bench.reason, bench.until, bench.failures);
+        benches.all.iter().map(window).collect::<Vec<_>>()
+    };
+    let changed = windows(&before) != windows(&benches);
+    entry.take(benches, blamed.generation.as_ref());
+    if changed {
+        entry.intended = Some(entry.lanes(blamed.now));
+    }
+    Benched { bench, changed }
+}
+
+/// Would a success of this lease end the bench? Not if that was opened after the lease was handed out: the call may
+/// have been on its way before.
+fn would_end(bench: &Bench, lease: &Lease) -> bool {
+    let works = match &bench.bucket {
+        bench::Bucket::Account => true,
+        bench::Bucket::Model(model) => lease.model.as_ref() == Some(model),
+    };
+    works && bench.since < lease.issued.at
+}
+
+fn forgive(entry: &mut Entry, lease: &Lease, now: UnixMillis) {
+    entry.benches.retain(|noted| !would_end(&noted.bench, lease));
+    entry.intended = Some(entry.lanes(now));
+}
+
+/// What a success leaves of other programs' windows: those of another model.
+fn after_success(foreign: &Lanes, lease: &Lease) -> Lanes {
+    let cooldown = foreign.cooldown.clone();
+    Lanes {
+        cooldown: cooldown.filter(|lane| lane.model.is_some() && lane.model != lease.model),
+        disabled: None,
+    }
+}
+
+/// The counters of spec.md 5.3; they begin anew when the last window has ended or the last failure is long ago.
+fn count_failure(usage: &mut Usage, blamed: &Blamed) {
+    let ends = [usage.cooldown_until, usage.disabled_until];
+    let over = ends.iter().flatten().all(|end| *end <= blamed.now);
+    let old = usage
+        .last_failure_at
+        .is_none_or(|last| last.until(blamed.now) > blamed.limits.memory);
+    if over || old {
+        usage.error_count = 0;
+        usage.failure_counts.clear();
+    }
+    usage.error_count = usage.error_count.saturating_add(1);
+    let word = blamed.reason.as_str().to_owned();
+    let count = usage.failure_counts.entry(word).or_insert(0);
+    *count = count.saturating_add(1);
+    usage.last_failure_at = Some(blamed.now);
+}
+
+fn change_usage(state: &mut StateDocument, id: &ProfileId, change: impl FnOnce(&mut Usage)) {
+    let mut usage = state.usage(id).unwrap_or_default();
+    let before = usage.clone();
+    change(&mut usage);
+    if usage != before {
+        state.set_usage(id, &usage);
+    }
+}
+
+/// `lastUsed` and `lastGood` (spec.md 5.2), once a minute over all processes unless the file is written anyway.
+fn note_use(state: &mut StateDocument, provider: &ProviderId, id: &ProfileId, now: UnixMillis, anyway: bool) {
+    let last = state.usage(id).and_then(|usage| usage.last_used);
+    let recent = last.is_some_and(|last| last <= now && last.until(now) < USE_NOTED_EVERY);
+    if anyway || !recent {
+        change_usage(state, id, |usage| usage.last_used = Some(now));
+    }
+    if state.last_good(provider).as_ref() != Some(id) {
+        state.set_last_good(provider, id);
+    }
+}
+
+fn tell(owner: &AgentId, id: &ProfileId, error: &StoreError) {
+    tracing::warn!(%owner, profile = %id, %error, "other programs do not see a bench yet");
+}

@@ -1,0 +1,301 @@
+//! What becomes of a call, and what follows from it for the next one, in this process and in others.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+use tokensink_sink::{AcquireRequest, Bucket, CallOutcome, Lease, ProfileId, Reason, Reported, Sink, Want};
+
+use crate::world::{self, STATE, World};
+
+const A: &str = "rig:a";
+const B: &str = "rig:b";
+const LIMITED: &[u8] = br#"{"error":{"type":"rate_limit_error","message":"slow down"}}"#;
+const NO_MONEY: &[u8] = br#"{"error":{"message":"Your credit balance is too low to access the API"}}"#;
+
+/// Two keys of one provider, to be used in this order.
+fn two_keys() -> World {
+    let world = World::new(world::strict());
+    let key = |key: &str| json!({"type": "api_key", "provider": "rig", "key": key});
+    world.put_store("main", &json!({ A: key("sk-aaaa"), B: key("sk-bbbb") }));
+    let config = json!({"auth": {"order": {"rig": [A, B]}}}).to_string();
+    world
+        .test
+        .files
+        .put(format!("{STATE}/openclaw.json"), config, 0o600);
+    world
+}
+
+fn asking(model: Option<&str>) -> AcquireRequest {
+    AcquireRequest {
+        model: model.map(str::to_owned),
+        wait: Duration::ZERO,
+        ..world::request()
+    }
+}
+
+fn take(sink: &Sink, model: Option<&str>) -> Lease {
+    sink.acquire(&asking(model)).unwrap()
+}
+
+/// The leases of one profile and no other, benched or not.
+fn of(sink: &Sink, id: &str, model: Option<&str>) -> Lease {
+    let request = AcquireRequest {
+        want: Want::Profile(ProfileId::parse(id).unwrap()),
+        ..asking(model)
+    };
+    sink.acquire(&request).unwrap()
+}
+
+fn fail(sink: &Sink, lease: &Lease, status: u16, retry_after: Option<&str>, body: &[u8]) -> Reported {
+    let mut headers = HeaderMap::new();
+    if let Some(text) = retry_after {
+        headers.insert("retry-after", text.parse().unwrap());
+    }
+    let outcome = CallOutcome::Failed {
+        status: Some(status),
+        headers: &headers,
+        body,
+    };
+    sink.report(lease, &outcome).unwrap()
+}
+
+fn served(sink: &Sink, lease: &Lease) {
+    let headers = HeaderMap::new();
+    let outcome = CallOutcome::Served { headers: &headers };
+    assert_eq!(sink.report(lease, &outcome).unwrap(), Reported::default());
+}
+
+fn state_path() -> String {
+    format!("{STATE}/agents/main/agent/auth-state.json")
+}
+
+fn benches_path() -> String {
+    format!("{STATE}/tokensink/state/benches/main.json")
+}
+
+fn stats(world: &World, id: &str) -> Value {
+    let snapshot = world.test.files.snapshot();
+    let Some(bytes) = snapshot.get(std::path::Path::new(&state_path())) else {
+        return Value::Null;
+    };
+    serde_json::from_slice::<Value>(bytes).unwrap()["usageStats"][id].clone()
+}
+
+fn put_stats(world: &World, id: &str, stats: &Value) {
+    let text = json!({"version": 1, "usageStats": {id: stats}}).to_string();
+    world.test.files.put(state_path(), text, 0o600);
+}
+
+/// Every file but the locks.
+fn files(world: &World) -> Vec<(String, String)> {
+    let all = world.test.files.snapshot().into_iter();
+    let all = all.map(|(path, bytes)| {
+        (
+            path.display().to_string(),
+            String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    });
+    all.filter(|(path, _)| !path.contains("/locks/")).collect()
+}
+
+fn later(world: &World, seconds: u64) {
+    world.test.clock.advance(Duration::from_secs(seconds));
+}
+
+#[test]
+fn a_limit_benches_for_as_long_as_the_server_says_in_every_process() {
+    let world = two_keys();
+    let (ours, theirs) = (world.sink(), world.sink());
+    let lease = take(&ours, Some("m"));
+    assert_eq!(lease.profile.as_str(), A);
+    let begun = world.now();
+    let reported = fail(&ours, &lease, 429, Some("120"), LIMITED);
+    let until = begun.plus(Duration::from_secs(120));
+    assert_eq!(reported.class.unwrap().reason, Reason::RateLimit);
+    let bench = reported.bench.unwrap();
+    assert_eq!(
+        (bench.bucket, bench.until, bench.stated),
+        (Bucket::Model("m".to_owned()), until, true)
+    );
+    // (model, who serves it)
+    for (model, want) in [(Some("m"), B), (Some("other"), A)] {
+        for sink in [&ours, &theirs] {
+            assert_eq!(take(sink, model).profile.as_str(), want, "{model:?}");
+        }
+    }
+    let shown = stats(&world, A);
+    assert_eq!(
+        (
+            &shown["cooldownUntil"],
+            &shown["cooldownReason"],
+            &shown["cooldownModel"]
+        ),
+        (&json!(until.0), &json!("rate_limit"), &json!("m"))
+    );
+    assert_eq!(
+        (&shown["errorCount"], &shown["lastFailureAt"]),
+        (&json!(1), &json!(begun.0))
+    );
+    assert_eq!(shown["failureCounts"], json!({"rate_limit": 1}));
+    // A failure inside the window moves nothing, and writes nothing.
+    later(&world, 10);
+    let before = files(&world);
+    let again = fail(&theirs, &of(&theirs, A, Some("m")), 429, None, LIMITED);
+    assert_eq!(again.bench.unwrap().until, until);
+    assert_eq!(files(&world), before);
+    later(&world, 110);
+    assert_eq!(
+        take(&theirs, Some("m")).profile.as_str(),
+        A,
+        "the window has ended by itself"
+    );
+}
+
+#[test]
+fn a_success_ends_what_it_disproves_and_notes_the_use_once_a_minute() {
+    let world = two_keys();
+    let sink = world.sink();
+    for model in ["m", "n"] {
+        fail(&sink, &of(&sink, A, Some(model)), 429, Some("500"), LIMITED);
+    }
+    let early = of(&sink, A, Some("m"));
+    later(&world, 1);
+    fail(&sink, &of(&sink, A, Some("m")), 402, None, NO_MONEY);
+    served(&sink, &early);
+    assert_eq!(
+        take(&sink, Some("x")).profile.as_str(),
+        B,
+        "a call that began before the bench says nothing about it"
+    );
+    later(&world, 1);
+    served(&world.sink(), &of(&sink, A, Some("m")));
+    for (model, want) in [("m", A), ("n", B), ("x", A)] {
+        assert_eq!(take(&sink, Some(model)).profile.as_str(), want, "{model}");
+    }
+    let shown = stats(&world, A);
+    assert_eq!(
+        (&shown["errorCount"], &shown["disabledUntil"]),
+        (&json!(0), &Value::Null)
+    );
+    assert_eq!(
+        (&shown["cooldownModel"], &shown["lastUsed"]),
+        (&json!("n"), &json!(world.now().0))
+    );
+    let before = files(&world);
+    later(&world, 30);
+    served(&sink, &of(&sink, A, Some("m")));
+    served(&world.sink(), &of(&sink, A, Some("m")));
+    assert_eq!(files(&world), before, "once a minute, over all processes");
+    later(&world, 31);
+    served(&sink, &of(&sink, A, Some("m")));
+    assert_eq!(stats(&world, A)["lastUsed"], json!(world.now().0));
+}
+
+#[test]
+fn nobody_is_benched_for_the_network_the_request_or_an_answer_that_was_served() {
+    let world = two_keys();
+    let sink = world.sink();
+    let before = files(&world);
+    let headers = HeaderMap::new();
+    let failed = |status, body| CallOutcome::Failed {
+        status: Some(status),
+        headers: &headers,
+        body,
+    };
+    let cases = [
+        CallOutcome::NotConnected {
+            error: "refused: rate limit",
+        },
+        CallOutcome::TimedOut,
+        CallOutcome::CutOff,
+        CallOutcome::Abandoned,
+        failed(200, LIMITED),
+        failed(
+            400,
+            br#"{"error":{"message":"messages: at least one message is required"}}"#,
+        ),
+        failed(
+            403,
+            br#"{"error":{"message":"This credential is only authorized for use with Claude Code"}}"#,
+        ),
+    ];
+    for outcome in cases {
+        let lease = take(&sink, Some("m"));
+        assert!(lease.profile.as_str() == A && !lease.tests, "{outcome:?}");
+        assert_eq!(sink.report(&lease, &outcome).unwrap().bench, None, "{outcome:?}");
+    }
+    assert_eq!(files(&world), before);
+}
+
+#[test]
+fn providers_that_spread_requests_themselves_are_never_benched() {
+    let world = World::new(world::strict());
+    let key = json!({"type": "api_key", "provider": "openrouter", "key": "sk-or"});
+    world.put_store("main", &json!({ "openrouter:a": key }));
+    let sink = world.sink();
+    let reported = fail(&sink, &of(&sink, "openrouter:a", None), 402, None, NO_MONEY);
+    assert_eq!(
+        (reported.class.unwrap().reason, reported.bench),
+        (Reason::Billing, None)
+    );
+    of(&sink, "openrouter:a", None);
+    assert_eq!(stats(&world, "openrouter:a"), Value::Null);
+}
+
+#[test]
+fn what_others_wrote_counts_and_what_they_cleared_has_ended() {
+    let world = two_keys();
+    let now = world.now().0;
+    let (hour, theirs) = (now + 3_600_000, json!({"note": "kept"}));
+    put_stats(
+        &world,
+        A,
+        &json!({"cooldownUntil": hour, "cooldownReason": "overloaded", "future": theirs}),
+    );
+    let sink = world.sink();
+    assert_eq!(take(&sink, Some("m")).profile.as_str(), B);
+    // Our own shorter one stands beside it, and neither hides the other.
+    fail(&sink, &of(&sink, A, Some("m")), 429, Some("60"), LIMITED);
+    let shown = stats(&world, A);
+    assert_eq!(
+        (&shown["cooldownUntil"], &shown["future"]),
+        (&json!(hour), &theirs)
+    );
+    put_stats(&world, A, &json!({}));
+    assert_eq!(take(&sink, Some("n")).profile.as_str(), A, "theirs was cleared");
+    // A longer one of ours is shown; clearing it by hand ends ours, in every process.
+    later(&world, 61);
+    fail(&sink, &of(&sink, A, Some("m")), 429, Some("600"), LIMITED);
+    assert_eq!(stats(&world, A)["cooldownModel"], json!("m"));
+    assert_eq!(take(&world.sink(), Some("m")).profile.as_str(), B);
+    put_stats(&world, A, &json!({"lastUsed": now}));
+    for sink in [&sink, &world.sink()] {
+        assert_eq!(take(sink, Some("m")).profile.as_str(), A);
+    }
+}
+
+#[test]
+fn two_processes_lose_nothing_of_each_other() {
+    let world = two_keys();
+    let sinks = [world.sink(), world.sink()];
+    let models: Vec<String> = (0..8).map(|n| format!("m{n}")).collect();
+    std::thread::scope(|scope| {
+        for (n, sink) in sinks.iter().enumerate() {
+            let mine = models.iter().skip(n).step_by(2);
+            scope.spawn(move || {
+                for model in mine {
+                    fail(sink, &of(sink, A, Some(model)), 429, Some("900"), LIMITED);
+                }
+            });
+        }
+    });
+    let book: Value = serde_json::from_str(&world.test.files.text(benches_path())).unwrap();
+    let benched = book["profiles"][A]["benches"].as_array().unwrap();
+    let mut found: Vec<&str> = benched
+        .iter()
+        .map(|bench| bench["model"].as_str().unwrap())
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, models);
+}
