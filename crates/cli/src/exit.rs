@@ -55,6 +55,16 @@ pub(crate) fn code_of(kind: ErrorKind) -> u8 {
     }
 }
 
+/// What it is when a file that was named as an argument cannot be read: a wrong argument where there is none.
+pub(crate) fn unreadable(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            ErrorKind::Usage
+        }
+        _ => ErrorKind::Failed,
+    }
+}
+
 /// Prints what is to be said of the end of a command and returns the exit code. With `json`, standard output gets an
 /// object with the error as well, so that it always holds exactly one JSON value.
 pub(crate) fn conclude(outcome: Outcome, json: bool, printer: &mut Printer) -> u8 {

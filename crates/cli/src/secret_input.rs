@@ -9,6 +9,7 @@ use tokensink_types::Secret;
 use zeroize::Zeroizing;
 
 use crate::args::SecretInput;
+use crate::exit::unreadable;
 
 /// Most bytes that are read; a token or key has far fewer, so more means that the wrong thing was piped in.
 const BYTES_MAX: usize = 64 * 1024;
@@ -43,13 +44,10 @@ pub(crate) fn asked(prompt: &str) -> Option<Secret> {
 
 fn from_file(files: &dyn Files, path: &Path) -> Result<Secret> {
     let bytes = Zeroizing::new(files.read(path).map_err(|error| {
-        SinkError::new(
-            ErrorKind::Failed,
-            "secret_file",
-            format!("{} could not be read", path.display()),
-        )
-        .because(error)
-        .with_fix("name a file that you may read, or pipe the secret in")
+        let message = format!("{} could not be read", path.display());
+        SinkError::new(unreadable(&error), "secret_file", message)
+            .because(error)
+            .with_fix("name a file that you may read, or pipe the secret in")
     })?);
     text_of(&bytes, &path.display().to_string())
 }

@@ -16,6 +16,7 @@ mod plugins;
 mod route;
 mod secrets;
 mod service;
+mod sessions;
 mod tools;
 pub(crate) mod values;
 
@@ -48,6 +49,7 @@ pub(crate) use secrets::{
     SecretsApplyArgs, SecretsArgs, SecretsAuditArgs, SecretsCommand, SecretsConfigureArgs,
 };
 pub(crate) use service::{ServiceArgs, ServiceCommand, ServiceFileArgs, ServiceInstallArgs};
+pub(crate) use sessions::{SessionsArgs, SessionsCommand};
 pub(crate) use tools::{
     ChannelsArgs, ChannelsCommand, CompletionsArgs, ManArgs, ProvidersArgs, ProvidersCommand, Shell,
 };
@@ -119,6 +121,8 @@ pub(crate) enum Command {
     Agents(AgentsArgs),
     /// Print which agent answers a chat
     Route(RouteArgs),
+    /// Conversations: which model and account each has
+    Sessions(SessionsArgs),
     /// Logins that other programs keep: Claude Code, Codex CLI and others
     External(ExternalArgs),
     /// Who may call the gateway: a key for each client

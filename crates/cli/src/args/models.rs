@@ -36,11 +36,19 @@ pub(crate) enum ModelsCommand {
     Set {
         /// Model as <provider>/<model>, or an alias
         model: String,
+
+        /// Print an object
+        #[arg(long)]
+        json: bool,
     },
     /// Set the model for images
     SetImage {
         /// Model as <provider>/<model>, or an alias
         model: String,
+
+        /// Print an object
+        #[arg(long)]
+        json: bool,
     },
     /// Short names for models
     #[command(subcommand)]
@@ -111,11 +119,19 @@ pub(crate) enum AliasCommand {
         alias: String,
         /// Model as <provider>/<model>
         model: String,
+
+        /// Print an object
+        #[arg(long)]
+        json: bool,
     },
     /// Remove an alias
     Remove {
         /// The short name
         alias: String,
+
+        /// Print an object
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -132,12 +148,24 @@ pub(crate) enum FallbackCommand {
     Add {
         /// Model as <provider>/<model>, or an alias
         model: String,
+
+        /// Print an object
+        #[arg(long)]
+        json: bool,
     },
     /// Remove one
     Remove {
         /// Model as <provider>/<model>, or an alias
         model: String,
+
+        /// Print an object
+        #[arg(long)]
+        json: bool,
     },
     /// Remove all
-    Clear,
+    Clear {
+        /// Print an object
+        #[arg(long)]
+        json: bool,
+    },
 }

@@ -21,6 +21,7 @@ mod route;
 mod secrets;
 mod secrets_configure;
 mod service;
+mod sessions;
 mod status;
 mod tools;
 
@@ -34,7 +35,7 @@ use crate::args::FLIGHT_COMMAND;
 use crate::args::{
     AgentsCommand, AliasCommand, AuditCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand,
     FallbackCommand, KeysCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand,
-    SecretsCommand, ServiceCommand,
+    SecretsCommand, ServiceCommand, SessionsCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -98,6 +99,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Channels(args) => channels::run(&mut app, &args),
         Command::Agents(args) => agents::run(&mut app, args),
         Command::Route(args) => route::run(&mut app, args),
+        Command::Sessions(args) => sessions::run(&mut app, &args),
         Command::External(args) => external::run(&mut app, args),
         Command::Keys(args) => keys::run(&mut app, args),
         Command::Service(args) => service::run(&mut app, &args),
@@ -180,6 +182,11 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             ServiceCommand::Install(args) => args.file.json,
             ServiceCommand::Uninstall(args) | ServiceCommand::Status(args) => args.json,
         },
+        Command::Sessions(args) => match &args.command {
+            SessionsCommand::List { json }
+            | SessionsCommand::Show { json, .. }
+            | SessionsCommand::Reset { json, .. } => *json,
+        },
         Command::Demo(args) => args.json,
         Command::Import(args) => args.command.wants_json(),
         Command::Doctor(args) => args.json,
@@ -203,17 +210,26 @@ fn models_wants_json(command: &ModelsCommand) -> bool {
     match command {
         ModelsCommand::Status(args) => args.json,
         ModelsCommand::List(args) => args.json,
-        ModelsCommand::Aliases(AliasCommand::List { json })
-        | ModelsCommand::Fallbacks(FallbackCommand::List { json })
-        | ModelsCommand::ImageFallbacks(FallbackCommand::List { json })
+        ModelsCommand::Set { json, .. }
+        | ModelsCommand::SetImage { json, .. }
+        | ModelsCommand::Aliases(
+            AliasCommand::List { json } | AliasCommand::Add { json, .. } | AliasCommand::Remove { json, .. },
+        )
+        | ModelsCommand::Fallbacks(
+            FallbackCommand::List { json }
+            | FallbackCommand::Add { json, .. }
+            | FallbackCommand::Remove { json, .. }
+            | FallbackCommand::Clear { json },
+        )
+        | ModelsCommand::ImageFallbacks(
+            FallbackCommand::List { json }
+            | FallbackCommand::Add { json, .. }
+            | FallbackCommand::Remove { json, .. }
+            | FallbackCommand::Clear { json },
+        )
         | ModelsCommand::Auth(AuthCommand::Order(OrderCommand::Get { json, .. })) => *json,
         ModelsCommand::Auth(AuthCommand::List(args)) => args.json,
-        ModelsCommand::Auth(_)
-        | ModelsCommand::Set { .. }
-        | ModelsCommand::SetImage { .. }
-        | ModelsCommand::Aliases(_)
-        | ModelsCommand::Fallbacks(_)
-        | ModelsCommand::ImageFallbacks(_) => false,
+        ModelsCommand::Auth(_) => false,
     }
 }
 

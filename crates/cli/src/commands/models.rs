@@ -30,23 +30,30 @@ pub(super) fn run(app: &mut App<'_>, args: ModelsArgs) -> Outcome {
     match command {
         ModelsCommand::Status(args) => status::run(app, agent, args),
         ModelsCommand::List(args) => list(app, agent, &args),
-        ModelsCommand::Set { model } => {
+        ModelsCommand::Set { model, json } => {
             let target = override_of(app, agent)?;
             let set = app.sink.set_default_model(target.as_ref(), &model)?;
-            app.printer.line(&format!("Default model: {set}"))?;
-            Ok(OK)
+            print_set(app, "Default model", "defaultModel", &set, json)
         }
-        ModelsCommand::SetImage { model } => {
+        ModelsCommand::SetImage { model, json } => {
             let target = override_of(app, agent)?;
             let set = app.sink.set_image_model(target.as_ref(), &model)?;
-            app.printer.line(&format!("Image model: {set}"))?;
-            Ok(OK)
+            print_set(app, "Image model", "imageModel", &set, json)
         }
         ModelsCommand::Aliases(command) => aliases(app, agent, command),
         ModelsCommand::Fallbacks(command) => fallbacks(app, agent, command),
         ModelsCommand::ImageFallbacks(command) => image_fallbacks(app, agent, command),
         ModelsCommand::Auth(command) => auth::run(app, agent, command),
     }
+}
+
+fn print_set(app: &mut App<'_>, title: &str, field: &str, model: &str, json: bool) -> Outcome {
+    if json {
+        app.printer.json(&serde_json::json!({ field: model }))?;
+    } else {
+        app.printer.line(&format!("{title}: {model}"))?;
+    }
+    Ok(OK)
 }
 
 /// The agent whose own setting is to change; `None` for the setting that all share.
@@ -73,25 +80,24 @@ fn list(app: &mut App<'_>, agent: Option<&str>, args: &ListArgs) -> Outcome {
 }
 
 fn aliases(app: &mut App<'_>, agent: Option<&str>, command: AliasCommand) -> Outcome {
-    match command {
-        AliasCommand::List { json } => {
-            let agent = app.agent(agent)?;
-            let view = app.sink.models_view(&agent)?;
-            if json {
-                let value = serde_json::json!({ "aliases": json::aliases(&view) });
-                app.printer.json(&value)?;
-            } else {
-                print_aliases(app, &view.aliases)?;
-            }
+    let json = match command {
+        AliasCommand::List { json } => json,
+        AliasCommand::Add { alias, model, json } => {
+            app.sink.alias_add(&alias, &model)?;
+            json
         }
-        AliasCommand::Add { alias, model } => {
-            let aliases = app.sink.alias_add(&alias, &model)?;
-            print_aliases(app, &aliases)?;
+        AliasCommand::Remove { alias, json } => {
+            app.sink.alias_remove(&alias)?;
+            json
         }
-        AliasCommand::Remove { alias } => {
-            let aliases = app.sink.alias_remove(&alias)?;
-            print_aliases(app, &aliases)?;
-        }
+    };
+    let agent = app.agent(agent)?;
+    let view = app.sink.models_view(&agent)?;
+    if json {
+        let value = serde_json::json!({ "aliases": json::aliases(&view) });
+        app.printer.json(&value)?;
+    } else {
+        print_aliases(app, &view.aliases)?;
     }
     Ok(OK)
 }
@@ -112,9 +118,9 @@ fn fallbacks(app: &mut App<'_>, agent: Option<&str>, command: FallbackCommand) -
             let agent = app.agent(agent)?;
             (app.sink.models_view(&agent)?.fallbacks, json)
         }
-        FallbackCommand::Add { model } => (app.sink.fallbacks_add(target, &model)?, false),
-        FallbackCommand::Remove { model } => (app.sink.fallbacks_remove(target, &model)?, false),
-        FallbackCommand::Clear => (app.sink.fallbacks_clear(target)?, false),
+        FallbackCommand::Add { model, json } => (app.sink.fallbacks_add(target, &model)?, json),
+        FallbackCommand::Remove { model, json } => (app.sink.fallbacks_remove(target, &model)?, json),
+        FallbackCommand::Clear { json } => (app.sink.fallbacks_clear(target)?, json),
     };
     print_fallbacks(app, "Fallbacks", "fallbacks", &models, json)
 }
@@ -125,9 +131,9 @@ fn image_fallbacks(app: &mut App<'_>, agent: Option<&str>, command: FallbackComm
             let agent = app.agent(agent)?;
             (app.sink.models_view(&agent)?.image_fallbacks, json)
         }
-        FallbackCommand::Add { model } => (app.sink.image_fallbacks_add(&model)?, false),
-        FallbackCommand::Remove { model } => (app.sink.image_fallbacks_remove(&model)?, false),
-        FallbackCommand::Clear => (app.sink.image_fallbacks_clear()?, false),
+        FallbackCommand::Add { model, json } => (app.sink.image_fallbacks_add(&model)?, json),
+        FallbackCommand::Remove { model, json } => (app.sink.image_fallbacks_remove(&model)?, json),
+        FallbackCommand::Clear { json } => (app.sink.image_fallbacks_clear()?, json),
     };
     print_fallbacks(app, "Image fallbacks", "imageFallbacks", &models, json)
 }

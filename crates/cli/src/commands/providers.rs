@@ -10,7 +10,7 @@ use tokensink_sink::{ErrorKind, SinkError};
 
 use super::App;
 use crate::args::{ProvidersArgs, ProvidersCommand};
-use crate::exit::{FAILED, OK, Outcome};
+use crate::exit::{FAILED, OK, Outcome, unreadable};
 use crate::render::table::{Cell, Table};
 use crate::render::{colour, path};
 
@@ -170,13 +170,10 @@ fn check_file(app: &mut App<'_>, file: &Path, json: bool) -> Outcome {
         None => file.to_owned(),
     };
     let bytes = app.sink.host().files.read(&full).map_err(|error| {
-        SinkError::new(
-            ErrorKind::Failed,
-            "read",
-            format!("{} could not be read", file.display()),
-        )
-        .because(error)
-        .with_fix("tokensink providers check <file that you may read>")
+        let message = format!("{} could not be read", file.display());
+        SinkError::new(unreadable(&error), "read", message)
+            .because(error)
+            .with_fix("tokensink providers check <file that you may read>")
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         SinkError::new(

@@ -14,6 +14,7 @@ pub(crate) mod profile;
 pub(crate) mod routing;
 pub(crate) mod secrets;
 pub(crate) mod service;
+pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod words;

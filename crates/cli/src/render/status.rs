@@ -30,7 +30,8 @@ pub(crate) fn text(report: &StatusReport, all: bool, look: &Look) -> String {
 }
 
 /// `Label : value` with the label padded to 14 characters.
-fn field(label: &str, value: &str) -> String {
+/// A label and its value on one line; `-` where there is none.
+pub(crate) fn field(label: &str, value: &str) -> String {
     let value = if value.is_empty() { "-" } else { value };
     format!("{label:<14}: {value}\n")
 }

@@ -54,7 +54,7 @@ fn a_token_comes_from_a_file_too() {
     );
     let said = world
         .run("tokensink models auth paste-token --provider anthropic --from-file /no/such")
-        .code(1);
+        .code(2);
     assert!(said.err.contains("/no/such could not be read"), "{said:#?}");
 }
 

@@ -37,6 +37,7 @@ mod secrets;
 mod secrets_docs;
 mod seeds;
 mod service;
+mod sessions;
 mod storms;
 mod support;
 mod wizard;

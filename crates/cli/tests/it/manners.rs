@@ -200,7 +200,7 @@ fn a_provider_file_is_checked_with_its_line() {
         .json();
     assert_eq!(value["ok"], false);
     assert_eq!(value["problems"][0]["line"], 3);
-    let said = world.run("tokensink providers check missing.toml").code(1);
+    let said = world.run("tokensink providers check missing.toml").code(2);
     assert!(said.err.contains("missing.toml could not be read"), "{said:#?}");
 }
 

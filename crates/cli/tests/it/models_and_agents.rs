@@ -166,3 +166,60 @@ fn an_agent_can_be_asked_about_and_answered_no() {
     assert!(said.out.contains("Nothing was done."), "{said:#?}");
     world.run("openclaw models status --agent work").code(0);
 }
+
+#[test]
+fn changes_of_models_are_told_as_json_too() {
+    let world = World::new();
+    let cases = [
+        (
+            "set anthropic/opus",
+            json!({"defaultModel": "anthropic/claude-opus-4-6"}),
+        ),
+        (
+            "set-image openrouter/auto",
+            json!({"imageModel": "openrouter/auto"}),
+        ),
+        (
+            "aliases add auto openrouter/auto",
+            json!({"aliases": {"auto": "openrouter/auto"}}),
+        ),
+        ("aliases remove auto", json!({"aliases": {}})),
+        ("fallbacks add groq/x", json!({"fallbacks": ["groq/x"]})),
+        ("fallbacks remove groq/x", json!({"fallbacks": []})),
+        ("fallbacks clear", json!({"fallbacks": []})),
+        (
+            "image-fallbacks add groq/x",
+            json!({"imageFallbacks": ["groq/x"]}),
+        ),
+        ("image-fallbacks clear", json!({"imageFallbacks": []})),
+    ];
+    for (line, wanted) in cases {
+        let value = world
+            .run(&format!("tokensink models {line} --json"))
+            .code(0)
+            .json();
+        assert_eq!(value, wanted, "{line}");
+    }
+    let said = world
+        .run("tokensink models fallbacks remove groq/x --json")
+        .code(2);
+    assert_eq!(said.json()["error"]["code"], "no_fallback");
+}
+
+/// A file that was named and is not there is a wrong argument, whichever command it was given to.
+#[test]
+fn files_that_are_not_there() {
+    let world = World::new();
+    for line in [
+        "import bundle nowhere",
+        "providers check nowhere",
+        "plugins install nowhere",
+        "plugins check nowhere",
+        "secrets apply --from nowhere",
+        "models auth paste-api-key --provider groq --from-file nowhere",
+        "import openclaw --from nowhere",
+    ] {
+        let said = world.run(&format!("tokensink {line}")).code(2);
+        assert!(said.err.contains("nowhere"), "{line}: {said:#?}");
+    }
+}

@@ -230,7 +230,7 @@ fn what_is_wrong_with_the_command_changes_nothing() {
         ),
         (
             "--auth-choice apiKey --anthropic-api-key file:nowhere",
-            1,
+            2,
             "nowhere could not be read",
         ),
         (

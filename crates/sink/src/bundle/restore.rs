@@ -72,7 +72,12 @@ impl Sink {
     fn bundle_text(&self, file: &Path) -> Result<Body> {
         self.host().files.read(file).map(Body::new).map_err(|error| {
             let message = format!("the bundle {} cannot be read: {error}", file.display());
-            SinkError::new(ErrorKind::Failed, "bundle_unreadable", message)
+            // A bundle that is not there is a wrong argument.
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::Usage,
+                _ => ErrorKind::Failed,
+            };
+            SinkError::new(kind, "bundle_unreadable", message)
                 .with_fix("tokensink import bundle <file that tokensink export wrote>")
         })
     }
