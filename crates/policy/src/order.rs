@@ -242,7 +242,7 @@ pub struct ResolvedOrder {
     pub source: OrderSource,
     /// True when the list named only profiles that are not stored, so that everything stored took its place.
     pub repaired: bool,
-    /// The profiles of the list that are stored, in its sequence, whatever their state.
+    /// The provider's profiles of the list that are stored, in its sequence, whatever their state.
     pub sequence: Vec<ProfileId>,
     /// One verdict per profile: first those in the order, by position; then the others that the list names; then
     /// what else is stored for the provider.
@@ -284,7 +284,8 @@ pub fn resolve_order(input: OrderInput<'_>) -> Result<ResolvedOrder, OAuthRefErr
     if repaired {
         judged.extend(judge(&input, unique(stored.iter().map(|c| &c.id)), &by_id)?);
     }
-    let in_list = judged.iter().filter(|one| one.stored.is_some());
+    let own = |stored: &Candidate| input.config.aliases.same(&stored.facts.provider, input.provider);
+    let in_list = judged.iter().filter(|one| one.stored.is_some_and(own));
     let sequence = in_list.map(|one| one.id.clone()).collect();
     let mut looked_at: HashSet<&ProfileId> = judged.iter().map(|one| one.id).collect();
     let (mut ordered, refused): (Vec<Judged<'_>>, Vec<Judged<'_>>) =

@@ -331,6 +331,15 @@ fn nothing_crosses_to_a_costlier_class_without_leave() {
     }
 }
 
+/// An id that stands in the order by mistake is nobody's cheaper account.
+#[test]
+fn another_providers_profile_in_the_order_makes_nothing_too_costly() {
+    let mut world = three();
+    world.candidates[0] = class(candidate("rig:a", "other", oauth(None)), BillingClass::Free);
+    let decision = decide(&Config::default(), &world, &any());
+    assert_eq!(chosen(&decision), Some("rig:b"), "{decision:?}");
+}
+
 #[test]
 fn what_was_tried_and_what_the_session_keeps_are_cheaper_whatever_the_order_says() {
     let mut world = three();
