@@ -20,6 +20,11 @@ pub struct Bounds {
     /// How long a request waits for room before it is refused with 503: less than the 60 s after which common clients
     /// give up.
     pub queue_time: Duration,
+    /// How long a request waits for a first lease: for a refresh, or for the end of a bench. Beyond it the client is
+    /// told when to come back.
+    pub lease_wait: Duration,
+    /// The same for another account after one has failed: an answer to pass on is there already.
+    pub failover_wait: Duration,
     /// Most header fields of a request; real clients send about thirty.
     pub header_fields: usize,
     /// Largest head of a request in bytes: request line and header. OAuth tokens and beta lists take a few KiB.
@@ -52,6 +57,8 @@ pub struct Bounds {
     pub replay_total: usize,
     /// How much of an error answer is read to classify it. Known ones have a few hundred bytes.
     pub error_body: usize,
+    /// How long that may take.
+    pub error_time: Duration,
 }
 
 impl Default for Bounds {
@@ -61,6 +68,8 @@ impl Default for Bounds {
             requests: 300,
             requests_per_profile: 200,
             queue_time: Duration::from_secs(30),
+            lease_wait: Duration::from_secs(30),
+            failover_wait: Duration::from_secs(10),
             header_fields: 100,
             head_bytes: 64 * 1024,
             head_time: Duration::from_secs(15),
@@ -75,6 +84,7 @@ impl Default for Bounds {
             replay_body: 32 * MIB,
             replay_total: 256 * MIB,
             error_body: 256 * 1024,
+            error_time: Duration::from_secs(5),
         }
     }
 }

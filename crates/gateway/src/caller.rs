@@ -1,16 +1,20 @@
 //! Who calls, and may they? No key, no answer.
 
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderName};
-use tokensink_sink::{AgentId, Secret};
+use std::collections::BTreeSet;
 
-use crate::refusal::Refusal;
+use http::header::{AUTHORIZATION, HeaderName};
+use http::{HeaderMap, StatusCode};
+use tokensink_sink::{AgentId, ProviderId, Secret};
+
+use crate::request::errors::Refusal;
 
 /// A caller that may be served.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     /// The agent whose accounts it uses.
     pub(crate) agent: AgentId,
+    /// The only providers that it may use; `None` for all of the agent's.
+    pub(crate) providers: Option<BTreeSet<ProviderId>>,
 }
 
 /// The header in which Anthropic's clients send their key.
@@ -28,12 +32,18 @@ pub(crate) fn authenticate(headers: &HeaderMap, keys: &[(Secret, AgentId)]) -> R
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
     let key = headers.get(X_API_KEY).and_then(|value| value.to_str().ok());
-    let given = key
-        .or(bearer)
-        .ok_or_else(|| Refusal::no_key("this gateway wants a key"))?;
+    let given = key.or(bearer).ok_or_else(|| no_key("this gateway wants a key"))?;
     let given = Secret::new(given);
     keys.iter()
         .find(|(key, _)| *key == given)
-        .map(|(_, agent)| Caller { agent: agent.clone() })
-        .ok_or_else(|| Refusal::no_key("the key is not known here"))
+        .map(|(_, agent)| Caller {
+            agent: agent.clone(),
+            providers: None,
+        })
+        .ok_or_else(|| no_key("the key is not known here"))
+}
+
+fn no_key(text: &str) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, "no_key", text)
+        .with_fix("make one (tokensink keys add <name>) and set it as the client's API key")
 }

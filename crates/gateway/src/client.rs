@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::bounds::{Bounds, LINGER, LINGER_BYTES};
-use crate::refusal::Refusal;
+use crate::request::errors::{ErrorShape, Refusal};
 use crate::server::Shared;
 use crate::time::{Instant, now, sleep, within};
 
@@ -219,16 +219,15 @@ async fn farewell(mut tcp: TcpStream, line: &Line, end: End, bounds: &Bounds) {
     let word = match (line.phase(), &end) {
         (Phase::Head, End::Overdue) => Some(Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
-            "timeout_error",
+            "slow_request",
             format!(
                 "the head of the request did not come within {:?}",
                 bounds.head_time
             ),
         )),
         (Phase::Head | Phase::Asked, End::Closed(Err(error))) if error.is_incomplete_message() => {
-            Some(Refusal::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_request_error",
+            Some(Refusal::bad(
+                "half_closed",
                 "the connection was closed by the client's side before the answer; \
                  keep it open in both directions until the answer is complete",
             ))
@@ -240,11 +239,31 @@ async fn farewell(mut tcp: TcpStream, line: &Line, end: End, bounds: &Bounds) {
     }
     let has_word = word.is_some();
     if let Some(word) = word {
-        let _ = within(LINGER, tcp.write_all(&word.into_bytes())).await;
+        let _ = within(LINGER, tcp.write_all(&in_bytes(&word))).await;
     }
     if has_word || line.unread.load(Ordering::Relaxed) {
         let _ = within(LINGER, linger(&mut tcp)).await;
     }
+}
+
+/// A whole answer as bytes, for a connection that is past the HTTP library's help; it closes the connection. What the
+/// client speaks is not known here.
+pub(crate) fn in_bytes(refusal: &Refusal) -> Vec<u8> {
+    let answer = refusal.answer(ErrorShape::OpenAi, None);
+    let mut bytes = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
+    for (name, value) in answer.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    let end = format!(
+        "content-length: {}\r\nconnection: close\r\n\r\n",
+        answer.body().len()
+    );
+    bytes.extend_from_slice(end.as_bytes());
+    bytes.extend_from_slice(answer.body());
+    bytes
 }
 
 /// Reads on until the client has closed: closing with unread bytes would reset the connection, and the reset can

@@ -7,18 +7,22 @@
 //!
 //! [`Gateway::start`] is synchronous; the event loop runs on threads of its own.
 
+mod attempts;
 mod bounds;
 mod caller;
 mod client;
-mod passthrough;
-mod refusal;
+mod directory;
+mod outcome;
 mod relay;
 mod replay;
 pub mod request;
 mod server;
+mod slots;
 mod stream;
+mod ties;
 mod time;
 mod upstream;
+mod watcher;
 
 pub use bounds::Bounds;
 pub use server::{Gateway, Options, Running, StartError};

@@ -1,50 +1,46 @@
-//! One request from its head to the head of its answer: who asks, which account, which way.
+//! One request from its head to the head of its answer: who asks, for what, and what is told when it cannot be had.
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::{Body as _, Bytes, Incoming};
 use tokensink_host::Dialer;
-use tokensink_sink::{AcquireRequest, AgentId, ErrorKind, Lease, Secret, Sink, SinkError, Want};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokensink_sink::{AgentId, Secret, Sink};
 
+use crate::attempts::Job;
 use crate::bounds::Bounds;
 use crate::caller::{Caller, authenticate};
 use crate::client::Line;
-use crate::passthrough::{client_headers, provider_of, upstream_headers};
-use crate::refusal::Refusal;
+use crate::directory::Directory;
 use crate::replay::{Held, Memory};
+use crate::request::decode::{DecodedBody, decode};
+use crate::request::errors::{ErrorShape, Refusal};
+use crate::request::plan::{BodyUse, Plan, Rights, body_use, error_shape, plan};
+use crate::request::route::{Route, route, unknown_path};
 use crate::server::Options;
-use crate::stream::{Answer, Ended, Hold, Upload};
-use crate::time::within;
-use crate::upstream::{Begun, Endpoint, Fault, Upstream};
+use crate::slots::Slots;
+use crate::stream::Answer;
+use crate::ties::Ties;
+use crate::upstream::Upstream;
 
-/// The attempt loop and what it needs.
+/// Bodies above this size are looked into on another thread: the search runs at about a gigabyte per second, and an
+/// event loop should not stand still for a millisecond.
+const LOOK_INLINE: usize = 512 * 1024;
+/// The same for compressed ones.
+const DECODE_INLINE: usize = 16 * 1024;
+
+/// What requests need.
 #[derive(Debug)]
 pub(crate) struct Relay {
     sink: Sink,
-    upstream: Upstream,
+    pub(crate) upstream: Upstream,
     keys: Vec<(Secret, AgentId)>,
     memory: Memory,
-    requests: Arc<Semaphore>,
-    bounds: Bounds,
-}
-
-/// What is to be sent.
-struct Wanted {
-    provider: String,
-    /// Path and query below the base URL.
-    rest: String,
-    agent: AgentId,
-}
-
-/// A lease in the form in which it is sent.
-struct Ready {
-    headers: Vec<(HeaderName, HeaderValue)>,
-    endpoint: Arc<Endpoint>,
-    profile: HeaderValue,
+    pub(crate) slots: Slots,
+    pub(crate) ties: Arc<Ties>,
+    pub(crate) bounds: Bounds,
 }
 
 impl Relay {
@@ -54,7 +50,8 @@ impl Relay {
             upstream: Upstream::new(dialer, options.bounds),
             keys: options.keys.clone(),
             memory: Memory::new(&options.bounds),
-            requests: Arc::new(Semaphore::new(options.bounds.requests)),
+            slots: Slots::new(options.bounds),
+            ties: Arc::default(),
             bounds: options.bounds,
         }
     }
@@ -66,229 +63,134 @@ impl Relay {
     /// Answers a request. Whatever happens, there is an answer.
     pub(crate) async fn answer(&self, line: &Arc<Line>, request: Request<Incoming>) -> Response<Answer> {
         let (head, body) = request.into_parts();
+        let sink = self.sink.current();
         let has_body = !body.is_end_stream();
-        let response = match self.serve(&head, body, line).await {
+        let response = match self.serve(&sink, &head, body, line).await {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(peer = %line.peer(), status = %refusal.status, "{}", refusal.message);
                 if has_body {
                     line.leave_body_unread();
                 }
-                refusal.into_response()
+                refusal.answer(shape(&sink, &head), None).map(Answer::whole)
             }
         };
         response.map(|body| body.in_turn(line.answering()))
     }
 
-    async fn serve(&self, head: &Parts, body: Incoming, line: &Line) -> Result<Response<Answer>, Refusal> {
-        acceptable(head)?;
+    async fn serve(
+        &self,
+        sink: &Sink,
+        head: &Parts,
+        body: Incoming,
+        line: &Line,
+    ) -> Result<Response<Answer>, Refusal> {
+        speaks(head)?;
         let caller = authenticate(&head.headers, &self.keys)?;
-        let wanted = wanted(head, caller)?;
-        let room = self.room().await?;
+        let route = route(&head.method, &head.uri, &head.headers)?;
+        match route {
+            Route::Passthrough { .. } | Route::Model(_) => {}
+            Route::Health => return Ok(Response::new(Answer::whole(Bytes::from_static(b"ok\n")))),
+            _ => return Err(unknown_path(head.uri.path())),
+        }
+        let room = self.slots.request().await?;
         let mut held = self.memory.read(body, self.bounds.upload_idle).await?;
-        let lease = self.lease(&wanted).await?;
-        let ready = self.ready(&lease)?;
-        let begun = self.attempt(head, &wanted, &ready, &mut held).await?;
+        let plan = self.plan(sink, head, route, &caller, &held).await?;
+        if let Some(edit) = &plan.body_edit {
+            held.replace(|bytes| edit.apply(bytes).into());
+        }
         if !held.is_whole() {
             line.leave_body_unread();
         }
-        Ok(self
-            .pass_on(begun, &ready)?
-            .map(|answer| answer.holding(Box::new(Room(room)))))
-    }
-
-    /// Room among the requests that are served at a time.
-    async fn room(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let waiting = within(self.bounds.queue_time, Arc::clone(&self.requests).acquire_owned());
-        match waiting.await {
-            Some(Ok(room)) => Ok(room),
-            _ => Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "overloaded_error",
-                format!("{} requests are under way, and none ended", self.bounds.requests),
-            )
-            .retry_after(std::time::Duration::from_secs(1))),
-        }
-    }
-
-    async fn lease(&self, wanted: &Wanted) -> Result<Lease, Refusal> {
-        let sink = self.sink.clone();
-        let request = AcquireRequest::new(wanted.agent.clone(), Want::Provider(wanted.provider.clone()));
-        let leased = tokio::task::spawn_blocking(move || sink.acquire(&request)).await;
-        match leased {
-            Ok(Ok(lease)) => Ok(lease),
-            Ok(Err(error)) => Err(no_lease(&error, self.sink.now())),
-            Err(_) => Err(internal("the lease could not be made")),
-        }
-    }
-
-    fn ready(&self, lease: &Lease) -> Result<Ready, Refusal> {
-        let base_url = lease.base_url.as_deref().ok_or_else(|| {
-            let text = format!(
-                "the provider {} has no base_url to send requests to",
-                lease.provider
-            );
-            Refusal::new(StatusCode::NOT_FOUND, "not_found_error", text)
-        })?;
-        let endpoint = self
-            .upstream
-            .endpoint(base_url)
-            .map_err(|error| bad_gateway(&error))?;
-        let header = |(name, value): &(String, Secret)| {
-            let name = HeaderName::try_from(name).ok()?;
-            let mut value = HeaderValue::try_from(value.expose()).ok()?;
-            value.set_sensitive(true);
-            Some((name, value))
+        let job = Job {
+            relay: self,
+            sink,
+            head,
+            plan: &plan,
         };
-        let headers = lease.headers.iter().map(header).collect::<Option<_>>();
-        Ok(Ready {
-            headers: headers.ok_or_else(|| internal("the lease's headers cannot be sent"))?,
-            endpoint,
-            profile: HeaderValue::try_from(lease.profile.as_str())
-                .map_err(|_| internal("the profile's id cannot be sent"))?,
-        })
+        job.run(&mut held, room).await
     }
 
-    /// Sends the request once with this lease.
-    async fn attempt(
+    /// What is to be done, by what can be read of the body.
+    async fn plan(
         &self,
+        sink: &Sink,
         head: &Parts,
-        wanted: &Wanted,
-        ready: &Ready,
-        held: &mut Held,
-    ) -> Result<Begun, Refusal> {
-        let path = ready
-            .endpoint
-            .path(&wanted.rest)
-            .map_err(|error| bad_gateway(&error.to_string()))?;
-        let mut headers = upstream_headers(&head.headers);
-        for (name, value) in &ready.headers {
-            headers.insert(name, value.clone());
-        }
-        headers.insert(HOST, ready.endpoint.host.clone());
-        // An empty body is announced only where the client did.
-        let announced = head.headers.contains_key(CONTENT_LENGTH);
-        let request = || {
-            let body = held.upload(self.bounds.upload_idle)?;
-            let mut request = Request::new(body);
-            *request.method_mut() = head.method.clone();
-            *request.uri_mut() = path.clone().into();
-            *request.headers_mut() = with_length(headers.clone(), announced, request.body());
-            Some(request)
+        route: Route,
+        caller: &Caller,
+        held: &Held,
+    ) -> Result<Plan, Refusal> {
+        let wanted = body_use(&route, &head.method, &head.headers);
+        let bytes = match wanted {
+            BodyUse::None => None,
+            BodyUse::Look | BodyUse::Read => held.whole(),
         };
-        self.upstream
-            .send(&ready.endpoint, request)
-            .await
-            .map_err(|fault| refused_by(&fault))
-    }
-
-    /// The answer's head for the client, with the body behind it.
-    fn pass_on(&self, begun: Begun, ready: &Ready) -> Result<Response<Answer>, Refusal> {
-        let Begun { response, lending } = begun;
-        let (head, body) = response.into_parts();
-        let is_redirect = head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED;
-        if is_redirect || head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let text = format!(
-                "the upstream answered with {}, which is not followed",
-                head.status
-            );
-            return Err(bad_gateway(&text));
+        if wanted == BodyUse::Read && bytes.is_none() {
+            let announced = head.headers.get(CONTENT_LENGTH);
+            let announced = announced.and_then(|text| text.to_str().ok()?.parse().ok());
+            return Err(self.memory.refusal(announced));
         }
-        let mut response = Response::new(Answer::relayed(body, lending, self.bounds.answer_idle));
-        *response.status_mut() = head.status;
-        *response.headers_mut() = client_headers(&head.headers);
-        response.headers_mut().insert(PROFILE, ready.profile.clone());
-        Ok(response)
+        let is_encoded = head.headers.contains_key(http::header::CONTENT_ENCODING);
+        let inline = if is_encoded { DECODE_INLINE } else { LOOK_INLINE };
+        if bytes.as_ref().is_none_or(|bytes| bytes.len() <= inline) {
+            return judge(sink, head, &route, caller, bytes, wanted);
+        }
+        let (sink, head, caller) = (sink.clone(), head.clone(), caller.clone());
+        let judging =
+            tokio::task::spawn_blocking(move || judge(&sink, &head, &route, &caller, bytes, wanted));
+        judging
+            .await
+            .unwrap_or_else(|_| Err(internal("the request could not be judged")))
     }
 }
 
-/// The header of an answer that names the account.
-const PROFILE: HeaderName = HeaderName::from_static("x-tokensink-profile");
-
-/// Room that a request takes until its answer is over.
-#[derive(Debug)]
-struct Room(#[expect(dead_code, reason = "it is held, not read")] OwnedSemaphorePermit);
-
-impl Hold for Room {
-    fn ended(&mut self, _: Ended) {}
+fn judge(
+    sink: &Sink,
+    head: &Parts,
+    route: &Route,
+    caller: &Caller,
+    bytes: Option<Bytes>,
+    wanted: BodyUse,
+) -> Result<Plan, Refusal> {
+    let decoded: Option<DecodedBody> = match bytes.map(|bytes| decode(&head.headers, &bytes)) {
+        Some(Err(refusal)) if wanted == BodyUse::Read => return Err(refusal),
+        Some(decoded) => decoded.ok(),
+        None => None,
+    };
+    let rights = Rights {
+        agent: &caller.agent,
+        providers: caller.providers.as_ref(),
+    };
+    plan(route, head, decoded.as_ref(), rights, &Directory(sink))
 }
 
-/// What cannot be served whatever it is for.
-fn acceptable(head: &Parts) -> Result<(), Refusal> {
-    if head.version != Version::HTTP_11 {
-        // An HTTP/1.0 client could not tell a cut answer from a whole one.
-        let text = "HTTP/1.1 is spoken here";
-        return Err(Refusal::new(
-            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "invalid_request_error",
-            text,
-        ));
-    }
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        let text = format!("{} is not served", head.method);
-        return Err(Refusal::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "invalid_request_error",
-            text,
-        ));
-    }
-    if head.headers.contains_key(UPGRADE) {
-        let text = "connections are not upgraded here; use plain HTTP requests";
-        return Err(Refusal::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "invalid_request_error",
-            text,
-        ));
-    }
-    Ok(())
+/// How errors of this request are written.
+fn shape(sink: &Sink, head: &Parts) -> ErrorShape {
+    let route = route(&head.method, &head.uri, &head.headers).unwrap_or(Route::Unknown);
+    error_shape(&route, &head.headers, &Directory(sink))
 }
 
-fn wanted(head: &Parts, caller: Caller) -> Result<Wanted, Refusal> {
-    let path = head.uri.path_and_query().map_or("*", |path| path.as_str());
-    let (provider, rest) = provider_of(path).ok_or_else(|| {
-        let text = "the path names no provider: /<provider>/… is passed on to it";
-        Refusal::new(StatusCode::NOT_FOUND, "not_found_error", text)
-    })?;
-    Ok(Wanted {
-        provider: provider.to_owned(),
-        rest,
-        agent: caller.agent,
-    })
+/// HTTP/1.1 it must be: a client of HTTP/1.0 could not tell a cut answer from a whole one.
+fn speaks(head: &Parts) -> Result<(), Refusal> {
+    if head.version == Version::HTTP_11 {
+        return Ok(());
+    }
+    let refusal = Refusal::new(
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        "http_version",
+        "HTTP/1.1 is spoken here",
+    );
+    Err(refusal.with_fix("set the client to HTTP/1.1"))
 }
 
-fn with_length(mut headers: HeaderMap, announced: bool, body: &Upload) -> HeaderMap {
-    if let Some(length) = body.size_hint().exact().filter(|length| announced || *length > 0) {
+/// A fault of the gateway's own.
+pub(crate) fn internal(text: &str) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
+}
+
+/// Says how long a body is, where that is known. An empty one is announced only where the client did.
+pub(crate) fn set_length(headers: &mut http::HeaderMap, length: Option<u64>, announced: bool) {
+    if let Some(length) = length.filter(|length| announced || *length > 0) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    headers
-}
-
-fn no_lease(error: &SinkError, now: tokensink_sink::UnixMillis) -> Refusal {
-    let (status, kind) = match error.kind() {
-        ErrorKind::LoginNeeded => (StatusCode::UNAUTHORIZED, "authentication_error"),
-        ErrorKind::TryAgain => (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error"),
-        ErrorKind::Usage => (StatusCode::NOT_FOUND, "not_found_error"),
-        ErrorKind::Failed => (StatusCode::BAD_GATEWAY, "api_error"),
-    };
-    let refusal = Refusal::new(status, kind, error.to_string());
-    match error.retry_at() {
-        Some(until) => refusal.retry_after(now.until(until)),
-        None => refusal,
-    }
-}
-
-fn refused_by(fault: &Fault) -> Refusal {
-    match fault {
-        Fault::NotConnected(text) | Fault::CutOff(text) => bad_gateway(text),
-        Fault::TimedOut(text) => Refusal::new(StatusCode::GATEWAY_TIMEOUT, "timeout_error", text),
-        Fault::Client(text) => Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", text),
-    }
-}
-
-fn bad_gateway(text: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_GATEWAY, "api_error", text)
-}
-
-fn internal(text: &str) -> Refusal {
-    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", text)
 }

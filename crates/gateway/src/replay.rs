@@ -9,7 +9,8 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bounds::Bounds;
-use crate::refusal::Refusal;
+use crate::request::errors::Refusal;
+use crate::slots::overloaded;
 use crate::stream::Upload;
 use crate::time::within;
 
@@ -87,6 +88,23 @@ impl Memory {
         })
     }
 
+    /// Why a body that has to be read was not held.
+    pub(crate) fn refusal(&self, announced: Option<u64>) -> Refusal {
+        let is_small = announced
+            .and_then(|n| usize::try_from(n).ok())
+            .is_some_and(|n| n <= self.per_body);
+        if is_small {
+            let text = "the memory for request bodies is taken by other requests".to_owned();
+            return overloaded("no_memory", text);
+        }
+        let text = format!(
+            "the body has more than {} bytes, which is as much as is read",
+            self.per_body
+        );
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", text)
+            .with_fix("send less, or to /<provider>/… where bodies of any size pass")
+    }
+
     fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         Arc::clone(&self.units).try_acquire_many_owned(units).ok()
@@ -129,6 +147,18 @@ impl Held {
         matches!(self.rest, Rest::Nothing)
     }
 
+    /// All of it, if it is held.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        self.is_whole().then(|| self.bytes.clone())
+    }
+
+    /// Changes the bytes of a body that is held.
+    pub(crate) fn replace(&mut self, change: impl FnOnce(&[u8]) -> Bytes) {
+        if self.is_whole() {
+            self.bytes = change(&self.bytes);
+        }
+    }
+
     /// The body for one attempt; `None` when it could be had only once and was.
     pub(crate) fn upload(&mut self, idle: Duration) -> Option<Upload> {
         if self.is_whole() {
@@ -144,7 +174,7 @@ impl Held {
 fn too_slow(idle: Duration) -> Refusal {
     Refusal::new(
         StatusCode::REQUEST_TIMEOUT,
-        "timeout_error",
+        "slow_request",
         format!("nothing came of the request's body for {idle:?}"),
     )
 }
@@ -152,7 +182,7 @@ fn too_slow(idle: Duration) -> Refusal {
 fn broken_off(error: &hyper::Error) -> Refusal {
     Refusal::new(
         StatusCode::BAD_REQUEST,
-        "invalid_request_error",
+        "broken_request",
         format!("the request's body could not be read: {error}"),
     )
 }

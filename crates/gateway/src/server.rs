@@ -14,9 +14,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 use crate::bounds::{ACCEPT_PAUSE, Bounds};
-use crate::client;
-use crate::refusal::Refusal;
+use crate::client::{self, in_bytes};
 use crate::relay::Relay;
+use crate::slots::overloaded;
 use crate::time::sleep;
 
 /// How a gateway is to run.
@@ -289,8 +289,6 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
 /// Says that there is no room, as far as that can be said without waiting.
 fn turn_away(tcp: &tokio::net::TcpStream, bounds: &Bounds) {
     let text = format!("all {} connections of this gateway are taken", bounds.connections);
-    let refusal = Refusal::new(http::StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", text)
-        .retry_after(Duration::from_secs(1));
     // What does not fit is lost with the connection.
-    let _ = tcp.try_write(&refusal.into_bytes());
+    let _ = tcp.try_write(&in_bytes(&overloaded("too_many_connections", text)));
 }

@@ -17,12 +17,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderMap;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use crate::bounds::GATHER_BYTES;
 use crate::client::Turn;
-use crate::time::{Instant, now, sleep};
+use crate::time::{Instant, now, sleep, within};
 use crate::upstream::Lending;
 
 /// A limit on silence: it counts from the last byte.
@@ -191,8 +192,10 @@ pub(crate) struct Answer {
     hold: Option<Box<dyn Hold>>,
 }
 
-/// Something that is held for as long as an answer lasts, and may want to know how it ended.
+/// Something that is held for as long as an answer lasts, and is told how it goes.
 pub(crate) trait Hold: Send + std::fmt::Debug {
+    /// Bytes of the answer arrived.
+    fn saw(&mut self, bytes: &[u8]);
     /// The answer came to its end, or was cut by the upstream.
     fn ended(&mut self, how: Ended);
 }
@@ -265,6 +268,37 @@ impl Answer {
         if relayed.upstream.is_end_stream() {
             relayed.complete();
         }
+        Self::of(relayed)
+    }
+
+    /// The rest of an answer of which the beginning was read.
+    pub(crate) fn read_in_part(read: Peeked, idle: Duration) -> Self {
+        let Peeked { bytes, rest } = read;
+        match rest {
+            PeekedRest::Nothing => Self::whole(bytes),
+            PeekedRest::Coming(upstream, lending) => Self::of(Relayed {
+                upstream,
+                lending: Some(lending),
+                silence: Silence::new(idle),
+                gathered: bytes.to_vec(),
+                taken_at: 0,
+                next: Next::More,
+            }),
+            PeekedRest::Cut(upstream, error) => Self::of(Relayed {
+                upstream,
+                lending: None,
+                silence: Silence::new(idle),
+                gathered: bytes.to_vec(),
+                taken_at: 0,
+                next: Next::Failed {
+                    error,
+                    is_flushed: false,
+                },
+            }),
+        }
+    }
+
+    fn of(relayed: Relayed) -> Self {
         Self {
             kind: Kind::Relayed(Box::new(relayed)),
             turn: None,
@@ -287,6 +321,60 @@ impl Answer {
     }
 }
 
+/// An answer of which the beginning was read, to see what it means.
+#[derive(Debug)]
+pub(crate) struct Peeked {
+    /// What was read.
+    pub(crate) bytes: Bytes,
+    rest: PeekedRest,
+}
+
+#[derive(Debug)]
+enum PeekedRest {
+    Nothing,
+    Coming(Incoming, Lending),
+    Cut(Incoming, io::Error),
+}
+
+impl Peeked {
+    /// Reads an answer to its end, or as far as `most` bytes and `time` allow.
+    pub(crate) async fn read(mut upstream: Incoming, lending: Lending, most: usize, time: Duration) -> Self {
+        let mut bytes = Vec::new();
+        let reading = async {
+            while bytes.len() < most {
+                match upstream.frame().await {
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            bytes.extend_from_slice(&data);
+                        }
+                    }
+                    Some(Err(error)) => return Some(Err(cut_off(&error))),
+                    None => return Some(Ok(())),
+                }
+            }
+            None
+        };
+        let outcome = within(time, reading).await;
+        let rest = match outcome {
+            Some(Some(Ok(()))) => {
+                lending.give_back();
+                PeekedRest::Nothing
+            }
+            Some(Some(Err(error))) => PeekedRest::Cut(upstream, error),
+            Some(None) | None => PeekedRest::Coming(upstream, lending),
+        };
+        Self {
+            bytes: Bytes::from(bytes),
+            rest,
+        }
+    }
+}
+
+fn cut_off(error: &hyper::Error) -> io::Error {
+    let cause = crate::upstream::in_words(error);
+    io::Error::other(format!("the upstream cut its answer: {cause}"))
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = io::Error;
@@ -299,7 +387,7 @@ impl Body for Answer {
         match &mut this.kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Relayed(relayed) => {
-                let polled = relayed.poll_frame(context);
+                let polled = relayed.poll_frame(context, &mut this.hold);
                 let ended = match &polled {
                     Poll::Ready(Some(Err(error))) if error.kind() == io::ErrorKind::TimedOut => {
                         Ended::TimedOut
@@ -362,12 +450,13 @@ impl Relayed {
         };
     }
 
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if matches!(self.next, Next::More) {
-            let is_pending = self.gather(context).is_pending();
-            if is_pending {
-                return Poll::Pending;
-            }
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+        hold: &mut Option<Box<dyn Hold>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if matches!(self.next, Next::More) && self.gather(context, hold).is_pending() {
+            return Poll::Pending;
         }
         if !self.gathered.is_empty() {
             let bytes = Bytes::from(std::mem::take(&mut self.gathered));
@@ -412,17 +501,19 @@ impl Relayed {
     }
 
     /// Takes what is ready. Pending when nothing is to leave now.
-    fn gather(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn gather(&mut self, context: &mut Context<'_>, hold: &mut Option<Box<dyn Hold>>) -> Poll<()> {
         loop {
             match Pin::new(&mut self.upstream).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.silence.broken();
                     self.taken_at = self.lending.as_ref().map_or(0, |lending| lending.pulse().turns());
+                    if let (Some(hold), Some(bytes)) = (hold.as_mut(), frame.data_ref()) {
+                        hold.saw(bytes);
+                    }
                     self.took(frame);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    let cause = crate::upstream::in_words(&error);
-                    self.fail(io::Error::other(format!("the upstream cut its answer: {cause}")));
+                    self.fail(cut_off(&error));
                 }
                 Poll::Ready(None) => self.complete(),
                 Poll::Pending if self.gathered.is_empty() => {

@@ -106,6 +106,7 @@ pub use tokensink_policy::bench::Bucket;
 pub use tokensink_policy::bindings::{Binding, Degree, Peer};
 pub use tokensink_policy::chain::{Attempt, Model};
 pub use tokensink_policy::classify::{Blame, Class, Reason};
+pub use tokensink_policy::failover;
 pub use tokensink_policy::pin::PinSource;
 pub use tokensink_providers::{self as providers, Betas, Registry};
 pub use tokensink_types::{

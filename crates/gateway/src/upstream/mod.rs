@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -32,23 +31,8 @@ const LOOKS: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     destination: Destination,
-    /// The path of the base URL without its last slash.
-    base: String,
+    /// What its Host header says.
     pub(crate) host: HeaderValue,
-}
-
-impl Endpoint {
-    /// The path and query of a request for `rest` (which begins with a slash) below the base URL.
-    ///
-    /// # Errors
-    /// When they are no path and query.
-    pub(crate) fn path(&self, rest: &str) -> Result<PathAndQuery, http::uri::InvalidUri> {
-        if self.base.is_empty() {
-            PathAndQuery::try_from(rest)
-        } else {
-            PathAndQuery::try_from(format!("{}{rest}", self.base))
-        }
-    }
 }
 
 /// Why no answer came.
@@ -107,11 +91,7 @@ impl Upstream {
         let destination = self.dialer.destination(&url).map_err(|error| error.to_string())?;
         let host = HeaderValue::from_str(&destination.host_header())
             .map_err(|error| format!("{base_url}: {error}"))?;
-        let endpoint = Arc::new(Endpoint {
-            base: url.path().trim_end_matches('/').to_owned(),
-            destination,
-            host,
-        });
+        let endpoint = Arc::new(Endpoint { destination, host });
         endpoints.insert(base_url.to_owned(), Arc::clone(&endpoint));
         Ok(endpoint)
     }

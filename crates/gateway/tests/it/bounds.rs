@@ -43,7 +43,7 @@ fn a_head_that_drips_gets_408_and_an_idle_connection_just_closes() {
     });
     let (answer, mut slow) = dripping.join().unwrap();
     assert_eq!(answer.status, 408);
-    assert_eq!(error(&answer.body)["type"], "timeout_error");
+    assert_eq!(error(&answer.body)["code"], "slow_request");
     assert!(slow.is_closed());
     assert!(
         began.elapsed() < Duration::from_millis(800),

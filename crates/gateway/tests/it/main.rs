@@ -7,6 +7,7 @@
 )]
 
 mod bounds;
+mod failover;
 mod passing;
 mod raw;
 mod streaming;

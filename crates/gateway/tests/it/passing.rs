@@ -53,7 +53,7 @@ fn no_key_no_answer() {
         ));
         let answer = client.answer();
         assert_eq!(answer.status, 401, "{header}");
-        assert_eq!(error(&answer.body)["type"], "authentication_error");
+        assert_eq!(error(&answer.body)["code"], "no_key");
     }
     assert_eq!(world.upstream.connections(), 0);
 }

@@ -30,12 +30,7 @@ impl World {
                 .unwrap(),
             upstream: Upstream::start(handler),
         };
-        let provider = format!(
-            "id = \"rig\"\nname = \"Rig\"\nbilling = \"subscription\"\n[api]\nkind = \"openai-chat\"\n\
-             base_url = \"{}/base\"\nmodels = [\"small\"]\n[[auth]]\nid = \"api-key\"\nkind = \"api_key\"\n",
-            world.upstream.url()
-        );
-        world.put("tokensink/providers/rig.toml", &provider);
+        world.provider(&format!("{}/base", world.upstream.url()));
         let profiles: serde_json::Map<_, _> = keys
             .iter()
             .map(|name| {
@@ -49,6 +44,15 @@ impl World {
         let state = json!({"version": 1, "order": {"rig": order}}).to_string();
         world.put("agents/main/agent/auth-state.json", &state);
         world
+    }
+
+    /// Defines the provider `rig` with this base URL.
+    pub(crate) fn provider(&self, base_url: &str) {
+        let provider = format!(
+            "id = \"rig\"\nname = \"Rig\"\nbilling = \"subscription\"\n[api]\nkind = \"openai-chat\"\n\
+             base_url = \"{base_url}\"\nmodels = [\"small\"]\n[[auth]]\nid = \"api-key\"\nkind = \"api_key\"\n"
+        );
+        self.put("tokensink/providers/rig.toml", &provider);
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {

@@ -1,0 +1,437 @@
+//! The attempts of one request: lease, send, judge, and what comes next.
+//!
+//! Another attempt is made only where the policy says so (`policy::failover`): nothing of it may have been billed, and
+//! nothing of an answer may have reached the client. What the client gets when nobody can serve is an upstream's own
+//! answer, byte for byte: of several the one that says when to come back.
+
+use http::header::{HOST, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Body as _;
+use tokensink_sink::failover::{Attempted, Happened, Step, next};
+use tokensink_sink::{
+    AcquireRequest, Class, ErrorKind, Lease, ProfileId, Reason, Secret, SessionKey, Sink, SinkError, Want,
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::outcome::{Outcome, Used};
+use crate::relay::{Relay, internal, set_length};
+use crate::replay::Held;
+use crate::request::errors::Refusal;
+use crate::request::headers::{Dress, client_headers, upstream_headers};
+use crate::request::plan::Plan;
+use crate::request::route::upstream_uri;
+use crate::stream::{Answer, Peeked};
+use crate::upstream::{Begun, Fault};
+use crate::watcher::Watcher;
+
+/// The header of an answer that names the account.
+pub(crate) const PROFILE: HeaderName = HeaderName::from_static("x-tokensink-profile");
+/// The header of an answer by which it is looked up later.
+pub(crate) const REQUEST: HeaderName = HeaderName::from_static("x-tokensink-request");
+
+/// A request that is to be served.
+pub(crate) struct Job<'a> {
+    pub(crate) relay: &'a Relay,
+    pub(crate) sink: &'a Sink,
+    pub(crate) head: &'a Parts,
+    pub(crate) plan: &'a Plan,
+}
+
+/// What the attempts so far have left.
+struct Progress {
+    /// The profiles that are out of the question.
+    tried: Vec<ProfileId>,
+    /// A token that was not taken: the next lease is of the same profile with another one.
+    rejected: Option<(ProfileId, Secret)>,
+    attempted: Attempted,
+    /// The best answer to pass on if nobody serves.
+    left: Option<Left>,
+}
+
+/// Something that can be passed on.
+enum Left {
+    Answer(Box<Failure>),
+    Refusal(Box<Refusal>),
+}
+
+/// An error answer that was received.
+struct Failure {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Peeked,
+    names: [HeaderValue; 2],
+}
+
+impl Left {
+    /// How much it says to a client: a limit is worth more than a refused login, which the client would take for its
+    /// own key's, and anything said is worth more than silence.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Refusal(_) => 0,
+            Self::Answer(failure) => match failure.status.as_u16() {
+                401..=403 => 1,
+                500..=599 => 2,
+                _ => 3,
+            },
+        }
+    }
+}
+
+/// What one attempt came to.
+enum Came {
+    Over(Response<Answer>),
+    Next,
+}
+
+impl Job<'_> {
+    /// Attempts until one is served or none is left.
+    ///
+    /// # Errors
+    /// What is told to the client where no upstream said anything.
+    pub(crate) async fn run(
+        &self,
+        held: &mut Held,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Response<Answer>, Refusal> {
+        let bound_to = self.bound_to().await?;
+        let mut room = Some(room);
+        let mut progress = Progress {
+            tried: Vec::new(),
+            rejected: None,
+            attempted: Attempted {
+                head_sent: false,
+                replayable: held.is_whole(),
+                refreshed: false,
+                tries: 0,
+            },
+            left: None,
+        };
+        loop {
+            let used = match self.lease(&mut progress, bound_to.as_ref()).await {
+                Ok(used) => used,
+                Err(None) => continue,
+                Err(Some(error)) => return self.nobody(progress, &error),
+            };
+            match self.attempt(used, held, &mut progress, &mut room).await? {
+                Came::Over(response) => return Ok(response),
+                Came::Next => progress.attempted.tries += 1,
+            }
+        }
+    }
+
+    /// The only profile that may serve what is bound to one. `None` when any may.
+    async fn bound_to(&self) -> Result<Option<ProfileId>, Refusal> {
+        let plan = self.plan;
+        if !plan.bound || plan.profile.is_some() {
+            return Ok(plan.profile.clone());
+        }
+        let ids = plan.ties.iter().filter_map(|tie| tie.id.as_deref());
+        let known = ids
+            .chain(plan.session.as_deref())
+            .find_map(|what| self.relay.ties.served(&plan.agent, what));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let (sink, agent, session) = (self.sink.clone(), plan.agent.clone(), plan.session.clone());
+        let provider = plan.provider.clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            let session = session.as_deref().and_then(|key| SessionKey::parse(key).ok());
+            let info = session.and_then(|key| sink.session(&agent, &key).ok());
+            let pinned = info.and_then(|info| info.pin).filter(|pin| pin.exists);
+            if let Some(pin) = pinned {
+                return Some(pin.profile);
+            }
+            // Where there is only one account, it is the one.
+            let mut profiles = sink.profiles(&agent, Some(provider.as_str())).ok()?;
+            let only = profiles.pop()?;
+            profiles.is_empty().then_some(only.id)
+        });
+        let what = plan.ties.first().map_or("something", |tie| tie.what);
+        match looking.await {
+            Ok(Some(profile)) => Ok(Some(profile)),
+            _ => Err(Refusal::continuity_break(what)),
+        }
+    }
+
+    /// The lease of the next attempt. `Err(None)`: nothing came of this one, but there may be another.
+    async fn lease(
+        &self,
+        progress: &mut Progress,
+        bound_to: Option<&ProfileId>,
+    ) -> Result<Used, Option<SinkError>> {
+        let plan = self.plan;
+        let rejected = progress.rejected.take();
+        let want = match (&rejected, bound_to) {
+            (Some((profile, _)), _) => Want::Profile(profile.clone()),
+            (None, Some(profile)) => Want::Profile(profile.clone()),
+            (None, None) => Want::Provider(plan.provider.to_string()),
+        };
+        let is_first = progress.attempted.tries == 0;
+        let request = AcquireRequest {
+            rejected: rejected.as_ref().map(|(_, secret)| secret.clone()),
+            wait: if is_first {
+                self.relay.bounds.lease_wait
+            } else {
+                self.relay.bounds.failover_wait
+            },
+            model: plan.model.clone(),
+            session: plan
+                .session
+                .as_deref()
+                .and_then(|key| SessionKey::parse(key).ok()),
+            tried: progress.tried.clone(),
+            ..AcquireRequest::new(plan.agent.clone(), want)
+        };
+        if rejected.is_none()
+            && let Ok(Some(lease)) = self.sink.acquire_ready(&request)
+        {
+            return once(Used::new(self.sink, lease), progress);
+        }
+        let sink = self.sink.clone();
+        // A client that leaves meanwhile leaves the lease to its guard.
+        let acquiring =
+            tokio::task::spawn_blocking(move || sink.acquire(&request).map(|lease| Used::new(&sink, lease)));
+        let leased = acquiring.await.unwrap_or_else(|_| {
+            let text = "the lease could not be made";
+            Err(SinkError::new(ErrorKind::Failed, "internal", text))
+        });
+        match (leased, rejected) {
+            (Ok(used), None) => once(used, progress),
+            (Ok(used), Some((_, secret))) if used.lease().secret != secret => Ok(used),
+            // Nothing fresh is to be had of this one: the others may serve.
+            (_, Some((profile, _))) => {
+                progress.tried.push(profile);
+                progress.attempted.refreshed = false;
+                Err(None)
+            }
+            (Err(error), None) => Err(Some(error)),
+        }
+    }
+
+    /// Nobody serves.
+    fn nobody(&self, progress: Progress, error: &SinkError) -> Result<Response<Answer>, Refusal> {
+        match progress.left {
+            Some(left) => self.pass_on(left),
+            None if self.plan.bound => {
+                let what = self.plan.ties.first().map_or("something", |tie| tie.what);
+                let known = Refusal::from_sink(error, self.sink.now());
+                let mut broken = Refusal::continuity_break(what);
+                broken.until = known.until;
+                broken.message = format!("{} ({})", broken.message, known.message);
+                Err(broken)
+            }
+            None => Err(Refusal::from_sink(error, self.sink.now())),
+        }
+    }
+
+    fn pass_on(&self, left: Left) -> Result<Response<Answer>, Refusal> {
+        match left {
+            Left::Refusal(refusal) => Err(*refusal),
+            Left::Answer(failure) => {
+                let Failure {
+                    status,
+                    headers,
+                    body,
+                    names,
+                } = *failure;
+                let body = Answer::read_in_part(body, self.relay.bounds.answer_idle);
+                Ok(with_names(status, &headers, body, names))
+            }
+        }
+    }
+
+    /// One attempt.
+    async fn attempt(
+        &self,
+        mut used: Used,
+        held: &mut Held,
+        progress: &mut Progress,
+        room: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Came, Refusal> {
+        let slot = self.relay.slots.of_profile(used.lease()).await?;
+        let begun = match self.send(used.lease(), held).await? {
+            Ok(begun) => begun,
+            Err(Fault::Client(text)) => return Err(Refusal::bad("broken_request", text)),
+            Err(fault) => return self.faulted(used, fault, progress).await,
+        };
+        let names = names(used.lease());
+        let (head, body) = begun.response.into_parts();
+        let status = head.status;
+        if status.is_redirection() && status != StatusCode::NOT_MODIFIED || status.is_informational() {
+            let text = format!("the provider answered with {status}, which is not followed");
+            return Err(Refusal::new(StatusCode::BAD_GATEWAY, "redirect", text)
+                .with_fix("correct the provider's base_url (tokensink providers check)"));
+        }
+        if status.is_client_error() || status.is_server_error() {
+            let bounds = &self.relay.bounds;
+            let body = Peeked::read(body, begun.lending, bounds.error_body, bounds.error_time).await;
+            let failure = Failure {
+                status,
+                headers: head.headers,
+                body,
+                names,
+            };
+            return self.failed(used, failure, progress).await;
+        }
+        if status.is_success() {
+            used.note(Outcome::Served {
+                headers: head.headers.clone(),
+            });
+            if let Some(session) = &self.plan.session {
+                self.relay
+                    .ties
+                    .note(&self.plan.agent, session, &used.lease().profile);
+            }
+        }
+        let answer = Answer::relayed(body, begun.lending, self.relay.bounds.answer_idle);
+        let holds = (room.take(), slot);
+        let watcher = Watcher::new(used, self.plan, &head.headers, &self.relay.ties, holds);
+        let answer = answer.holding(Box::new(watcher));
+        Ok(Came::Over(with_names(status, &head.headers, answer, names)))
+    }
+
+    /// Sends the request with this lease.
+    async fn send(&self, lease: &Lease, held: &mut Held) -> Result<Result<Begun, Fault>, Refusal> {
+        let base_url = lease.base_url.as_deref().ok_or_else(|| {
+            let text = format!(
+                "the provider {} has no address to send requests to",
+                lease.provider
+            );
+            Refusal::new(StatusCode::NOT_FOUND, "no_base_url", text)
+                .with_fix("set base_url in its file (tokensink providers check)")
+        })?;
+        let uri = upstream_uri(base_url, &self.plan.path_and_query)?;
+        let path = uri.path_and_query().cloned().ok_or_else(|| internal("no path"))?;
+        let endpoint = match self.relay.upstream.endpoint(base_url) {
+            Ok(endpoint) => endpoint,
+            Err(text) => return Ok(Err(Fault::NotConnected(text))),
+        };
+        let mut headers = upstream_headers(&self.head.headers, Dress::from(lease))?;
+        headers.insert(HOST, endpoint.host.clone());
+        let announced = self.head.headers.contains_key(http::header::CONTENT_LENGTH);
+        let request = || {
+            let body = held.upload(self.relay.bounds.upload_idle)?;
+            let length = body.size_hint().exact();
+            let mut request = Request::new(body);
+            *request.method_mut() = self.head.method.clone();
+            *request.uri_mut() = path.clone().into();
+            request.headers_mut().clone_from(&headers);
+            set_length(request.headers_mut(), length, announced);
+            Some(request)
+        };
+        Ok(self.relay.upstream.send(&endpoint, request).await)
+    }
+
+    /// No answer came.
+    async fn faulted(&self, mut used: Used, fault: Fault, progress: &mut Progress) -> Result<Came, Refusal> {
+        let text = fault.to_string();
+        let (happened, outcome, status) = match fault {
+            Fault::NotConnected(error) => (
+                Happened::NotConnected,
+                Outcome::NotConnected { error },
+                StatusCode::BAD_GATEWAY,
+            ),
+            Fault::TimedOut(_) => (Happened::TimedOut, Outcome::TimedOut, StatusCode::GATEWAY_TIMEOUT),
+            Fault::CutOff(_) | Fault::Client(_) => {
+                (Happened::CutOff, Outcome::CutOff, StatusCode::BAD_GATEWAY)
+            }
+        };
+        used.report(outcome).await;
+        let code = if status == StatusCode::GATEWAY_TIMEOUT {
+            "upstream_timeout"
+        } else {
+            "upstream_unreachable"
+        };
+        let refusal = Refusal::new(status, code, text);
+        let left = Left::Refusal(Box::new(refusal));
+        self.go_on(&used, &happened, left, progress)
+    }
+
+    /// An error answer came.
+    async fn failed(
+        &self,
+        mut used: Used,
+        failure: Failure,
+        progress: &mut Progress,
+    ) -> Result<Came, Refusal> {
+        let status = failure.status.as_u16();
+        let reported = used
+            .report(Outcome::Failed {
+                status: Some(status),
+                headers: failure.headers.clone(),
+                body: failure.body.bytes.to_vec(),
+            })
+            .await;
+        // What no rule knows is judged by its status alone.
+        let class = reported.class.unwrap_or(Class {
+            reason: Reason::NoErrorDetails,
+            rule: "status",
+        });
+        let happened = Happened::Answered { status, class };
+        let left = Left::Answer(Box::new(failure));
+        self.go_on(&used, &happened, left, progress)
+    }
+
+    /// What comes next.
+    fn go_on(
+        &self,
+        used: &Used,
+        happened: &Happened,
+        left: Left,
+        progress: &mut Progress,
+    ) -> Result<Came, Refusal> {
+        let lease = used.lease();
+        match next(happened, &progress.attempted) {
+            Step::PassOn => return self.pass_on(left).map(Came::Over),
+            Step::RefreshAndRepeat => {
+                progress.rejected = Some((lease.profile.clone(), lease.secret.clone()));
+                progress.attempted.refreshed = true;
+            }
+            Step::TryAnother => {
+                progress.tried.push(lease.profile.clone());
+                progress.attempted.refreshed = false;
+                if self.plan.bound || self.plan.profile.is_some() {
+                    return self.pass_on(left).map(Came::Over);
+                }
+            }
+        }
+        if progress
+            .left
+            .as_ref()
+            .is_none_or(|known| known.rank() < left.rank())
+        {
+            progress.left = Some(left);
+        }
+        Ok(Came::Next)
+    }
+}
+
+/// No profile is asked twice in one request, other than with a fresh token.
+fn once(used: Used, progress: &Progress) -> Result<Used, Option<SinkError>> {
+    if !progress.tried.contains(&used.lease().profile) {
+        return Ok(used);
+    }
+    let text = "every account that may serve this request was tried";
+    Err(Some(SinkError::new(ErrorKind::TryAgain, "all_tried", text)))
+}
+
+/// The values of [`PROFILE`] and [`REQUEST`].
+fn names(lease: &Lease) -> [HeaderValue; 2] {
+    let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"));
+    [value(lease.profile.to_string()), value(lease.id.to_string())]
+}
+
+fn with_names(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Answer,
+    [profile, request]: [HeaderValue; 2],
+) -> Response<Answer> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = client_headers(headers);
+    response.headers_mut().insert(PROFILE, profile);
+    response.headers_mut().insert(REQUEST, request);
+    response
+}

@@ -1,0 +1,46 @@
+//! Names, looked up in the sink.
+
+use tokensink_sink::{AgentId, ProfileId, ProviderId, Sink, SinkError};
+
+use crate::request::plan::{self, Provider, Target};
+
+/// The names that the sink knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Directory<'a>(pub(crate) &'a Sink);
+
+impl plan::Directory for Directory<'_> {
+    fn provider(&self, name: &str) -> Option<Provider> {
+        let definition = self.0.registry().resolve(name).ok()?;
+        Some(Provider {
+            id: definition.id.clone(),
+            kind: definition.api.kind,
+            models: definition.api.models.clone(),
+        })
+    }
+
+    fn resolve_model(&self, agent: &AgentId, text: &str) -> Result<Target, SinkError> {
+        let target = self.0.resolve_model(agent, text)?;
+        Ok(Target {
+            provider: target.provider,
+            model: target.model,
+            profile: target.profile,
+        })
+    }
+
+    fn provider_of(&self, agent: &AgentId, profile: &ProfileId) -> Option<ProviderId> {
+        let mut profiles = self.0.profiles(agent, None).ok()?.into_iter();
+        let found = profiles.find(|known| known.id == *profile)?;
+        Some(self.0.registry().canonical(&found.provider))
+    }
+
+    fn with_profiles(&self, agent: &AgentId) -> Vec<Provider> {
+        let profiles = self.0.profiles(agent, None).unwrap_or_default();
+        let mut ids: Vec<_> = profiles
+            .iter()
+            .map(|profile| self.0.registry().canonical(&profile.provider))
+            .collect();
+        ids.sort();
+        ids.dedup();
+        ids.iter().filter_map(|id| self.provider(id.as_str())).collect()
+    }
+}

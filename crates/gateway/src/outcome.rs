@@ -1,0 +1,112 @@
+//! Leases in use: each one is reported on, whatever becomes of its request.
+
+use std::io;
+
+use http::HeaderMap;
+use tokensink_sink::{CallOutcome, Lease, Reported, Sink};
+
+/// What became of a call, by value, so that it can be reported from another thread.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Served {
+        headers: HeaderMap,
+    },
+    Failed {
+        status: Option<u16>,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    },
+    NotConnected {
+        error: String,
+    },
+    TimedOut,
+    CutOff,
+    Abandoned,
+}
+
+impl Outcome {
+    fn as_call(&self) -> CallOutcome<'_> {
+        match self {
+            Self::Served { headers } => CallOutcome::Served { headers },
+            Self::Failed {
+                status,
+                headers,
+                body,
+            } => CallOutcome::Failed {
+                status: *status,
+                headers,
+                body,
+            },
+            Self::NotConnected { error } => CallOutcome::NotConnected { error },
+            Self::TimedOut => CallOutcome::TimedOut,
+            Self::CutOff => CallOutcome::CutOff,
+            Self::Abandoned => CallOutcome::Abandoned,
+        }
+    }
+}
+
+/// A lease that is being used. Dropped without a report, it is reported as given up, because others may wait for the
+/// outcome of a test.
+#[derive(Debug)]
+pub(crate) struct Used {
+    sink: Sink,
+    lease: Lease,
+    is_reported: bool,
+}
+
+impl Used {
+    pub(crate) fn new(sink: &Sink, lease: Lease) -> Self {
+        Self {
+            sink: sink.clone(),
+            lease,
+            is_reported: false,
+        }
+    }
+
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Reports and waits for what is made of it.
+    pub(crate) async fn report(&mut self, outcome: Outcome) -> Reported {
+        self.is_reported = true;
+        if let Ok(Some(reported)) = self.sink.report_ready(&self.lease, &outcome.as_call()) {
+            return reported;
+        }
+        let (sink, lease) = (self.sink.clone(), self.lease.clone());
+        let reporting = tokio::task::spawn_blocking(move || sink.report(&lease, &outcome.as_call()));
+        let reported = reporting.await.map_err(io::Error::other);
+        reported
+            .ok()
+            .and_then(|reported| reported.inspect_err(told).ok())
+            .unwrap_or_default()
+    }
+
+    /// Reports, and leaves it at that.
+    pub(crate) fn note(&mut self, outcome: Outcome) {
+        self.is_reported = true;
+        if let Ok(Some(_)) = self.sink.report_ready(&self.lease, &outcome.as_call()) {
+            return;
+        }
+        let (sink, lease) = (self.sink.clone(), self.lease.clone());
+        // Without an event loop the gateway has ended, and a test that is given back late is given back by its time.
+        if let Ok(event_loop) = tokio::runtime::Handle::try_current() {
+            event_loop.spawn_blocking(move || {
+                let reported = sink.report(&lease, &outcome.as_call());
+                reported.inspect_err(told).ok();
+            });
+        }
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        if !self.is_reported {
+            self.note(Outcome::Abandoned);
+        }
+    }
+}
+
+fn told(error: &tokensink_sink::SinkError) {
+    tracing::warn!("an outcome was not noted: {error}");
+}

@@ -1,0 +1,151 @@
+//! What an answer on its way says about its account: error events, limits, the id by which it is referred to, its end.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use tokensink_sink::AgentId;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::outcome::{Outcome, Used};
+use crate::request::events::{Noticed, Scanner};
+use crate::request::plan::Plan;
+use crate::stream::{Ended, Hold};
+use crate::ties::Ties;
+
+/// How much of a JSON answer is looked at for its id, which comes first in all of them.
+const ID_WITHIN: usize = 1024;
+
+/// Watches one answer, and holds the room that its request takes.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    used: Used,
+    agent: AgentId,
+    headers: HeaderMap,
+    ties: Arc<Ties>,
+    look: Look,
+    _room: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+}
+
+/// What is looked at.
+#[derive(Debug)]
+enum Look {
+    Nothing,
+    Events(Scanner),
+    /// The beginning of a JSON answer.
+    Json(Vec<u8>),
+}
+
+impl Watcher {
+    pub(crate) fn new(
+        used: Used,
+        plan: &Plan,
+        headers: &HeaderMap,
+        ties: &Arc<Ties>,
+        room: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+    ) -> Self {
+        let kind = headers
+            .get(CONTENT_TYPE)
+            .map_or(&b""[..], http::HeaderValue::as_bytes);
+        let look = if kind.starts_with(b"text/event-stream") {
+            Look::Events(Scanner::new())
+        } else if kind.starts_with(b"application/json") && is_kept(&plan.path_and_query) {
+            Look::Json(Vec::new())
+        } else {
+            Look::Nothing
+        };
+        Self {
+            used,
+            agent: plan.agent.clone(),
+            headers: if matches!(look, Look::Events(_)) {
+                headers.clone()
+            } else {
+                HeaderMap::new()
+            },
+            ties: Arc::clone(ties),
+            look,
+            _room: room,
+        }
+    }
+}
+
+/// Does the provider keep what such a request makes, so that a later one may refer to it?
+fn is_kept(path: &str) -> bool {
+    ["/responses", "/files", "/batches", "/conversations"]
+        .iter()
+        .any(|kept| path.contains(kept))
+}
+
+/// The first `"id": "…"` of a JSON answer.
+fn first_id(json: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(json).ok().or_else(|| {
+        let valid = std::str::from_utf8(json).err()?.valid_up_to();
+        std::str::from_utf8(&json[..valid]).ok()
+    })?;
+    let (_, after) = text.split_once("\"id\"")?;
+    let value = after
+        .trim_start()
+        .strip_prefix(':')?
+        .trim_start()
+        .strip_prefix('"')?;
+    let (id, _) = value.split_once('"')?;
+    (!id.is_empty()).then_some(id)
+}
+
+impl Hold for Watcher {
+    fn saw(&mut self, bytes: &[u8]) {
+        match &mut self.look {
+            Look::Nothing => {}
+            Look::Json(begun) => {
+                let left = ID_WITHIN.saturating_sub(begun.len()).min(bytes.len());
+                begun.extend_from_slice(&bytes[..left]);
+                if let Some(id) = first_id(begun) {
+                    self.ties.note(&self.agent, id, &self.used.lease().profile);
+                    self.look = Look::Nothing;
+                } else if begun.len() >= ID_WITHIN {
+                    self.look = Look::Nothing;
+                }
+            }
+            Look::Events(scanner) => {
+                let (used, headers, ties, agent) = (&mut self.used, &self.headers, &self.ties, &self.agent);
+                scanner.feed(bytes, |noticed| match noticed {
+                    Noticed::Error { body } => used.note(Outcome::Failed {
+                        status: None,
+                        headers: headers.clone(),
+                        body,
+                    }),
+                    Noticed::Answer { id } => ties.note(agent, &id, &used.lease().profile),
+                    Noticed::Limits { .. } | Noticed::Usage(_) | Noticed::Finished => {}
+                });
+            }
+        }
+    }
+
+    fn ended(&mut self, how: Ended) {
+        match how {
+            Ended::Complete => {}
+            Ended::CutOff => self.used.note(Outcome::CutOff),
+            Ended::TimedOut => self.used.note(Outcome::TimedOut),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_json_answer() {
+        for (json, want) in [
+            (&br#"{"id":"resp_1","object":"response"}"#[..], Some("resp_1")),
+            (b"{\n  \"id\" : \"file-1\",", Some("file-1")),
+            (b"{\"id\":\"resp", None),
+            (b"{\"id\":7}", None),
+            (b"{\"id\":\"\"}", None),
+            (b"\xff{\"id\":\"x\"}", None),
+            (b"{}", None),
+        ] {
+            assert_eq!(first_id(json), want, "{}", String::from_utf8_lossy(json));
+        }
+    }
+}

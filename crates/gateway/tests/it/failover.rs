@@ -1,0 +1,287 @@
+//! Another account, where that costs nobody anything; and where it does not come into question.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokensink_gateway::Bounds;
+use tokensink_testkit::{Seen, Talk};
+
+use crate::raw::Answer;
+use crate::world::{World, client, error, eventually};
+
+const LIMIT: &str = r#"{"error":{"type":"rate_limit_error","message":"too many"}}"#;
+const CHAT: &str = r#"{"model":"small","messages":[]}"#;
+
+fn served(seen: &Seen, talk: &mut Talk) {
+    talk.json(200, &format!("{{\"by\":\"{}\"}}", seen.bearer()));
+}
+
+/// An API on which `sk-one` does as `one` says and every other key is served.
+fn but_for_one(one: impl Fn(&Seen, &mut Talk) + Send + Sync + 'static) -> World {
+    World::new(&["one", "two"], move |seen, talk| {
+        if seen.bearer() == "sk-one" {
+            one(seen, talk);
+        } else {
+            served(seen, talk);
+        }
+    })
+}
+
+fn calls_of(world: &World, key: &str) -> usize {
+    world
+        .upstream
+        .seen()
+        .iter()
+        .filter(|seen| seen.bearer() == key)
+        .count()
+}
+
+fn by(answer: &Answer) -> (u16, &str) {
+    (answer.status, answer.header("x-tokensink-profile").unwrap())
+}
+
+#[test]
+fn a_limit_is_answered_by_the_second_account_until_its_window_ends() {
+    let since = Mutex::new(None);
+    let world = but_for_one(move |seen, talk| {
+        let since = *since.lock().unwrap().get_or_insert(seen.at);
+        if seen.at.duration_since(since) < Duration::from_millis(900) {
+            talk.answer(429, &[("retry-after", "1")], LIMIT);
+        } else {
+            served(seen, talk);
+        }
+    });
+    let gateway = world.gateway();
+    let began = Instant::now();
+    for path in ["/rig/chat/completions", "/v1/chat/completions", "/rig/v1/other"] {
+        let answer = client(&gateway).post(path, CHAT).answer();
+        assert_eq!(by(&answer), (200, "rig:two"), "{path}");
+        assert_eq!(answer.text(), r#"{"by":"sk-two"}"#);
+    }
+    assert!(
+        began.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(calls_of(&world, "sk-one"), 1);
+    std::thread::sleep(Duration::from_millis(1100).saturating_sub(began.elapsed()));
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(by(&answer), (200, "rig:one"), "the first is used again by itself");
+    assert_eq!(calls_of(&world, "sk-one"), 2);
+}
+
+#[test]
+fn failures_that_another_account_does_not_have() {
+    for (status, body) in [
+        (401, r#"{"error":{"message":"invalid api key"}}"#),
+        (402, r#"{"error":{"message":"insufficient credits"}}"#),
+        (403, r#"{"error":{"message":"forbidden"}}"#),
+        (429, LIMIT),
+        (503, r#"{"error":{"message":"overloaded"}}"#),
+        (529, r#"{"type":"error","error":{"type":"overloaded_error"}}"#),
+    ] {
+        let world = but_for_one(move |_, talk| talk.answer(status, &[], body));
+        let gateway = world.gateway();
+        let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+        assert_eq!(by(&answer), (200, "rig:two"), "{status}");
+        assert_eq!(calls_of(&world, "sk-one"), 1, "{status}");
+    }
+}
+
+#[test]
+fn what_may_have_been_billed_or_is_the_requests_fault_is_not_repeated() {
+    for (name, want) in [
+        ("cut", 502),
+        ("silent", 504),
+        ("half", 502),
+        ("bad", 400),
+        ("missing", 404),
+    ] {
+        let world = but_for_one(move |_, talk| match name {
+            "cut" => talk.cut(),
+            "silent" => {
+                let _ = talk.left_within(Duration::from_secs(10));
+            }
+            "half" => {
+                talk.raw(b"HTTP/1.1 429 Too");
+                talk.cut();
+            }
+            "bad" => talk.json(400, r#"{"error":{"message":"messages: required"}}"#),
+            _ => talk.json(404, "{}"),
+        });
+        let gateway = world.gateway_with(Bounds {
+            first_byte: Duration::from_millis(200),
+            ..Bounds::default()
+        });
+        let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+        assert_eq!((answer.status, answer.complete), (want, true), "{name}");
+        assert_eq!(world.upstream.seen().len(), 1, "{name}");
+        if name != "missing" {
+            // And nobody is benched for it.
+            client(&gateway).post("/v1/chat/completions", CHAT).answer();
+            assert_eq!(calls_of(&world, "sk-one"), 2, "{name}");
+        }
+    }
+}
+
+#[test]
+fn when_nobody_can_serve_the_limit_is_passed_on_byte_for_byte() {
+    let world = World::new(&["one", "two"], |seen, talk| {
+        if seen.bearer() == "sk-one" {
+            talk.answer(429, &[("retry-after", "77"), ("x-own", "1")], LIMIT);
+        } else {
+            talk.answer(401, &[], r#"{"error":{"message":"revoked"}}"#);
+        }
+    });
+    let gateway = world.gateway_with(Bounds {
+        lease_wait: Duration::ZERO,
+        failover_wait: Duration::ZERO,
+        ..Bounds::default()
+    });
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(
+        by(&answer),
+        (429, "rig:one"),
+        "a limit says more than a refused login"
+    );
+    assert_eq!((answer.text(), answer.header("x-own")), (LIMIT, Some("1")));
+    assert_eq!(answer.header("retry-after"), Some("77"));
+    let calls = world.upstream.seen().len();
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(answer.status, 429, "{}", answer.text());
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=77).contains(&wait), "{wait}");
+    assert_eq!(world.upstream.seen().len(), calls, "nobody is asked in vain");
+}
+
+#[test]
+fn a_body_that_is_not_held_has_one_attempt() {
+    let world = but_for_one(|_, talk| talk.answer(429, &[], LIMIT));
+    let gateway = world.gateway_with(Bounds {
+        replay_body: 1000,
+        ..Bounds::default()
+    });
+    let large = vec![b'x'; 100_000];
+    let answer = client(&gateway).post("/rig/upload", &large).answer();
+    assert_eq!((by(&answer), answer.text()), ((429, "rig:one"), LIMIT));
+    let answer = client(&gateway).post("/v1/chat/completions", &large).answer();
+    assert_eq!(answer.status, 413);
+}
+
+#[test]
+fn a_provider_that_cannot_be_reached_is_said_so() {
+    let world = but_for_one(served);
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    world.provider(&format!("http://{gone}"));
+    let gateway = world.gateway();
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(answer.status, 502);
+    assert_eq!(error(&answer.body)["code"], "upstream_unreachable");
+}
+
+#[test]
+fn what_belongs_to_one_account_stays_with_it() {
+    let limited = AtomicBool::new(false);
+    let world = but_for_one(move |seen, talk| {
+        if limited.load(Ordering::SeqCst) {
+            talk.answer(429, &[], LIMIT);
+        } else if seen.path.ends_with("limit") {
+            limited.store(true, Ordering::SeqCst);
+            talk.answer(429, &[("retry-after", "60")], LIMIT);
+        } else {
+            talk.json(200, r#"{"id":"resp_1","object":"response"}"#);
+        }
+    });
+    let gateway = world.gateway_with(Bounds {
+        lease_wait: Duration::ZERO,
+        failover_wait: Duration::ZERO,
+        ..Bounds::default()
+    });
+    let next = r#"{"model":"small","previous_response_id":"resp_1"}"#;
+    let first = client(&gateway).post("/rig/responses", CHAT).answer();
+    assert_eq!(by(&first), (200, "rig:one"));
+    assert_eq!(
+        by(&client(&gateway).post("/rig/responses", next).answer()),
+        (200, "rig:one")
+    );
+    let limit = client(&gateway).post("/rig/limit", CHAT).answer();
+    assert_eq!(by(&limit), (200, "rig:two"), "what is not bound goes on");
+    let bound = client(&gateway).post("/rig/responses", next).answer();
+    assert_eq!(
+        (by(&bound), bound.text()),
+        ((429, "rig:one"), LIMIT),
+        "its own account's word"
+    );
+    let foreign = next.replace("resp_1", "resp_x");
+    let unknown = client(&gateway).post("/rig/responses", foreign).answer();
+    assert_eq!(error(&unknown.body)["code"], "continuity_break");
+    let twos = world.upstream.seen();
+    assert!(
+        twos.iter()
+            .all(|seen| seen.bearer() == "sk-one" || seen.path.ends_with("limit"))
+    );
+}
+
+#[test]
+fn a_profile_that_is_named_is_the_only_one() {
+    let world = but_for_one(|_, talk| talk.answer(429, &[("retry-after", "60")], LIMIT));
+    let gateway = world.gateway_with(Bounds {
+        lease_wait: Duration::ZERO,
+        ..Bounds::default()
+    });
+    let named = r#"{"model":"rig/small@rig:one","messages":[]}"#;
+    let answer = client(&gateway).post("/v1/chat/completions", named).answer();
+    assert_eq!((by(&answer), answer.text()), ((429, "rig:one"), LIMIT));
+    let sent = world.upstream.seen().remove(0);
+    assert_eq!(
+        sent.body,
+        CHAT.as_bytes(),
+        "the model is named as its provider does"
+    );
+    assert_eq!(sent.path, "/base/chat/completions");
+}
+
+#[test]
+fn an_error_inside_a_stream_benches_and_changes_nothing_else() {
+    let stream = "event: message_start\ndata: {\"type\":\"message_start\"}\n\n\
+                  event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow down\"}}\n\n";
+    let world = but_for_one(move |_, talk| {
+        talk.begin_events();
+        talk.chunk(stream);
+        talk.end();
+    });
+    let gateway = world.gateway();
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(
+        (answer.status, answer.text(), answer.complete),
+        (200, stream, true)
+    );
+    eventually("the second account", || {
+        by(&client(&gateway).post("/v1/chat/completions", CHAT).answer()).1 == "rig:two"
+    });
+}
+
+#[test]
+fn eight_gateways_on_one_state_dir_learn_of_one_limit() {
+    let world = but_for_one(|_, talk| talk.answer(429, &[("retry-after", "600")], LIMIT));
+    let gateways: Vec<_> = (0..8).map(|_| world.gateway()).collect();
+    let first = client(&gateways[0]).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(by(&first), (200, "rig:two"));
+    std::thread::scope(|scope| {
+        for gateway in &gateways {
+            scope.spawn(move || {
+                let mut client = client(gateway);
+                for _ in 0..10 {
+                    let answer = client.post("/v1/chat/completions", CHAT).answer();
+                    assert_eq!(by(&answer), (200, "rig:two"));
+                }
+            });
+        }
+    });
+    let calls = calls_of(&world, "sk-one");
+    assert!(calls <= 2, "{calls} calls of the account that is at its limit");
+}
