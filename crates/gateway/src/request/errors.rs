@@ -142,9 +142,10 @@ impl Refusal {
     /// The sentence with its fix.
     #[must_use]
     pub fn text(&self) -> String {
+        let message = self.message.trim_end_matches('.');
         match &self.fix {
-            Some(fix) => format!("tokensink: {}. To fix it: {fix}", self.message),
-            None => format!("tokensink: {}", self.message),
+            Some(fix) => format!("tokensink: {message}. To fix it: {fix}"),
+            None => format!("tokensink: {message}"),
         }
     }
 
@@ -198,10 +199,10 @@ impl Refusal {
             401 => "authentication_error",
             403 => "permission_error",
             404 => "not_found_error",
+            408 | 504 => "timeout_error",
             413 => "request_too_large",
             429 => "rate_limit_error",
             503 => "overloaded_error",
-            504 => "timeout_error",
             500.. => "api_error",
             _ => "invalid_request_error",
         }
@@ -214,6 +215,7 @@ impl Refusal {
         match self.status.as_u16() {
             401 => "authentication_error",
             403 => "permission_error",
+            408 => "timeout_error",
             429 if long => "usage_limit_reached",
             429 => "rate_limit_error",
             500.. => "server_error",
@@ -283,6 +285,7 @@ mod tests {
             ),
             (403, "permission_error", "permission_error", "PERMISSION_DENIED"),
             (404, "not_found_error", "invalid_request_error", "NOT_FOUND"),
+            (408, "timeout_error", "timeout_error", "INVALID_ARGUMENT"),
             (
                 413,
                 "request_too_large",

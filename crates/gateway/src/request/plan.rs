@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 use tokensink_sink::providers::ApiKind;
-use tokensink_sink::{AgentId, ProfileId, ProviderId, SinkError};
+use tokensink_sink::{AgentId, ErrorKind, ProfileId, ProviderId, SinkError};
 
 use super::decode::DecodedBody;
 use super::errors::{ErrorShape, Refusal};
@@ -383,7 +383,12 @@ fn unknown_profile(profile: &ProfileId, provider: &ProviderId, agent: &AgentId) 
 }
 
 fn not_resolved(text: &str, error: &SinkError) -> Refusal {
-    let mut refusal = Refusal::bad("unknown_model", error.to_string());
+    let status = match (error.kind(), error.code()) {
+        (ErrorKind::Usage, "profile_not_found" | "unknown_provider") => StatusCode::NOT_FOUND,
+        (ErrorKind::Usage, _) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut refusal = Refusal::new(status, error.code(), error.to_string());
     refusal.fix = error.fix().map(str::to_owned);
     if text.len() > SHOWN_MAX {
         refusal.message = format!("there is no model {:?}", shortened(text));

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::Request;
 use proptest::prelude::*;
-use tokensink_sink::ErrorKind;
 
 use super::*;
 use crate::request::route::route;
@@ -281,6 +280,22 @@ fn what_models_are_refused() {
         .unwrap_err()
         .text();
     assert_eq!(someones.replace("personal", "nobodyis"), nobodys);
+}
+
+#[test]
+fn what_the_sink_says_about_a_name_is_told_with_a_status_of_its_kind() {
+    let cases = [
+        (ErrorKind::Usage, "unknown_model", 400),
+        (ErrorKind::Usage, "profile_not_found", 404),
+        (ErrorKind::Usage, "unknown_provider", 404),
+        (ErrorKind::Failed, "store", 503),
+    ];
+    for (kind, code, status) in cases {
+        let error = SinkError::new(kind, code, "A sentence.").with_fix("tokensink x");
+        let refusal = not_resolved("name", &error);
+        assert_eq!((refusal.status.as_u16(), refusal.code), (status, code));
+        assert_eq!(refusal.text(), "tokensink: A sentence. To fix it: tokensink x");
+    }
 }
 
 #[test]
