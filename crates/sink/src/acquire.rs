@@ -13,7 +13,8 @@ use tokensink_types::{
 };
 
 use crate::block::{ineligible, no_profile, paste_command, seconds};
-use crate::calls::Issued;
+use crate::calls::{Issued, LeaseId};
+use crate::decisions::{Choice, Made};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Lease, Want};
 use crate::secrets::reference::Failure;
@@ -37,8 +38,14 @@ impl Sink {
         let snapshot = self.snapshot(&request.agent)?;
         let wanted = self.wanted(&request.want, &snapshot)?;
         let decision = self.decide(&snapshot, wanted, request)?;
-        let lease = self.acquire_by(&decision, &snapshot, request)?;
-        Ok(self.issued(lease, &snapshot, &decision, request))
+        match self.acquire_by(&decision, &snapshot, request) {
+            Ok(lease) => Ok(self.issued(lease, &snapshot, &decision, request)),
+            Err(error) => {
+                let id = self.calls().lease_id();
+                self.noted(id, Err(error.code()), (&snapshot, &decision), request);
+                Err(error)
+            }
+        }
     }
 
     /// The same for an event loop: never waits, sends nothing and runs no program. `None` means that one of these, or
@@ -93,8 +100,8 @@ impl Sink {
     fn issued(
         &self,
         mut lease: Lease,
-        snapshot: &AgentSnapshot,
-        decision: &Decision,
+        snapshot: &Arc<AgentSnapshot>,
+        decision: &Arc<Made>,
         request: &AcquireRequest,
     ) -> Lease {
         let mut verdicts = decision.verdicts.iter();
@@ -108,7 +115,27 @@ impl Sink {
                 .belief(&lease.owner, &lease.profile)
                 .map_or(0, |entry| entry.epoch),
         };
+        self.noted(lease.id, Ok(lease.profile.clone()), (snapshot, decision), request);
         lease
+    }
+
+    /// Notes a choice for `explain`.
+    fn noted(
+        &self,
+        id: LeaseId,
+        served: std::result::Result<ProfileId, &'static str>,
+        (snapshot, made): (&Arc<AgentSnapshot>, &Arc<Made>),
+        request: &AcquireRequest,
+    ) {
+        self.note_choice(Choice {
+            id,
+            request: request.request_id.filter(|request| *request != id),
+            at: self.now(),
+            agent: request.agent.clone(),
+            snapshot: Arc::clone(snapshot),
+            made: Arc::clone(made),
+            served,
+        });
     }
 
     fn acquire_by(
@@ -169,7 +196,7 @@ impl Sink {
         snapshot: &AgentSnapshot,
         wanted: Wanted,
         request: &AcquireRequest,
-    ) -> Result<Arc<Decision>> {
+    ) -> Result<Arc<Made>> {
         let now = self.now();
         let model = request.model.as_deref();
         if let Some(decision) = snapshot.kept.decision(&wanted, model, now) {
@@ -181,12 +208,16 @@ impl Sink {
         };
         let decision = policy::select(&snapshot.config, &snapshot.state, &ask, now)
             .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
-        let decision = Arc::new(decision);
-        if decision.choice().is_some() {
+        let made = Arc::new(Made {
+            request: ask,
+            at: now,
+            decision,
+        });
+        if made.choice().is_some() {
             let until = snapshot.state.next_change(now);
-            snapshot.kept.keep_decision(ask, now, until, &decision);
+            snapshot.kept.keep_decision(until, &made);
         }
-        Ok(decision)
+        Ok(made)
     }
 
     fn billing_by_id(&self, snapshot: &AgentSnapshot, id: &ProfileId) -> Option<BillingClass> {

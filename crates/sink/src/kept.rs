@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokensink_policy::{Decision, Request, Target as Wanted};
+use tokensink_policy::Target as Wanted;
 use tokensink_store::RecordPlace;
 use tokensink_types::record::Record;
 use tokensink_types::{ProfileId, UnixMillis};
 
+use crate::decisions::Made;
 use crate::grant::Grant;
 use crate::lease::Lease;
 
@@ -29,10 +30,8 @@ pub(crate) struct Kept {
 
 #[derive(Debug)]
 struct Decided {
-    model: Option<String>,
-    at: UnixMillis,
     until: Option<UnixMillis>,
-    decision: Arc<Decision>,
+    made: Arc<Made>,
 }
 
 /// A grant as it was last served.
@@ -66,31 +65,24 @@ impl Kept {
         wanted: &Wanted,
         model: Option<&str>,
         now: UnixMillis,
-    ) -> Option<Arc<Decision>> {
+    ) -> Option<Arc<Made>> {
         let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = decisions.get(wanted)?.iter();
-        let known = known.find(|known| known.model.as_deref() == model)?;
-        let holds = known.at <= now && known.until.is_none_or(|until| now < until);
-        holds.then(|| Arc::clone(&known.decision))
+        let known = known.find(|known| known.made.request.model.as_deref() == model)?;
+        let holds = known.made.at <= now && known.until.is_none_or(|until| now < until);
+        holds.then(|| Arc::clone(&known.made))
     }
 
-    /// Keeps a decision that was made `at` and holds `until`.
-    pub(crate) fn keep_decision(
-        &self,
-        request: Request,
-        at: UnixMillis,
-        until: Option<UnixMillis>,
-        decision: &Arc<Decision>,
-    ) {
+    /// Keeps a decision that holds `until`.
+    pub(crate) fn keep_decision(&self, until: Option<UnixMillis>, made: &Arc<Made>) {
         let decided = Decided {
-            model: request.model,
-            at,
             until,
-            decision: Arc::clone(decision),
+            made: Arc::clone(made),
         };
         let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = decisions.entry(request.target).or_default();
-        match known.iter_mut().find(|known| known.model == decided.model) {
+        let known = decisions.entry(made.request.target.clone()).or_default();
+        let same = |known: &&mut Decided| known.made.request.model == made.request.model;
+        match known.iter_mut().find(same) {
             Some(known) => *known = decided,
             None => {
                 if known.len() >= MODELS_MAX {

@@ -37,6 +37,8 @@ pub struct AcquireRequest {
     pub model: Option<String>,
     /// The session that the call belongs to: its pin counts, and is kept.
     pub session: Option<SessionKey>,
+    /// The request that the lease is for, where it has an id of its own: `explain` then tells all its leases together.
+    pub request_id: Option<LeaseId>,
     /// Profiles that have failed in this request already; none of them is handed out again.
     pub tried: Vec<ProfileId>,
 }
@@ -53,6 +55,7 @@ impl AcquireRequest {
             wait: WAIT,
             model: None,
             session: None,
+            request_id: None,
             tried: Vec::new(),
         }
     }

@@ -13,6 +13,7 @@ mod bundle;
 mod calls;
 mod child;
 mod client_keys;
+mod decisions;
 pub mod doctor;
 mod dress;
 mod error;
@@ -61,6 +62,10 @@ pub use audit::{AuditCheck, AuditFault, AuditLine, AuditList};
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
 pub use calls::{BenchInfo, CallOutcome, Issued, LeaseId, Reported};
 pub use client_keys::{KeyAdd, KeyAdded, KeyCheck, KeyInfo};
+pub use decisions::{
+    Asked, ExplainAsk, ExplainedAttempt, ExplainedBench, ExplainedChoice, ExplainedProfile, Explanation,
+    Recording, Reproduced,
+};
 pub use error::{ErrorKind, Result, SinkError};
 pub use external::{
     ExternalChanged, ExternalInfo, ExternalMode, ExternalScope, ExternalSet, ExternalWire, ExternalWired,

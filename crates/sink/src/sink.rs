@@ -16,6 +16,7 @@ use crate::audit;
 use crate::calls::Calls;
 use crate::calls::limits::Cooldowns;
 use crate::client_keys;
+use crate::decisions::Decisions;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::external;
 use crate::flights::Flights;
@@ -54,6 +55,8 @@ struct Inner {
     /// Who may call the gateway.
     client_keys: Mutex<client_keys::Cache>,
     flights: Flights,
+    /// What was decided, for `explain`.
+    decisions: Decisions,
     /// What is known of calls.
     calls: Calls,
     /// What references have led to; in memory only.
@@ -119,6 +122,7 @@ impl Sink {
             calls,
             secrets: Memory::default(),
             reload_watch: Mutex::default(),
+            decisions: Decisions::default(),
             imported: Mutex::new(HashMap::new()),
         };
         Ok(Self {
@@ -288,6 +292,11 @@ impl Sink {
     /// Who may call the gateway.
     pub(crate) fn client_keys(&self) -> &Mutex<client_keys::Cache> {
         &self.shared.client_keys
+    }
+
+    /// What was decided, for `explain`.
+    pub(crate) fn decisions(&self) -> &Decisions {
+        &self.shared.decisions
     }
 
     /// Agents whose legacy files were looked at, with what there was to say.

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod demo;
 mod doctor;
+mod explain;
 mod external;
 mod import;
 mod keys;
@@ -34,6 +35,7 @@ pub(crate) use auth::{
 };
 pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use explain::ExplainArgs;
 pub(crate) use external::{ExternalArgs, ExternalCommand, ExternalSetArgs, ExternalWireArgs};
 pub(crate) use import::{
     ExportArgs, ImportArgs, ImportBundleArgs, ImportCommand, ImportEnvArgs, ImportManner, ImportOpenClawArgs,
@@ -139,6 +141,8 @@ pub(crate) enum Command {
     Secrets(SecretsArgs),
     /// Find what is wrong with the files, logins and surroundings, and mend it
     Doctor(DoctorArgs),
+    /// Why an account was chosen, or would be
+    Explain(ExplainArgs),
     /// What was changed in logins and keys, line by line, and whether the record is whole
     Audit(AuditArgs),
     /// Write logins into an encrypted file

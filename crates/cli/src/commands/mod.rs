@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod channels;
 mod doctor;
+mod explain;
 mod export;
 mod external;
 mod import;
@@ -107,6 +108,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Plugins(args) => plugins::run(&mut app, args),
         Command::Import(args) => import::run(&mut app, args),
         Command::Secrets(args) => secrets::run(&mut app, args),
+        Command::Explain(args) => explain::run(&mut app, args),
         Command::Audit(args) => audit::run(&mut app, &args),
         Command::Export(args) => export::run(&mut app, args),
         Command::Completions(_)
@@ -190,6 +192,7 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Demo(args) => args.json,
         Command::Import(args) => args.command.wants_json(),
         Command::Doctor(args) => args.json,
+        Command::Explain(args) => args.json,
         Command::Audit(args) => match &args.command {
             AuditCommand::List { json, .. } | AuditCommand::Verify { json, .. } => *json,
         },

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod colour;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod external;
 pub(crate) mod import;
 pub(crate) mod json;

@@ -54,6 +54,17 @@ pub(crate) fn local(at: UnixMillis, zone: &Zone) -> String {
     }
 }
 
+/// Local date and time to the second, `2026-11-21 14:05:09`.
+pub(crate) fn exact(at: UnixMillis, zone: &Zone) -> String {
+    match Timestamp::from_millisecond(at.0) {
+        Ok(timestamp) => timestamp
+            .to_zoned(zone.get())
+            .strftime("%Y-%m-%d %H:%M:%S")
+            .to_string(),
+        Err(_) => at.to_string(),
+    }
+}
+
 /// ISO 8601 in UTC with milliseconds, as other tools print it in JSON: `2026-11-21T05:00:00.000Z`.
 pub(crate) fn iso(at: UnixMillis) -> String {
     match Timestamp::from_millisecond(at.0) {
@@ -110,6 +121,7 @@ mod tests {
         let at = UnixMillis(1_795_237_500_123);
         assert_eq!(iso(at), "2026-11-21T05:05:00.123Z");
         assert_eq!(local(at, &Zone::Fixed(TimeZone::UTC)), "2026-11-21 05:05");
+        assert_eq!(exact(at, &Zone::Fixed(TimeZone::UTC)), "2026-11-21 05:05:00");
         let east = TimeZone::fixed(jiff::tz::offset(2));
         assert_eq!(local(at, &Zone::Fixed(east)), "2026-11-21 07:05");
         assert_eq!(iso(UnixMillis(i64::MAX)), "9223372036854775807");

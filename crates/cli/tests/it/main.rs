@@ -14,6 +14,7 @@ mod client_keys;
 mod demo;
 mod disk_full;
 mod doctor;
+mod explain;
 mod externals;
 mod files;
 mod flows;

@@ -46,6 +46,12 @@ impl Sink {
     /// # Errors
     /// When the config or the owner's store cannot be read. What cannot be written is kept in memory and is no error.
     pub fn report(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
+        let reported = self.report_now(lease, outcome)?;
+        self.note_attempt(lease, outcome, &reported);
+        Ok(reported)
+    }
+
+    fn report_now(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
         match outcome {
             CallOutcome::Served { .. } => self.served(lease).map(|()| Reported::default()),
             CallOutcome::Failed {

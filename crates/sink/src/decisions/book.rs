@@ -1,0 +1,341 @@
+//! The files of decisions: `tokensink/state/decisions/recent.jsonl`, and `kept.jsonl` for what is notable, each with
+//! the file before it (`recent.1.jsonl`, `kept.1.jsonl`).
+//!
+//! All processes append under one kernel lock. A file that is full takes the place of the one before it, so that what
+//! is kept is bounded. Decisions are written once per file and named by their hash; many choices are served by one. A
+//! line that is cut off is skipped by whoever reads.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokensink_host::lock::{KernelLock, Wait};
+use tokensink_host::{Files, Host, OpenMode};
+use tokensink_policy::bench::Bucket;
+use tokensink_policy::record::RecordedDecision;
+use tokensink_store::Paths;
+use tokensink_types::UnixMillis;
+
+use super::{Attempt, Choice, Note};
+
+/// Size of a file of recent choices at which it is put aside, in bytes: more than a thousand choices.
+const RECENT_MAX: u64 = 1024 * 1024;
+/// The same of notable ones, which are fewer and matter for longer.
+const KEPT_MAX: u64 = 4 * 1024 * 1024;
+/// How long another process is waited for; it writes some kilobytes.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// What this process has written.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    recent: Written,
+    kept: Written,
+}
+
+/// The decisions that the present file has.
+#[derive(Debug, Default)]
+struct Written {
+    inode: u64,
+    hashes: HashSet<String>,
+}
+
+/// Where the decisions are.
+fn dir(paths: &Paths) -> PathBuf {
+    paths.own_state_dir().join("decisions")
+}
+
+impl Book {
+    /// Appends notes: all of them to the recent ones, those of `notable` to the kept ones as well.
+    pub(super) fn write(
+        &mut self,
+        host: &Host,
+        paths: &Paths,
+        plain: &VecDeque<Note>,
+        notable: &VecDeque<Note>,
+    ) -> io::Result<()> {
+        let lock = paths.locks_dir().join("decisions");
+        let wait = Wait { deadline: LOCK_WAIT };
+        let _lock = KernelLock::acquire(host, &lock, wait).map_err(io::Error::other)?;
+        let dir = dir(paths);
+        for dir in [paths.own_state_dir(), dir.clone()] {
+            host.files.create_dir(&dir, 0o700)?;
+        }
+        let mut texts = Texts::default();
+        let all = plain.iter().chain(notable);
+        append(
+            host,
+            &dir,
+            ("recent", RECENT_MAX),
+            &mut self.recent,
+            all,
+            &mut texts,
+        )?;
+        if notable.is_empty() {
+            return Ok(());
+        }
+        append(
+            host,
+            &dir,
+            ("kept", KEPT_MAX),
+            &mut self.kept,
+            notable.iter(),
+            &mut texts,
+        )
+    }
+}
+
+/// Decisions that were put into text in this round, by where they are in memory.
+#[derive(Default)]
+struct Texts(HashMap<usize, Arc<(String, String)>>);
+
+impl Texts {
+    /// Hash and line of a decision.
+    fn of(&mut self, choice: &Choice) -> Arc<(String, String)> {
+        let known = self
+            .0
+            .entry(Arc::as_ptr(&choice.made) as usize)
+            .or_insert_with(|| {
+                let record = serde_json::to_value(choice.recorded()).unwrap_or_default();
+                let hash = hex::encode(&Sha256::digest(record.to_string())[..8]);
+                let line = json!({ "made": hash, "record": record }).to_string();
+                Arc::new((hash, line))
+            });
+        Arc::clone(known)
+    }
+}
+
+fn append<'a>(
+    host: &Host,
+    dir: &Path,
+    (name, most): (&str, u64),
+    written: &mut Written,
+    notes: impl Iterator<Item = &'a Note>,
+    texts: &mut Texts,
+) -> io::Result<()> {
+    let files = &*host.files;
+    let path = dir.join(format!("{name}.jsonl"));
+    if files.stat(&path)?.is_some_and(|stamp| stamp.size >= most) {
+        files.rename(&path, &dir.join(format!("{name}.1.jsonl")))?;
+    }
+    let mut file = match files.create_new(&path, 0o600) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            files.open(&path, OpenMode::ReadWrite)?
+        }
+        Err(error) => return Err(error),
+    };
+    let stamp = file.stamp()?;
+    if stamp.inode != written.inode || stamp.size == 0 {
+        written.inode = stamp.inode;
+        written.hashes.clear();
+    }
+    // Closes a line that a crash has cut off.
+    let mut text = String::new();
+    if stamp.size > 0 {
+        let mut last = [0];
+        file.read_at(stamp.size - 1, &mut last)?;
+        if last != *b"\n" {
+            text.push('\n');
+        }
+    }
+    let mut fresh = Vec::new();
+    for note in notes {
+        let line = match note {
+            Note::Choice(choice) => {
+                let made = texts.of(choice);
+                if !written.hashes.contains(&made.0) && !fresh.contains(&made.0) {
+                    text.push_str(&made.1);
+                    text.push('\n');
+                    fresh.push(made.0.clone());
+                }
+                choice_line(choice, &made.0)
+            }
+            Note::Attempt(attempt) => attempt_line(attempt),
+        };
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    file.write_at(stamp.size, text.as_bytes())?;
+    written.hashes.extend(fresh);
+    Ok(())
+}
+
+fn choice_line(choice: &Choice, made: &str) -> Value {
+    let mut line = json!({
+        "id": choice.id.to_string(),
+        "at": choice.at.0,
+        "agent": choice.agent.as_str(),
+        "made_as": made,
+    });
+    if let Some(request) = choice.request {
+        line["request"] = json!(request.to_string());
+    }
+    match &choice.served {
+        Ok(profile) => line["served"] = json!(profile.as_str()),
+        Err(code) => line["error"] = json!(code),
+    }
+    line
+}
+
+fn attempt_line(attempt: &Attempt) -> Value {
+    let mut line = json!({
+        "lease": attempt.lease.to_string(),
+        "at": attempt.at.0,
+        "profile": attempt.profile.as_str(),
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+    });
+    if let Some(class) = &attempt.reported.class {
+        line["reason"] = json!(class.reason.as_str());
+        line["rule"] = json!(class.rule);
+    }
+    if let Some(bench) = &attempt.reported.bench {
+        let model = match &bench.bucket {
+            Bucket::Account => None,
+            Bucket::Model(model) => Some(model),
+        };
+        line["bench"] = json!({
+            "model": model,
+            "until": bench.until.0,
+            "stated": bench.stated,
+            "half_open": bench.half_open.0,
+        });
+    }
+    line
+}
+
+/// All that is kept, as it was read.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Decisions by their hashes.
+    made: HashMap<String, RecordedDecision>,
+    /// Choices in the order of their times.
+    pub(super) choices: Vec<KeptChoice>,
+    pub(super) attempts: Vec<KeptAttempt>,
+}
+
+/// A choice as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeptChoice {
+    pub(super) id: String,
+    pub(super) request: Option<String>,
+    pub(super) at: UnixMillis,
+    pub(super) agent: String,
+    pub(super) made: String,
+    pub(super) served: Option<String>,
+    pub(super) error: Option<String>,
+}
+
+/// An attempt as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeptAttempt {
+    pub(super) lease: String,
+    pub(super) at: UnixMillis,
+    pub(super) profile: String,
+    pub(super) outcome: String,
+    pub(super) status: Option<u16>,
+    pub(super) reason: Option<String>,
+    pub(super) rule: Option<String>,
+    pub(super) bench: Option<KeptBench>,
+}
+
+/// A bench as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeptBench {
+    pub(super) model: Option<String>,
+    pub(super) until: UnixMillis,
+    pub(super) stated: bool,
+    pub(super) half_open: UnixMillis,
+}
+
+impl Kept {
+    /// Reads what is kept. A file that cannot be read is an error, one that is not there is none.
+    pub(super) fn read(files: &dyn Files, paths: &Paths) -> io::Result<Self> {
+        let mut kept = Self::default();
+        let dir = dir(paths);
+        for name in ["kept.1", "kept", "recent.1", "recent"] {
+            let bytes = match files.read(&dir.join(format!("{name}.jsonl"))) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for line in bytes.split(|byte| *byte == b'\n') {
+                if let Ok(value) = serde_json::from_slice(line) {
+                    kept.take(value);
+                }
+            }
+        }
+        // What is notable stands in both files.
+        kept.choices
+            .sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
+        kept.choices.dedup();
+        kept.attempts
+            .sort_by(|one, other| (one.at, &one.lease).cmp(&(other.at, &other.lease)));
+        kept.attempts.dedup();
+        Ok(kept)
+    }
+
+    /// The decision of a choice, if its line is still there and can be read.
+    pub(super) fn made(&self, choice: &KeptChoice) -> Option<&RecordedDecision> {
+        self.made.get(&choice.made)
+    }
+
+    fn take(&mut self, mut value: Value) {
+        if let Some(hash) = value.get("made").and_then(Value::as_str).map(str::to_owned) {
+            // What another version has written and we cannot read is not known.
+            if let Ok(record) = serde_json::from_value(value["record"].take()) {
+                self.made.insert(hash, record);
+            }
+        } else if let Some(choice) = choice_of(&value) {
+            self.choices.push(choice);
+        } else if let Some(attempt) = attempt_of(&value) {
+            self.attempts.push(attempt);
+        }
+    }
+}
+
+fn text(value: &Value, name: &str) -> Option<String> {
+    value.get(name).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn time(value: &Value, name: &str) -> Option<UnixMillis> {
+    value.get(name).and_then(Value::as_i64).map(UnixMillis)
+}
+
+fn choice_of(value: &Value) -> Option<KeptChoice> {
+    Some(KeptChoice {
+        id: text(value, "id")?,
+        request: text(value, "request"),
+        at: time(value, "at")?,
+        agent: text(value, "agent")?,
+        made: text(value, "made_as")?,
+        served: text(value, "served"),
+        error: text(value, "error"),
+    })
+}
+
+fn attempt_of(value: &Value) -> Option<KeptAttempt> {
+    let bench = value.get("bench").and_then(|bench| {
+        Some(KeptBench {
+            model: text(bench, "model"),
+            until: time(bench, "until")?,
+            stated: bench.get("stated").and_then(Value::as_bool).unwrap_or(false),
+            half_open: time(bench, "half_open")?,
+        })
+    });
+    let status = value.get("status").and_then(Value::as_u64);
+    Some(KeptAttempt {
+        lease: text(value, "lease")?,
+        at: time(value, "at")?,
+        profile: text(value, "profile")?,
+        outcome: text(value, "outcome")?,
+        status: status.and_then(|status| u16::try_from(status).ok()),
+        reason: text(value, "reason"),
+        rule: text(value, "rule"),
+        bench,
+    })
+}
