@@ -54,7 +54,10 @@ fn a_choice_that_was_not_the_first_is_told_and_made_again() {
         .run("tokensink explain --provider openai --json")
         .code(0)
         .json();
-    assert_eq!(now["choices"][0]["chosen"], choice["chosen"], "nothing has changed since");
+    assert_eq!(
+        now["choices"][0]["chosen"], choice["chosen"],
+        "nothing has changed since"
+    );
     assert_eq!(now["choices"][0]["id"], json!(null));
     world.run("tokensink explain 0123456789abcdef").code(2);
     world.run("tokensink explain --provider nobody").code(2);
