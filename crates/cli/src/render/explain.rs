@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use tokensink_sink::{
-    ExplainedAttempt, ExplainedBench, ExplainedChoice, ExplainedProfile, Explanation, Reproduced, UnixMillis,
+    BillingClass, ExplainedAttempt, ExplainedBench, ExplainedChoice, ExplainedProfile, Explanation,
+    Reproduced, UnixMillis,
 };
 
 use super::table::{Cell, Table};
@@ -110,7 +111,7 @@ fn profiles(choice: &ExplainedChoice, look: &Look) -> String {
                 .into(),
             Cell::styled(profile.profile.as_str(), style),
             profile.rule.into(),
-            profile.billing.map_or("", |billing| billing.as_str()).into(),
+            profile.billing.map_or("", BillingClass::as_str).into(),
             until.unwrap_or_default().into(),
             profile.why.as_str().into(),
         ]);
@@ -226,7 +227,7 @@ fn profile_json(profile: &ExplainedProfile) -> Value {
         "rule": profile.rule,
         "why": profile.why,
         "eligibility": profile.eligibility,
-        "billing": profile.billing.map(|billing| billing.as_str()),
+        "billing": profile.billing.map(BillingClass::as_str),
         "bench": profile.bench.as_ref().map(bench_json),
         "freeAt": profile.free_at.map(|at| at.0),
         "tests": profile.tests,

@@ -47,7 +47,7 @@ fn explain(world: &World, asked: &Asked) -> Explanation {
     told.explain(asked).unwrap()
 }
 
-fn by_id(world: &World, id: impl ToString) -> Explanation {
+fn by_id(world: &World, id: &impl ToString) -> Explanation {
     explain(world, &Asked::Id(id.to_string()))
 }
 
@@ -112,7 +112,7 @@ fn all_leases_of_a_request_are_told_together_with_what_became_of_their_calls() {
     drop(recording);
     assert_ne!(other.id, first.id);
     for id in [first.id, second.id] {
-        let told = by_id(&world, id);
+        let told = by_id(&world, &id);
         let leases: Vec<_> = told
             .choices
             .iter()
@@ -141,7 +141,7 @@ fn all_leases_of_a_request_are_told_together_with_what_became_of_their_calls() {
             "{told:#?}"
         );
     }
-    assert_eq!(by_id(&world, other.id).choices.len(), 1);
+    assert_eq!(by_id(&world, &other.id).choices.len(), 1);
     let error = sink.explain(&Asked::Id("0123".into())).unwrap_err();
     assert_eq!(error.code(), "no_decision");
 }
@@ -182,7 +182,7 @@ fn no_file_holds_a_secret_and_none_but_the_user_reads_them() {
         let path = at(&format!("tokensink/state/decisions/{name}.jsonl"));
         assert_eq!(world.test.files.mode(path), Some(0o600));
     }
-    assert!(!format!("{:?}", by_id(&world, lease.id)).contains("canary"));
+    assert!(!format!("{:?}", by_id(&world, &lease.id)).contains("canary"));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn files_are_bounded_and_each_is_whole_in_itself() {
     assert_eq!(names, ["recent.1.jsonl", "recent.jsonl"]);
     assert!(file(&world, "recent").len() < 10_000 && file(&world, "recent.1").len() < 1_060_000);
     assert_eq!(
-        by_id(&world, ids[4]).choices.len(),
+        by_id(&world, &ids[4]).choices.len(),
         1,
         "the file before it is read too"
     );
@@ -276,7 +276,7 @@ fn a_record_that_no_longer_leads_there_is_told_with_the_difference() {
         // Half a line of a crash before it.
         world.put(&path, &format!("{torn}\n{other}"));
     }
-    let told = by_id(&world, lease.id);
+    let told = by_id(&world, &lease.id);
     let Reproduced::Differs(found) = &told.choices[0].reproduced else {
         panic!("{told:#?}")
     };
