@@ -21,7 +21,7 @@ pub struct CommandReply {
 impl Sink {
     /// Finds a command in a message, carries it out and answers: `/model`, `/model status`, `/model list`,
     /// `/model <model>[@<profile>]`, `/models [provider]`, `/<alias>` of the config, `/status`, `/new`, `/reset`
-    /// (spec.md 17.1). The last two and `/models` count only at the beginning of a message. `None` when the message
+    /// (spec.md 17.1). The last two and the lists count only at the beginning of a message. `None` when the message
     /// holds no command.
     ///
     /// # Errors
@@ -48,10 +48,7 @@ impl Sink {
             Directive::ModelStatus => Some(reply(self.model_status(agent, key)?)),
             Directive::Status => Some(reply(self.session_status(agent, key)?)),
             Directive::SetModel(wanted) => Some(reply(self.choose_model(agent, key, wanted)?)),
-            Directive::ModelList if begins_with(message, &["/model"]) => {
-                Some(self.list_of_models(agent, &found.rest)?)
-            }
-            Directive::ModelList if begins_with(message, &["/models"]) => {
+            Directive::ModelList if begins_with(message, &["/model", "/models"]) => {
                 Some(self.list_of_models(agent, &found.rest)?)
             }
             Directive::NewSession if begins_with(message, &["/new", "/reset"]) => {
