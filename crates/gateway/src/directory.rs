@@ -2,6 +2,7 @@
 
 use tokensink_sink::{AgentId, ProfileId, ProviderId, Sink, SinkError};
 
+use crate::request::models::Offered;
 use crate::request::plan::{self, Provider, Target};
 
 /// The names that the sink knows.
@@ -43,4 +44,23 @@ impl plan::Directory for Directory<'_> {
         ids.dedup();
         ids.iter().filter_map(|id| self.provider(id.as_str())).collect()
     }
+}
+
+/// The models that `agent` can use now, as far as the catalogue knows them.
+///
+/// # Errors
+/// When the agent's store or the config cannot be read.
+pub(crate) fn offered(sink: &Sink, agent: &AgentId) -> Result<Vec<Offered>, SinkError> {
+    let models = sink.models_list(agent, None, true)?.into_iter();
+    Ok(models
+        .filter(|model| model.available)
+        .filter_map(|model| {
+            let kind = sink.registry().get(&model.provider)?.api.kind;
+            Some(Offered {
+                provider: model.provider,
+                kind,
+                model: model.name,
+            })
+        })
+        .collect())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -13,10 +13,11 @@ use crate::attempts::Job;
 use crate::bounds::Bounds;
 use crate::caller::{Caller, authenticate};
 use crate::client::Line;
-use crate::directory::Directory;
+use crate::directory::{Directory, offered};
 use crate::replay::{Held, Memory};
 use crate::request::decode::{DecodedBody, decode};
 use crate::request::errors::{ErrorShape, Refusal};
+use crate::request::models::models;
 use crate::request::plan::{BodyUse, Plan, Rights, body_use, error_shape, plan};
 use crate::request::route::{Route, route, unknown_path};
 use crate::server::Options;
@@ -90,6 +91,7 @@ impl Relay {
         let route = route(&head.method, &head.uri, &head.headers)?;
         match route {
             Route::Passthrough { .. } | Route::Model(_) => {}
+            Route::Models { id } => return list(sink, head, caller, id).await,
             Route::Health => return Ok(Response::new(Answer::whole(Bytes::from_static(b"ok\n")))),
             _ => return Err(unknown_path(head.uri.path())),
         }
@@ -162,6 +164,33 @@ fn judge(
         providers: caller.providers.as_ref(),
     };
     plan(route, head, decoded.as_ref(), rights, &Directory(sink))
+}
+
+/// What the caller may use. The catalogue is made from files, which is not for an event loop.
+async fn list(
+    sink: &Sink,
+    head: &Parts,
+    caller: Caller,
+    id: Option<String>,
+) -> Result<Response<Answer>, Refusal> {
+    let (sink, headers) = (sink.clone(), head.headers.clone());
+    let listing = tokio::task::spawn_blocking(move || {
+        let offered =
+            offered(&sink, &caller.agent).map_err(|error| Refusal::from_sink(&error, sink.now()))?;
+        let rights = Rights {
+            agent: &caller.agent,
+            providers: caller.providers.as_ref(),
+        };
+        models(id.as_deref(), &offered, &headers, rights)
+    });
+    let list = listing
+        .await
+        .unwrap_or_else(|_| Err(internal("the models could not be listed")))?;
+    let mut response = Response::new(Answer::whole(Bytes::from(list.to_string())));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
 /// How errors of this request are written.

@@ -8,6 +8,8 @@
 
 mod bounds;
 mod failover;
+mod isolation;
+mod models;
 mod passing;
 mod raw;
 mod streaming;

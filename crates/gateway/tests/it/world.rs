@@ -59,7 +59,7 @@ impl World {
         self.dir.path().join(".openclaw")
     }
 
-    fn put(&self, path: &str, text: &str) {
+    pub(crate) fn put(&self, path: &str, text: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.state_dir().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -88,6 +88,20 @@ impl World {
 
     pub(crate) fn gateway(&self) -> Running {
         self.gateway_with(Bounds::default())
+    }
+
+    /// A gateway with a key for each of these agents, and the keys.
+    pub(crate) fn gateway_of<const N: usize>(&self, agents: [&str; N]) -> (Running, [String; N]) {
+        let keys = agents.map(|agent| format!("tsk-of-{agent}"));
+        let pairs = keys.iter().zip(agents);
+        let options = Options {
+            keys: pairs
+                .map(|(key, agent)| (key.as_str().into(), AgentId::normalise(agent)))
+                .collect(),
+            workers: 2,
+            ..Options::default()
+        };
+        (Gateway::start(self.sink(), &options).unwrap(), keys)
     }
 
     pub(crate) fn gateway_with(&self, bounds: Bounds) -> Running {
