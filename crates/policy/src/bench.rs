@@ -306,8 +306,8 @@ fn renew(bench: &mut Bench, failed: &Failed<'_>, limits: &Limits) {
     if !inside || fresh.stated {
         *bench = fresh;
     } else if tested {
-        // The belief was right so far: its end stays, and the next test comes later.
-        bench.half_open = fresh.half_open;
+        // The belief was right so far: its end stays, and the next test comes as late as the first did.
+        bench.half_open = bench.until.min(failed.now.plus(patience_of(failed.reason)));
     }
 }
 
@@ -317,10 +317,7 @@ fn open(bucket: Bucket, failed: &Failed<'_>, failures: u32, limits: &Limits) -> 
         .filter(|end| failed.now < *end)
         .map(|end| end.min(failed.now.plus(STATED_MAX)));
     let until = stated.unwrap_or_else(|| failed.now.plus(step(failed.reason, failures, limits)));
-    let patience = match failed.reason.blame() {
-        Blame::Account => HALF_OPEN_AFTER_ACCOUNT,
-        Blame::Bucket | Blame::Network | Blame::Request | Blame::Unknown => HALF_OPEN_AFTER,
-    };
+    let patience = patience_of(failed.reason);
     Bench {
         bucket,
         reason: failed.reason,
@@ -330,6 +327,14 @@ fn open(bucket: Bucket, failed: &Failed<'_>, failures: u32, limits: &Limits) -> 
         failures,
         half_open: until.min(failed.now.plus(patience)),
         probing: None,
+    }
+}
+
+/// How long a window is believed without a test.
+fn patience_of(reason: Reason) -> Duration {
+    match reason.blame() {
+        Blame::Account => HALF_OPEN_AFTER_ACCOUNT,
+        Blame::Bucket | Blame::Network | Blame::Request | Blame::Unknown => HALF_OPEN_AFTER,
     }
 }
 

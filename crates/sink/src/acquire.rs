@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use tokensink_policy::{
-    self as policy, Decision, Eligibility, EligibilityCode, Outcome, Target as Wanted, Unavailable, Verdict,
-};
+use tokensink_policy::{Choice, Eligibility, EligibilityCode, Target as Wanted, Unavailable};
 use tokensink_providers::UnknownProvider;
 use tokensink_store::OwnedProfile;
 use tokensink_types::{
-    Account, AgentId, BillingClass, Credential, Expiry, ProfileId, ProviderId, SecretSource, SecretText,
-    UnixMillis,
+    Account, AgentId, Credential, Expiry, ProfileId, ProviderId, SecretSource, SecretText, UnixMillis,
 };
 
 use crate::block::{ineligible, no_profile, paste_command, seconds};
+use crate::calls::choose::{Claim, others};
 use crate::calls::{Issued, LeaseId};
-use crate::decisions::{Choice, Made};
+use crate::decisions::{self, Made};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Lease, Want};
 use crate::secrets::reference::Failure;
@@ -31,21 +29,7 @@ impl Sink {
     /// [`ErrorKind::LoginNeeded`] when only a login helps, [`ErrorKind::TryAgain`] when waiting does, with the time
     /// where it is known, [`ErrorKind::Usage`] for an unknown provider or profile, else [`ErrorKind::Failed`].
     pub fn acquire(&self, request: &AcquireRequest) -> Result<Lease> {
-        self.current().acquire_now(request)
-    }
-
-    fn acquire_now(&self, request: &AcquireRequest) -> Result<Lease> {
-        let snapshot = self.snapshot(&request.agent)?;
-        let wanted = self.wanted(&request.want, &snapshot)?;
-        let decision = self.decide(&snapshot, wanted, request)?;
-        match self.acquire_by(&decision, &snapshot, request) {
-            Ok(lease) => Ok(self.issued(lease, &snapshot, &decision, request)),
-            Err(error) => {
-                let id = self.calls().lease_id();
-                self.noted(id, Err(error.code()), (&snapshot, &decision), request);
-                Err(error)
-            }
-        }
+        self.current().choose_and_serve(request)
     }
 
     /// The same for an event loop: never waits, sends nothing and runs no program. `None` means that one of these, or
@@ -54,10 +38,15 @@ impl Sink {
     /// # Errors
     /// As for [`Sink::acquire`], as far as they are known at once.
     pub fn acquire_ready(&self, request: &AcquireRequest) -> Result<Option<Lease>> {
+        self.current().ready_now(request)
+    }
+
+    fn ready_now(&self, request: &AcquireRequest) -> Result<Option<Lease>> {
         let snapshot = self.snapshot(&request.agent)?;
         let wanted = self.wanted(&request.want, &snapshot)?;
-        let decision = self.decide(&snapshot, wanted, request)?;
-        let Some(choice) = decision.choice() else {
+        let made = self.decide(&snapshot, wanted, request)?;
+        let choice = made.choice().filter(|choice| !choice.tests);
+        let Some(choice) = choice.filter(|_| self.is_pin_kept(&made, request).unwrap_or(false)) else {
             return Ok(None);
         };
         let Some(profile) = snapshot.profile(&choice.profile) else {
@@ -75,7 +64,7 @@ impl Sink {
                 self.ready_static(profile, &token.token, end_of(token.expires), &call)
             }
         };
-        Ok(lease.map(|lease| self.issued(lease, &snapshot, &decision, request)))
+        Ok(lease.map(|lease| self.issued(lease, &snapshot, &made, request)))
     }
 
     /// A static secret that stands in the store.
@@ -97,16 +86,26 @@ impl Sink {
     }
 
     /// What is told of a lease besides its credential.
-    fn issued(
+    pub(crate) fn issued(
         &self,
         mut lease: Lease,
         snapshot: &Arc<AgentSnapshot>,
-        decision: &Arc<Made>,
+        made: &Arc<Made>,
         request: &AcquireRequest,
     ) -> Lease {
-        let mut verdicts = decision.verdicts.iter();
-        let verdict = verdicts.find(|verdict| verdict.profile == lease.profile);
+        let verdict = made.verdict(&lease.profile);
         lease.why = verdict.map_or("", |verdict| verdict.rule.as_str());
+        if let Some(left) = verdict.and_then(|verdict| verdict.crosses) {
+            let crossed = format!(
+                "{} is {}, and the request left {left} for it, as [billing] allow of tokensink/config.toml says",
+                lease.profile, lease.billing
+            );
+            lease.note = Some(
+                lease
+                    .note
+                    .map_or(crossed.clone(), |note| format!("{note}; {crossed}")),
+            );
+        }
         lease.id = self.calls().lease_id();
         lease.model.clone_from(&request.model);
         lease.issued = Issued {
@@ -115,19 +114,19 @@ impl Sink {
                 .belief(&lease.owner, &lease.profile)
                 .map_or(0, |entry| entry.epoch),
         };
-        self.noted(lease.id, Ok(lease.profile.clone()), (snapshot, decision), request);
+        self.noted(lease.id, Ok(lease.profile.clone()), (snapshot, made), request);
         lease
     }
 
     /// Notes a choice for `explain`.
-    fn noted(
+    pub(crate) fn noted(
         &self,
         id: LeaseId,
         served: std::result::Result<ProfileId, &'static str>,
         (snapshot, made): (&Arc<AgentSnapshot>, &Arc<Made>),
         request: &AcquireRequest,
     ) {
-        self.note_choice(Choice {
+        self.note_choice(decisions::Choice {
             id,
             request: request.request_id.filter(|request| *request != id),
             at: self.now(),
@@ -138,44 +137,41 @@ impl Sink {
         });
     }
 
-    fn acquire_by(
+    /// Serves the choice, or what may serve in its place where it fails.
+    pub(crate) fn serve(
         &self,
-        decision: &Decision,
+        made: &Made,
+        choice: &Choice,
+        claim: Claim,
         snapshot: &AgentSnapshot,
-        request: &AcquireRequest,
+        call: &Call<'_>,
     ) -> Result<Lease> {
-        let choice = match &decision.outcome {
-            Outcome::Chosen(choice) => choice,
-            Outcome::Unavailable(why) => return Err(self.unavailable(why, snapshot, request)),
-        };
-        let call = Call::new(self, request);
-        if let Ok(Some(lease)) = self.served_again(snapshot, &choice.profile, &call) {
+        let id = &choice.profile;
+        if claim == Claim::Free
+            && let Ok(Some(lease)) = self.served_again(snapshot, id, call)
+        {
             return Ok(lease);
         }
-        // The next in the order may serve, but never at a higher price: that takes the user's word. They are looked for
-        // only where they are needed, for there may be a thousand.
-        let others = || {
-            let usable = |verdict: &&Verdict| verdict.profile != choice.profile && verdict.is_usable();
-            let ids = decision
-                .verdicts
-                .iter()
-                .filter(usable)
-                .map(|verdict| &verdict.profile);
-            ids.filter(|id| self.billing_by_id(snapshot, id) <= Some(choice.billing))
-        };
-        if others().next().is_none() {
-            return self.lease_of(snapshot, &choice.profile, &call);
-        }
+        let alone = others(made, id).next().is_none();
         let at_once = call.with_others();
-        let first = match self.lease_of(snapshot, &choice.profile, &at_once) {
+        let patience = if alone { call } else { &at_once };
+        let first = match self.lease_or_give_back(snapshot, id, claim, patience) {
             Ok(lease) => return Ok(lease),
+            Err(error) if alone => return Err(error),
             Err(error) => error,
         };
         let mut waiting = None;
-        for id in others() {
-            match self.lease_of(snapshot, id, &at_once) {
+        for other in others(made, id) {
+            let claim = match other.tests {
+                true => self.claim(snapshot, &other.profile, call.request.model.as_deref()),
+                false => Claim::Free,
+            };
+            if claim == Claim::Theirs {
+                continue;
+            }
+            match self.lease_or_give_back(snapshot, &other.profile, claim, &at_once) {
                 Ok(mut lease) => {
-                    lease.note = Some(format!("{} could not serve: {first}", choice.profile));
+                    lease.note = Some(format!("{id} could not serve: {first}"));
                     return Ok(lease);
                 }
                 Err(error) if error.kind() == ErrorKind::TryAgain => waiting = waiting.or(Some(error)),
@@ -184,47 +180,36 @@ impl Sink {
         }
         if first.kind() == ErrorKind::TryAgain {
             // None of the others serves, so it is worth while to wait for the first.
-            return self.lease_of(snapshot, &choice.profile, &call);
+            return self.lease_or_give_back(snapshot, id, Claim::Free, call);
         }
         // Where waiting helps one of them, it would be wrong to say that only a login does.
         Err(waiting.unwrap_or(first))
     }
 
-    /// Which profile serves `wanted` now. A choice is kept with the snapshot while it holds.
-    fn decide(
+    /// A lease; the claim on a test goes with it, or back.
+    fn lease_or_give_back(
         &self,
         snapshot: &AgentSnapshot,
-        wanted: Wanted,
-        request: &AcquireRequest,
-    ) -> Result<Arc<Made>> {
-        let now = self.now();
-        let model = request.model.as_deref();
-        if let Some(decision) = snapshot.kept.decision(&wanted, model, now) {
-            return Ok(decision);
-        }
-        let ask = policy::Request {
-            model: request.model.clone(),
-            ..policy::Request::new(wanted)
+        id: &ProfileId,
+        claim: Claim,
+        call: &Call<'_>,
+    ) -> Result<Lease> {
+        let lease = self.lease_of(snapshot, id, call);
+        let Claim::Ours(since) = claim else {
+            return lease;
         };
-        let decision = policy::select(&snapshot.config, &snapshot.state, &ask, now)
-            .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
-        let made = Arc::new(Made {
-            request: ask,
-            at: now,
-            decision,
-        });
-        if made.choice().is_some() {
-            let until = snapshot.state.next_change(now);
-            snapshot.kept.keep_decision(until, &made);
+        match lease {
+            Ok(lease) => Ok(Lease { tests: true, ..lease }),
+            Err(error) => {
+                if let Some(profile) = snapshot.profile(id) {
+                    self.unclaim(&profile.owner, id, since);
+                }
+                Err(error)
+            }
         }
-        Ok(made)
     }
 
-    fn billing_by_id(&self, snapshot: &AgentSnapshot, id: &ProfileId) -> Option<BillingClass> {
-        snapshot.state.candidate(id).map(|candidate| candidate.billing)
-    }
-
-    fn wanted(&self, want: &Want, snapshot: &AgentSnapshot) -> Result<Wanted> {
+    pub(crate) fn wanted(&self, want: &Want, snapshot: &AgentSnapshot) -> Result<Wanted> {
         match want {
             Want::Profile(id) => Ok(Wanted::Profile(id.clone())),
             Want::Provider(text) => self.provider_id(text, snapshot).map(Wanted::Provider),
@@ -312,7 +297,7 @@ impl Sink {
         ))
     }
 
-    fn unavailable(
+    pub(crate) fn unavailable(
         &self,
         why: &Unavailable,
         snapshot: &AgentSnapshot,

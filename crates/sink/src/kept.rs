@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokensink_policy::Target as Wanted;
+use tokensink_policy::{SessionPin, Target as Wanted};
 use tokensink_store::RecordPlace;
 use tokensink_types::record::Record;
 use tokensink_types::{ProfileId, UnixMillis};
@@ -17,11 +17,11 @@ use crate::decisions::Made;
 use crate::grant::Grant;
 use crate::lease::Lease;
 
-/// Models of one provider or profile whose decisions are kept; clients choose the names.
-const MODELS_MAX: usize = 64;
+/// Decisions of one provider or profile that are kept, by model and pin; clients choose the names of models.
+const EACH_MAX: usize = 64;
 
 /// The decisions and leases of one snapshot. Only what led to a stored profile is kept, so there are no more of them
-/// than profiles and providers, and of each no more than [`MODELS_MAX`].
+/// than profiles and providers, and of each no more than [`EACH_MAX`].
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     decisions: Mutex<HashMap<Wanted, Vec<Decided>>>,
@@ -32,6 +32,13 @@ pub(crate) struct Kept {
 struct Decided {
     until: Option<UnixMillis>,
     made: Arc<Made>,
+}
+
+impl Decided {
+    fn is_for(&self, model: Option<&str>, session: Option<&SessionPin>) -> bool {
+        let request = &self.made.request;
+        request.model.as_deref() == model && request.session.as_ref() == session
+    }
 }
 
 /// A grant as it was last served.
@@ -58,17 +65,18 @@ impl Ready {
 }
 
 impl Kept {
-    /// What was decided about calls of `model` by `wanted`, if that still holds at `now`. A clock that was put back ends
-    /// it too.
+    /// What was decided about calls of `model` in such a session by `wanted`, if that still holds at `now`. A clock that
+    /// was put back ends it too.
     pub(crate) fn decision(
         &self,
         wanted: &Wanted,
         model: Option<&str>,
+        session: Option<&SessionPin>,
         now: UnixMillis,
     ) -> Option<Arc<Made>> {
         let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = decisions.get(wanted)?.iter();
-        let known = known.find(|known| known.made.request.model.as_deref() == model)?;
+        let known = known.find(|known| known.is_for(model, session))?;
         let holds = known.made.at <= now && known.until.is_none_or(|until| now < until);
         holds.then(|| Arc::clone(&known.made))
     }
@@ -79,13 +87,14 @@ impl Kept {
             until,
             made: Arc::clone(made),
         };
+        let request = &made.request;
         let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = decisions.entry(made.request.target.clone()).or_default();
-        let same = |known: &&mut Decided| known.made.request.model == made.request.model;
+        let known = decisions.entry(request.target.clone()).or_default();
+        let same = |known: &&mut Decided| known.is_for(request.model.as_deref(), request.session.as_ref());
         match known.iter_mut().find(same) {
             Some(known) => *known = decided,
             None => {
-                if known.len() >= MODELS_MAX {
+                if known.len() >= EACH_MAX {
                     known.clear();
                 }
                 known.push(decided);

@@ -113,6 +113,7 @@ pub use tokensink_policy::chain::{Attempt, Model};
 pub use tokensink_policy::classify::{Blame, Class, Reason};
 pub use tokensink_policy::failover;
 pub use tokensink_policy::pin::PinSource;
+pub use tokensink_policy::quota::{Reading, Source as ReadingSource};
 pub use tokensink_providers::{self as providers, Betas, Registry};
 pub use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,

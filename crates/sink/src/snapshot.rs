@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use tokensink_policy as policy;
 use tokensink_store::legacy::ImportReport;
-use tokensink_store::{AgentStore, OwnedProfile, RecordKey, StoreError, View, Warning};
+use tokensink_store::{AgentStore, OwnedProfile, RecordKey, StoreError, Usage, View, Warning};
 use tokensink_types::{AgentId, Credential, ProfileId, ProviderId};
 
 use crate::calls::benches::{Entry, Seen};
+use crate::calls::epoch::Identity;
+use crate::calls::projection::Lanes;
 use crate::error::Result;
 use crate::external::{Externals, Guest, Guests};
 use crate::grant::with_generation;
@@ -245,7 +247,12 @@ impl Sink {
             .profiles
             .iter()
             .map(|profile| {
-                let mut candidate = self.candidate(profile, &view, (&secrets, &guests));
+                let mut candidate = self.candidate(
+                    profile,
+                    &view,
+                    (&secrets, &guests),
+                    sources.belief(&profile.owner, &profile.entry.id),
+                );
                 candidate.ref_fields = sources.oauth_refs(profile).to_vec();
                 candidate
             })
@@ -317,6 +324,7 @@ impl Sink {
         profile: &OwnedProfile,
         view: &View,
         (secrets, guests): (&SecretsConfig, &Guests),
+        belief: Option<&Entry>,
     ) -> policy::Candidate {
         let entry = &profile.entry;
         let billing = self.billing_of(&entry.id, &entry.credential);
@@ -325,18 +333,28 @@ impl Sink {
         let mut candidate =
             policy::Candidate::new(entry.id.clone(), profile.owner.clone(), credential, billing);
         candidate.inherited = profile.inherited;
-        if let Some(usage) = view.usage.get(&entry.id) {
-            candidate.usage = policy::Usage {
-                last_used: usage.last_used,
-                cooldown_until: usage.cooldown_until,
-                cooldown_reason: usage.cooldown_reason.clone(),
-                cooldown_model: usage.cooldown_model.clone(),
-                disabled_until: usage.disabled_until,
-                disabled_reason: usage.disabled_reason.clone(),
-            };
-        }
+        self.believe(&mut candidate, credential, view.usage.get(&entry.id), belief);
         candidate.references = self.references_of(&entry.credential, secrets);
         candidate
+    }
+
+    /// Adds what is known of the profile's use: our benches that hold for the credential as it is now, and the windows
+    /// that other programs have written.
+    fn believe(
+        &self,
+        candidate: &mut policy::Candidate,
+        credential: &Credential,
+        usage: Option<&Usage>,
+        belief: Option<&Entry>,
+    ) {
+        let usage = usage.cloned().unwrap_or_default();
+        let mut lanes = Lanes::of_usage(&usage);
+        if let Some(entry) = belief {
+            let (benches, read) = entry.in_force(&Identity::of(credential), &usage, self.now());
+            candidate.benches = benches;
+            lanes = read.foreign;
+        }
+        candidate.usage = lanes.told(usage.last_used);
     }
 
     /// What a login that another program has blanked is worth: its refresh record may still hold it. A record that

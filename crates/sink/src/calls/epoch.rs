@@ -57,7 +57,7 @@ pub(crate) fn fingerprint(secret: &Secret) -> String {
     hash(&["secret", secret.expose()])
 }
 
-fn hash(parts: &[&str]) -> String {
+pub(super) fn hash(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     hash.update(b"tokensink bench\0");
     for part in parts {
@@ -107,6 +107,7 @@ impl Sink {
         id: &ProfileId,
     ) -> std::result::Result<(Vec<Bench>, Lanes), StoreError> {
         let now = self.now();
+        self.calls().quotas.forget(owner, id);
         let before = self.calls().benches().change(owner, id, |entry| {
             let known = std::mem::take(entry);
             entry.epoch = known.epoch + 1;
@@ -148,6 +149,7 @@ impl Sink {
     }
     /// A profile is gone: nothing is believed of it, and calls that are under way say nothing of the next one.
     pub(crate) fn forget_benches(&self, owner: &AgentId, id: &ProfileId) {
+        self.calls().quotas.forget(owner, id);
         self.calls().benches().change(owner, id, |entry| {
             *entry = Entry {
                 epoch: entry.epoch + 1,

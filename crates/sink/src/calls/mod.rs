@@ -8,9 +8,11 @@
 //! An answer that was served never penalises, and neither a time-out nor a broken connection touches an account.
 
 pub(crate) mod benches;
-mod epoch;
+pub(crate) mod choose;
+pub(crate) mod epoch;
 pub(crate) mod limits;
 pub(crate) mod projection;
+pub(crate) mod quota;
 mod report;
 
 use std::collections::HashMap;
@@ -27,6 +29,7 @@ use tokensink_store::Paths;
 use tokensink_types::{AgentId, ProfileId, UnixMillis};
 
 use benches::BenchFiles;
+use quota::Quotas;
 
 /// How often `lastUsed` and `lastGood` of a profile are written at most, while nothing else is to be written.
 const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
@@ -115,6 +118,7 @@ pub struct BenchInfo {
 #[derive(Debug)]
 pub(crate) struct Calls {
     benches: BenchFiles,
+    quotas: Quotas,
     /// When the use of a profile was last written down, monotonic.
     noted: Mutex<HashMap<AgentId, HashMap<ProfileId, Duration>>>,
     next_lease: AtomicU64,
@@ -130,6 +134,7 @@ impl Calls {
             .map_or(0, |()| u64::from_le_bytes(bytes));
         Self {
             benches: BenchFiles::new(host.clone(), paths.clone(), readonly),
+            quotas: Quotas::new(host.clone(), paths.clone(), readonly),
             noted: Mutex::default(),
             next_lease: AtomicU64::new(first),
         }

@@ -13,6 +13,7 @@
 //! * A write that was intended and never confirmed (a crash, a store that was locked) ends nothing.
 
 use serde_json::{Map, Value, json};
+use tokensink_policy as policy;
 use tokensink_policy::bench::{Bench, Bucket};
 use tokensink_policy::classify::Reason;
 use tokensink_store::Usage;
@@ -137,6 +138,24 @@ impl Lanes {
         usage.cooldown_model = self.cooldown.as_ref().and_then(|lane| lane.model.clone());
         usage.disabled_until = self.disabled.as_ref().map(|lane| lane.until);
         usage.disabled_reason = self.disabled.as_ref().map(|lane| lane.reason.clone());
+    }
+
+    /// As selection has them.
+    pub(crate) fn told(self, last_used: Option<UnixMillis>) -> policy::Usage {
+        let mut told = policy::Usage {
+            last_used,
+            ..policy::Usage::default()
+        };
+        if let Some(lane) = self.cooldown {
+            told.cooldown_until = Some(lane.until);
+            told.cooldown_reason = Some(lane.reason);
+            told.cooldown_model = lane.model;
+        }
+        if let Some(lane) = self.disabled {
+            told.disabled_until = Some(lane.until);
+            told.disabled_reason = Some(lane.reason);
+        }
+        told
     }
 
     /// As part of our own file; `None` where there is nothing to say.

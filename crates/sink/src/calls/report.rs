@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use tokensink_host::lock::Wait;
-use tokensink_oauth::token::RetryAfter;
 use tokensink_policy::bench::{self, Bench, Benches, Failed, is_exempt};
 use tokensink_policy::classify::{Blame, Class, ErrorText, Failure, Reason, classify};
+use tokensink_policy::quota::stated_wait;
 use tokensink_store::{StateDocument, StoreError, Usage};
 use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SecretText, UnixMillis};
 
 use super::benches::Entry;
 use super::epoch::{Identity, fingerprint};
 use super::projection::{Lanes, merged, reconcile};
+use super::quota::limit_headers;
 use super::{BenchInfo, CallOutcome, Reported, USE_NOTED_EVERY, is_use_due};
 use crate::error::Result;
 use crate::lease::Lease;
 use crate::sink::Sink;
+use crate::snapshot::AgentSnapshot;
 
 /// How long showing a bench to other programs waits for the store: they learn it a little later then, we know it.
 const SHOW_WAIT: Wait = Wait {
@@ -46,14 +48,20 @@ impl Sink {
     /// # Errors
     /// When the config or the owner's store cannot be read. What cannot be written is kept in memory and is no error.
     pub fn report(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
-        let reported = self.report_now(lease, outcome)?;
-        self.note_attempt(lease, outcome, &reported);
+        let sink = self.current();
+        let reported = sink.report_now(lease, outcome)?;
+        sink.note_attempt(lease, outcome, &reported);
         Ok(reported)
     }
 
     fn report_now(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
         match outcome {
-            CallOutcome::Served { .. } => self.served(lease).map(|()| Reported::default()),
+            CallOutcome::Served { headers } => {
+                let has_room = self.harvest(lease, headers);
+                self.served(lease, has_room)?;
+                self.write_quota(lease);
+                Ok(Reported::default())
+            }
             CallOutcome::Failed {
                 status,
                 headers,
@@ -66,8 +74,9 @@ impl Sink {
                     status: *status,
                     text: &text,
                 };
-                let now = self.now();
-                let stated = RetryAfter::parse(headers).map(|after| now.plus(after.delay(now)));
+                self.harvest(lease, headers);
+                self.write_quota(lease);
+                let stated = stated_wait(&limit_headers(headers), body, self.now());
                 match classify(&failure) {
                     Some(class) => self.failed(lease, &provider, class, stated),
                     None => Ok(Reported::default()),
@@ -90,8 +99,13 @@ impl Sink {
     /// As for [`Sink::report`].
     pub fn report_ready(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Option<Reported>> {
         let idle = match outcome {
-            CallOutcome::Served { .. } => {
-                !lease.tests && !self.is_use_due(lease) && !self.has_to_clear(lease)?
+            CallOutcome::Served { headers } => {
+                let has_room = self.harvest(lease, headers);
+                let writes = lease.tests
+                    || self.is_use_due(lease)
+                    || self.is_quota_due(lease)
+                    || self.has_to_clear(lease, has_room)?;
+                return Ok((!writes).then(Reported::default));
             }
             CallOutcome::Failed { .. } => false,
             CallOutcome::NotConnected { .. }
@@ -210,10 +224,19 @@ impl Sink {
         }
     }
 
-    /// A call was served: the account works, and so does the model's bucket.
-    fn served(&self, lease: &Lease) -> Result<()> {
+    /// Was the lease made of the login, key or token that the profile holds now?
+    pub(super) fn is_of_this_login(&self, snapshot: &AgentSnapshot, lease: &Lease) -> bool {
         let (owner, id) = (&lease.owner, &lease.profile);
-        let clear = lease.tests || self.has_to_clear(lease)?;
+        let epoch = snapshot.belief(owner, id).map_or(0, |entry| entry.epoch);
+        let credential = snapshot.profile(id).map(|profile| &profile.entry.credential);
+        epoch == lease.issued.epoch
+            && credential.is_some_and(|credential| !self.is_of_another_secret(lease, credential))
+    }
+
+    /// A call was served: the account works, and so does the model's bucket.
+    fn served(&self, lease: &Lease, has_room: bool) -> Result<()> {
+        let (owner, id) = (&lease.owner, &lease.profile);
+        let clear = lease.tests || self.has_to_clear(lease, has_room)?;
         let due = self.calls().is_due(owner, id, self.host().clock.monotonic());
         if self.store().is_readonly() && !clear {
             return Ok(());
@@ -221,7 +244,7 @@ impl Sink {
         if clear {
             self.calls()
                 .benches()
-                .change(owner, id, |entry| forgive(entry, lease, self.now()));
+                .change(owner, id, |entry| forgive(entry, lease, has_room, self.now()));
         }
         if clear || due {
             let now = self.now();
@@ -248,11 +271,11 @@ impl Sink {
     }
 
     /// Does anything stand against the profile that a success would end?
-    fn has_to_clear(&self, lease: &Lease) -> Result<bool> {
+    fn has_to_clear(&self, lease: &Lease, has_room: bool) -> Result<bool> {
         let (owner, id) = (&lease.owner, &lease.profile);
         let seen = self.calls().benches().read(owner);
         let benched = seen.entry(id).is_some_and(|entry| {
-            let ended = |bench: &Bench| would_end(bench, lease);
+            let ended = |bench: &Bench| would_end(bench, lease, has_room);
             entry.benches.iter().any(|noted| ended(&noted.bench))
         });
         if benched {
@@ -374,18 +397,22 @@ fn bench_entry(entry: &mut Entry, lease: &Lease, blamed: &Blamed) -> Benched {
     Benched { bench, changed }
 }
 
-/// Would a success of this lease end the bench? Not if that was opened after the lease was handed out: the call may
+/// Would a success of this lease end the bench? One of a limit ends as well where the answer says that every window of
+/// the plan has room. Not if that was opened after the lease was handed out: the call may
 /// have been on its way before.
-fn would_end(bench: &Bench, lease: &Lease) -> bool {
+fn would_end(bench: &Bench, lease: &Lease, has_room: bool) -> bool {
     let works = match &bench.bucket {
         bench::Bucket::Account => true,
         bench::Bucket::Model(model) => lease.model.as_ref() == Some(model),
     };
-    works && bench.since < lease.issued.at
+    let disproved = has_room && bench.reason == Reason::RateLimit;
+    (works || disproved) && bench.since < lease.issued.at
 }
 
-fn forgive(entry: &mut Entry, lease: &Lease, now: UnixMillis) {
-    entry.benches.retain(|noted| !would_end(&noted.bench, lease));
+fn forgive(entry: &mut Entry, lease: &Lease, has_room: bool, now: UnixMillis) {
+    entry
+        .benches
+        .retain(|noted| !would_end(&noted.bench, lease, has_room));
     entry.intended = Some(entry.lanes(now));
 }
 

@@ -1,0 +1,207 @@
+//! Choosing for one request: the decision, the test that it may ask for, and waiting until somebody is free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokensink_policy::bench::Gate;
+use tokensink_policy::pin::Why;
+use tokensink_policy::{self as policy, Outcome, Target as Wanted, Unavailable, Verdict};
+use tokensink_types::{AgentId, ProfileId, UnixMillis};
+
+use super::epoch::Identity;
+use crate::decisions::Made;
+use crate::error::{ErrorKind, Result, SinkError};
+use crate::lease::{AcquireRequest, Lease};
+use crate::serve::Call;
+use crate::sink::Sink;
+use crate::snapshot::AgentSnapshot;
+
+/// How often a caller that waits for a bench to end looks whether somebody has ended it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Shortest pause between two looks.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// How often one call decides again because another process was quicker with a test.
+const CLAIMS_MAX: u32 = 8;
+
+/// What became of the wish to test a bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// The test is ours, since this instant.
+    Ours(UnixMillis),
+    /// There is nothing to test any more.
+    Free,
+    /// Somebody else tests it.
+    Theirs,
+}
+
+/// The profiles besides `first` that may serve the request as well, by the same rules, in their order. There may be a
+/// thousand.
+pub(crate) fn others<'a>(made: &'a Made, first: &'a ProfileId) -> impl Iterator<Item = &'a Verdict> {
+    let locked = made.pin.as_ref().is_some_and(|pin| pin.why == Why::Locked);
+    let others = made.verdicts.iter().filter(move |_| !locked);
+    others.filter(move |verdict| verdict.profile != *first && verdict.is_usable())
+}
+
+impl Sink {
+    /// Which profile serves now. A choice is kept with the snapshot while it holds.
+    pub(crate) fn decide(
+        &self,
+        snapshot: &AgentSnapshot,
+        wanted: Wanted,
+        request: &AcquireRequest,
+    ) -> Result<Arc<Made>> {
+        let session = match (&request.session, &wanted) {
+            (Some(key), Wanted::Provider(provider)) => Some(self.session_pin(snapshot, key, provider)?),
+            _ => None,
+        };
+        let now = self.now();
+        let keeps = request.tried.is_empty();
+        if keeps
+            && let Some(made) =
+                snapshot
+                    .kept
+                    .decision(&wanted, request.model.as_deref(), session.as_ref(), now)
+        {
+            return Ok(made);
+        }
+        let ask = policy::Request {
+            model: request.model.clone(),
+            session,
+            tried: request.tried.clone(),
+            ..policy::Request::new(wanted)
+        };
+        let decision = policy::select(&snapshot.config, &snapshot.state, &ask, now)
+            .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
+        let made = Arc::new(Made {
+            request: ask,
+            at: now,
+            decision,
+        });
+        if keeps && made.choice().is_some() {
+            let until = snapshot.state.next_change(now);
+            snapshot.kept.keep_decision(until, &made);
+        }
+        Ok(made)
+    }
+
+    /// Chooses and serves; waits where nobody is free and the caller's time allows it.
+    pub(crate) fn choose_and_serve(&self, request: &AcquireRequest) -> Result<Lease> {
+        let call = Call::new(self, request);
+        let mut claims = 0;
+        loop {
+            let snapshot = self.snapshot(&request.agent)?;
+            let wanted = self.wanted(&request.want, &snapshot)?;
+            let made = self.decide(&snapshot, wanted, request)?;
+            let refused = |error: SinkError| {
+                let id = self.calls().lease_id();
+                self.noted(id, Err(error.code()), (&snapshot, &made), request);
+                error
+            };
+            let choice = match &made.outcome {
+                Outcome::Chosen(choice) => choice,
+                Outcome::Unavailable(why) => {
+                    if self.wait_for_one(why, &call) {
+                        continue;
+                    }
+                    return Err(refused(self.unavailable(why, &snapshot, request)));
+                }
+            };
+            let claim = if choice.tests {
+                self.claim(&snapshot, &choice.profile, request.model.as_deref())
+            } else {
+                Claim::Free
+            };
+            if claim == Claim::Theirs {
+                claims += 1;
+                if claims < CLAIMS_MAX {
+                    continue;
+                }
+                let message = format!("{} is being tested by somebody else", choice.profile);
+                let error = SinkError::new(ErrorKind::TryAgain, "being_tested", message);
+                return Err(refused(error.about(&choice.profile)));
+            }
+            let lease = self
+                .serve(&made, choice, claim, &snapshot, &call)
+                .map_err(refused)?;
+            let mut lease = self.issued(lease, &snapshot, &made, request);
+            if let Err(error) = self.keep_pin(&made, &lease, request) {
+                // The call can be made all the same.
+                let note = format!("the session's account could not be kept: {error}");
+                lease.note = Some(
+                    lease
+                        .note
+                        .map_or(note.clone(), |before| format!("{before}; {note}")),
+                );
+            }
+            return Ok(lease);
+        }
+    }
+
+    /// Waits a while if one of the benched is free within the caller's time. `false`: it is not worth while.
+    fn wait_for_one(&self, why: &Unavailable, call: &Call<'_>) -> bool {
+        let until = match why {
+            Unavailable::AllBenched { .. } | Unavailable::TooCostly { .. } => why.retry_at(),
+            // What this request has tried already is not free for it.
+            _ => None,
+        };
+        let Some(until) = until else { return false };
+        let needed = self.now().until(until);
+        if needed > call.left(self) || call.left(self).is_zero() {
+            return false;
+        }
+        self.host().clock.sleep(needed.clamp(PAUSE_MIN, LOOK_EVERY));
+        true
+    }
+
+    /// Announces the one request that tests the benches of a profile, to all processes.
+    pub(crate) fn claim(&self, snapshot: &AgentSnapshot, id: &ProfileId, model: Option<&str>) -> Claim {
+        let Some(profile) = snapshot.profile(id) else {
+            return Claim::Free;
+        };
+        let identity = Identity::of(&profile.entry.credential);
+        let usage = snapshot.view.usage.get(id).cloned().unwrap_or_default();
+        let now = self.now();
+        self.calls().benches().change(&profile.owner, id, |entry| {
+            let (mut benches, _) = entry.in_force(&identity, &usage, now);
+            if benches.gate(model, now) == Gate::Open {
+                return Claim::Free;
+            }
+            if !benches.probe(model, now) {
+                return Claim::Theirs;
+            }
+            entry.take(benches, None);
+            Claim::Ours(now)
+        })
+    }
+
+    /// Gives a claimed test back that did not come to a call.
+    pub(crate) fn unclaim(&self, owner: &AgentId, id: &ProfileId, since: UnixMillis) {
+        self.calls().benches().change(owner, id, |entry| {
+            for noted in &mut entry.benches {
+                if noted.bench.probing == Some(since) {
+                    noted.bench.probing = None;
+                }
+            }
+        });
+    }
+
+    /// Stores the profile that the session stays with, if that is anything new and it is the one that serves.
+    fn keep_pin(&self, made: &Made, lease: &Lease, request: &AcquireRequest) -> Result<()> {
+        let (Some(key), Some(read), Some(pinned)) = (&request.session, &made.request.session, &made.pin)
+        else {
+            return Ok(());
+        };
+        if pinned.profile.as_ref() != Some(&lease.profile) || self.store().is_readonly() {
+            return Ok(());
+        }
+        self.store_pin(&request.agent, key, read, pinned)
+    }
+
+    /// Has the decision nothing to store about the session?
+    pub(crate) fn is_pin_kept(&self, made: &Made, request: &AcquireRequest) -> Result<bool> {
+        match (&request.session, &made.request.session, &made.pin) {
+            (Some(key), Some(read), Some(pinned)) => self.is_pin_stored(&request.agent, key, read, pinned),
+            _ => Ok(true),
+        }
+    }
+}

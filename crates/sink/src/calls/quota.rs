@@ -1,0 +1,296 @@
+//! What providers have said of their limits, per profile: `tokensink/state/quota/<owner agent>.json`.
+//!
+//! Nobody is asked: what is known comes from the answers to calls that were made anyway. It is in memory at once and in
+//! the file every few seconds, for other processes. A number belongs to the account that it was said of; where the
+//! profile holds another credential now, nothing is known.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde_json::{Map, Value, json};
+use tokensink_host::Host;
+use tokensink_host::lock::Wait;
+use tokensink_policy::quota::{Headers, Reading, Source, readings};
+use tokensink_store::{Beliefs, Paths};
+use tokensink_types::{AgentId, Credential, ProfileId, UnixMillis};
+
+use super::epoch::{Identity, hash};
+use crate::error::Result;
+use crate::lease::Lease;
+use crate::sink::Sink;
+
+/// How often the file is written at most.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
+/// A reading without a reset counts no more after this time.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long a write waits for another process's; the next one brings the same.
+const LOCK_WAIT: Wait = Wait {
+    deadline: Duration::from_millis(200),
+};
+
+/// What is known of one profile.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Known {
+    /// Which credential it was said of.
+    about: String,
+    readings: Vec<Reading>,
+}
+
+type Book = BTreeMap<ProfileId, Known>;
+
+/// The limits of all owners' profiles.
+#[derive(Debug)]
+pub(crate) struct Quotas {
+    files: Beliefs<Book>,
+    fresh: Mutex<HashMap<AgentId, Fresh>>,
+    readonly: bool,
+}
+
+/// What this process has learned.
+#[derive(Debug, Default)]
+struct Fresh {
+    book: Book,
+    /// Monotonic.
+    written: Option<Duration>,
+    unwritten: bool,
+}
+
+impl Quotas {
+    pub(crate) fn new(host: Host, paths: Paths, readonly: bool) -> Self {
+        Self {
+            files: Beliefs::new(host, paths, "quota", book),
+            fresh: Mutex::default(),
+            readonly,
+        }
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, HashMap<AgentId, Fresh>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of readings.
+    fn learn(&self, owner: &AgentId, id: &ProfileId, about: String, readings: Vec<Reading>) {
+        let mut all = self.fresh();
+        let fresh = all.entry(owner.clone()).or_default();
+        let known = fresh.book.entry(id.clone()).or_default();
+        if known.about != about {
+            *known = Known {
+                about,
+                readings: Vec::new(),
+            };
+        }
+        merge(&mut known.readings, readings);
+        fresh.unwritten = true;
+    }
+
+    /// Is there something to write, and is it time?
+    fn is_due(&self, owner: &AgentId, now: Duration) -> bool {
+        let all = self.fresh();
+        let Some(fresh) = all.get(owner).filter(|fresh| fresh.unwritten && !self.readonly) else {
+            return false;
+        };
+        fresh
+            .written
+            .is_none_or(|written| now.saturating_sub(written) >= WRITE_EVERY)
+    }
+
+    /// Writes what this process has learned, if it is time.
+    fn write(&self, owner: &AgentId, now: Duration) {
+        if !self.is_due(owner, now) {
+            return;
+        }
+        let learned = match self.fresh().get_mut(owner) {
+            Some(fresh) => {
+                fresh.written = Some(now);
+                fresh.unwritten = false;
+                fresh.book.clone()
+            }
+            None => return,
+        };
+        let written = self.files.update(owner, LOCK_WAIT, |map| {
+            let mut all = book(map);
+            for (id, known) in learned {
+                add(all.entry(id).or_default(), known);
+            }
+            let profiles = all.iter().map(|(id, known)| (id.to_string(), known_json(known)));
+            map.insert("profiles".to_owned(), Value::Object(profiles.collect()));
+        });
+        if let Err(error) = written {
+            tracing::debug!(%owner, %error, "what is known of limits was not written");
+            if let Some(fresh) = self.fresh().get_mut(owner) {
+                fresh.unwritten = true;
+            }
+        }
+    }
+
+    /// What is known of a profile that holds this credential, the newest of each window.
+    fn known(&self, owner: &AgentId, id: &ProfileId, about: &str, now: UnixMillis) -> Vec<Reading> {
+        let mut known = self.files.read(owner).value.get(id).cloned().unwrap_or_default();
+        let fresh = self.fresh();
+        if let Some(fresh) = fresh.get(owner).and_then(|fresh| fresh.book.get(id)) {
+            if fresh.about == about && known.about != about {
+                known = fresh.clone();
+            } else {
+                add(&mut known, fresh.clone());
+            }
+        }
+        if known.about != about {
+            return Vec::new();
+        }
+        let counts = |reading: &Reading| match reading.resets_at {
+            Some(reset) => now < reset,
+            None => now < reading.at.plus(KEPT),
+        };
+        known.readings.retain(counts);
+        known.readings
+    }
+
+    /// Whatever was said belonged to an earlier login.
+    pub(crate) fn forget(&self, owner: &AgentId, id: &ProfileId) {
+        if let Some(fresh) = self.fresh().get_mut(owner) {
+            fresh.book.remove(id);
+        }
+        if self.readonly || !self.files.read(owner).value.contains_key(id) {
+            return;
+        }
+        let forgotten = self.files.update(owner, LOCK_WAIT, |map| {
+            let profiles = map.get_mut("profiles").and_then(Value::as_object_mut);
+            profiles.and_then(|profiles| profiles.shift_remove(id.as_str()));
+        });
+        if let Err(error) = forgotten {
+            tracing::warn!(%owner, profile = %id, %error, "an earlier login's limits are still in the file");
+        }
+    }
+}
+
+/// The newer of two accounts' readings; of one account's the newest of each window.
+fn add(known: &mut Known, more: Known) {
+    let newest = |known: &Known| known.readings.iter().map(|reading| reading.at).max();
+    if known.about == more.about {
+        merge(&mut known.readings, more.readings);
+    } else if newest(&more) >= newest(known) {
+        *known = more;
+    }
+}
+
+fn merge(known: &mut Vec<Reading>, more: Vec<Reading>) {
+    for reading in more {
+        let same = |other: &&mut Reading| other.window == reading.window && other.source == reading.source;
+        match known.iter_mut().find(same) {
+            Some(other) if other.at > reading.at => {}
+            Some(other) => *other = reading,
+            None => known.push(reading),
+        }
+    }
+}
+
+fn book(map: &Map<String, Value>) -> Book {
+    let Some(profiles) = map.get("profiles").and_then(Value::as_object) else {
+        return Book::new();
+    };
+    let known = |value: &Value| Known {
+        about: value
+            .get("about")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned(),
+        readings: value
+            .get("readings")
+            .and_then(Value::as_array)
+            .map_or_else(Vec::new, |all| {
+                all.iter()
+                    .filter_map(|one| serde_json::from_value(one.clone()).ok())
+                    .collect()
+            }),
+    };
+    profiles
+        .iter()
+        .filter_map(|(id, value)| Some((ProfileId::parse(id).ok()?, known(value))))
+        .collect()
+}
+
+fn known_json(known: &Known) -> Value {
+    json!({"about": known.about, "readings": known.readings})
+}
+
+/// Which account a credential is of, as far as can be told: the secret itself, or who has logged in.
+fn about(credential: &Credential) -> String {
+    match credential.as_oauth() {
+        None => Identity::of(credential).material.unwrap_or_default(),
+        Some(oauth) => {
+            let account = oauth.account.account_id.as_deref();
+            let email = oauth.account.email.as_deref().or(oauth.labels.email.as_deref());
+            hash(&["account", account.or(email).unwrap_or_default()])
+        }
+    }
+}
+
+impl Sink {
+    /// What is known of the limits of every profile that `agent` sees: the newest reading of each window, with source
+    /// and time. A profile without an entry is one of which nothing is known.
+    ///
+    /// # Errors
+    /// When the agent's own store or the config cannot be read.
+    pub fn quota(&self, agent: &AgentId) -> Result<BTreeMap<ProfileId, Vec<Reading>>> {
+        let snapshot = self.snapshot(agent)?;
+        let now = self.now();
+        let known = snapshot.view.profiles.iter().filter_map(|profile| {
+            let (owner, id) = (&profile.owner, &profile.entry.id);
+            let about = about(&profile.entry.credential);
+            let readings = self.calls().quotas.known(owner, id, &about, now);
+            (!readings.is_empty()).then(|| (id.clone(), readings))
+        });
+        Ok(known.collect())
+    }
+
+    /// Keeps what an answer says of limits, in memory. Returns whether it says of a plan that all of it has room.
+    pub(super) fn harvest(&self, lease: &Lease, headers: &HeaderMap) -> bool {
+        let found = readings(&limit_headers(headers), self.now());
+        if found.is_empty() {
+            return false;
+        }
+        let of_plan = |reading: &&Reading| {
+            matches!(
+                reading.source,
+                Source::AnthropicPlan | Source::CodexHeaders | Source::CodexJson
+            )
+        };
+        let mut plan = found.iter().filter(of_plan).peekable();
+        let has_room = plan.peek().is_some() && plan.all(Reading::has_room);
+        let Ok(snapshot) = self.snapshot(&lease.owner) else {
+            return has_room;
+        };
+        if let Some(profile) = snapshot.profile(&lease.profile)
+            && self.is_of_this_login(&snapshot, lease)
+        {
+            let about = about(&profile.entry.credential);
+            self.calls()
+                .quotas
+                .learn(&lease.owner, &lease.profile, about, found);
+        }
+        has_room
+    }
+
+    /// Is it time to write what is known of limits?
+    pub(super) fn is_quota_due(&self, lease: &Lease) -> bool {
+        let now = self.host().clock.monotonic();
+        self.calls().quotas.is_due(&lease.owner, now)
+    }
+
+    /// Writes what is known of limits, if it is time.
+    pub(super) fn write_quota(&self, lease: &Lease) {
+        let now = self.host().clock.monotonic();
+        self.calls().quotas.write(&lease.owner, now);
+    }
+}
+
+/// What of an answer's headers speaks of limits.
+pub(super) fn limit_headers(headers: &HeaderMap) -> Headers<'_> {
+    Headers::of(
+        headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))),
+    )
+}
