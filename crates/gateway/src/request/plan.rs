@@ -180,7 +180,7 @@ fn for_model(
     rights: Rights<'_>,
     directory: &impl Directory,
 ) -> Result<Plan, Refusal> {
-    let body = body.ok_or_else(no_model)?;
+    let body = body.filter(|body| !body.bytes.is_empty()).ok_or_else(no_model)?;
     let outline = outline(&body.bytes, call.family()).map_err(|malformed| malformed.refusal())?;
     let field = outline.model.clone().ok_or_else(no_model)?;
     let target = find(call, &field.text, rights, directory)?;

@@ -12,5 +12,6 @@ mod isolation;
 mod models;
 mod passing;
 mod raw;
+mod routing;
 mod streaming;
 mod world;
