@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokensink_policy::bench::Gate;
-use tokensink_policy::pin::Why;
+use tokensink_policy::pin::{Pin, Why};
 use tokensink_policy::{self as policy, Outcome, Target as Wanted, Unavailable, Verdict};
 use tokensink_types::{AgentId, ProfileId, UnixMillis};
 
@@ -124,15 +124,7 @@ impl Sink {
                 .serve(&made, choice, claim, &snapshot, &call)
                 .map_err(refused)?;
             let mut lease = self.issued(lease, &snapshot, &made, request);
-            if let Err(error) = self.keep_pin(&made, &lease, request) {
-                // The call can be made all the same.
-                let note = format!("the session's account could not be kept: {error}");
-                lease.note = Some(
-                    lease
-                        .note
-                        .map_or(note.clone(), |before| format!("{before}; {note}")),
-                );
-            }
+            self.keep_pin(&made, &mut lease, request);
             return Ok(lease);
         }
     }
@@ -185,16 +177,34 @@ impl Sink {
         });
     }
 
-    /// Stores the profile that the session stays with, if that is anything new and it is the one that serves.
-    fn keep_pin(&self, made: &Made, lease: &Lease, request: &AcquireRequest) -> Result<()> {
+    /// Stores the profile that the session stays with, if that is anything new. A session that begins, begins with the
+    /// profile that serves, which need not be the first. The lease is good also where this fails, and says so.
+    fn keep_pin(&self, made: &Made, lease: &mut Lease, request: &AcquireRequest) {
         let (Some(key), Some(read), Some(pinned)) = (&request.session, &made.request.session, &made.pin)
         else {
-            return Ok(());
+            return;
         };
-        if pinned.profile.as_ref() != Some(&lease.profile) || self.store().is_readonly() {
-            return Ok(());
+        if self.store().is_readonly() {
+            return;
         }
-        self.store_pin(&request.agent, key, read, pinned)
+        let mut pinned = pinned.clone();
+        let chosen = pinned.profile.clone();
+        let begins = |pin: &Pin| read.pin.as_ref() != Some(pin) && Some(&pin.profile) == chosen.as_ref();
+        if let Some(pin) = pinned.pin.as_mut().filter(|pin| begins(pin)) {
+            pin.profile.clone_from(&lease.profile);
+        }
+        let said = match self.store_pin(&request.agent, key, read, &pinned) {
+            Ok(said) => said,
+            Err(error) => Some(format!("the account of session {key} could not be kept: {error}")),
+        };
+        if let Some(said) = said {
+            lease.note = Some(
+                lease
+                    .note
+                    .take()
+                    .map_or(said.clone(), |note| format!("{note}; {said}")),
+            );
+        }
     }
 
     /// Has the decision nothing to store about the session?

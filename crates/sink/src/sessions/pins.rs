@@ -92,7 +92,7 @@ impl Sink {
 
     /// Stores what the decision about a request says of its session's profile, if that is anything new. `read` is what
     /// the decision was made on: where the session's profile has been changed since, by its user perhaps, that counts.
-    /// A session that does not exist yet is made, for the client that named it.
+    /// A session that does not exist yet is made, for the client that named it. Returns what its user should know.
     ///
     /// # Errors
     /// When the sessions cannot be read or written.
@@ -102,12 +102,12 @@ impl Sink {
         key: &SessionKey,
         read: &SessionPin,
         pinned: &Pinned,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         if self.is_pin_stored(agent, key, read, pinned)? {
-            return Ok(());
+            return Ok(None);
         }
         let now = self.now();
-        self.update_session(agent, key, |session| {
+        let updated = self.update_session(agent, key, |session| {
             if pin_of(session) != read.pin {
                 return;
             }
@@ -122,7 +122,17 @@ impl Sink {
                 session.used_at = Some(now);
             }
         })?;
-        Ok(())
+        let aside: Vec<String> = updated
+            .set_aside
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        Ok((!aside.is_empty()).then(|| {
+            format!(
+                "the sessions of agent {agent} could not be read; the file was set aside as {}",
+                aside.join(" and ")
+            )
+        }))
     }
 
     /// Gives a session that has begun anew its next profile at once, where one can serve. Where none can, the next
@@ -141,7 +151,7 @@ impl Sink {
         };
         let decision = policy::select(&snapshot.config, &snapshot.state, &ask, self.now());
         match decision.ok().and_then(|decision| decision.pin) {
-            Some(pinned) => self.store_pin(agent, key, &read, &pinned),
+            Some(pinned) => self.store_pin(agent, key, &read, &pinned).map(|_| ()),
             None => Ok(()),
         }
     }

@@ -1,9 +1,12 @@
 use serde_json::{Value, json};
+use tokensink_host::Liveness;
 use tokensink_policy::pin::{PinSource, Why};
 use tokensink_policy::{self as policy, Target};
+use tokensink_testkit::FakeProcesses;
 use tokensink_types::{ProfileId, ProviderId, Secret, SessionKey};
 
 use crate::error::ErrorKind;
+use crate::lease::{AcquireRequest, Want};
 use crate::login::PasteRequest;
 use crate::sink::Sink;
 use crate::world::{World, agent, id, key as api_key};
@@ -345,4 +348,108 @@ fn sessions_made_for_clients_are_told_from_others() {
         "{:?}",
         view.warnings
     );
+}
+
+fn request() -> AcquireRequest {
+    AcquireRequest {
+        session: Some(session_key()),
+        ..AcquireRequest::new(agent("main"), Want::Provider("rig".to_owned()))
+    }
+}
+
+#[test]
+fn what_acquire_serves_the_session_keeps() {
+    let world = with_keys();
+    let sink = world.sink();
+    let served = |sink: &Sink| sink.acquire(&request()).unwrap().profile;
+    assert!(
+        sink.acquire_ready(&request()).unwrap().is_none(),
+        "the first call of a session writes"
+    );
+    assert_eq!(served(&sink), id("rig:a"));
+    assert_eq!(entry(&world)["authProfileOverride"], "rig:a");
+    let ready = sink.acquire_ready(&request()).unwrap().unwrap();
+    assert_eq!(ready.profile, id("rig:a"));
+    say(&sink, "/model best@rig:b");
+    assert_eq!(served(&sink), id("rig:b"));
+    assert_eq!(served(&world.sink()), id("rig:b"), "also after a restart");
+    let outside = AcquireRequest {
+        session: None,
+        ..request()
+    };
+    assert_eq!(sink.acquire(&outside).unwrap().profile, id("rig:a"));
+    sink.order_set(&agent("main"), "rig", &[id("rig:a")]).unwrap();
+    assert_eq!(served(&sink), id("rig:b"));
+    say(&sink, "/new");
+    assert_eq!(served(&sink), id("rig:a"));
+    // What failed in this request already is not handed out again, and the session returns.
+    sink.order_clear(&agent("main"), "rig").unwrap();
+    assert_eq!(served(&sink), id("rig:a"));
+    let again = AcquireRequest {
+        tried: vec![id("rig:a")],
+        ..request()
+    };
+    assert_eq!(sink.acquire(&again).unwrap().profile, id("rig:b"));
+    assert_eq!(served(&sink), id("rig:a"));
+}
+
+#[test]
+fn no_failure_leaves_a_locked_profile() {
+    let world = with_keys();
+    let mut grant = crate::world::oauth("rig", "due");
+    grant["expires"] = json!(1);
+    world.store("main", &json!({"rig:a": grant, "rig:b": api_key("rig")}));
+    let sink = world.sink();
+    let automatic = sink.acquire(&request()).unwrap();
+    assert_eq!(
+        automatic.profile,
+        id("rig:b"),
+        "its refresh fails, so another one serves"
+    );
+    assert_eq!(
+        entry(&world)["authProfileOverride"],
+        "rig:b",
+        "and keeps the session that begins"
+    );
+    say(&sink, "/model rig-small@rig:a");
+    let error = sink.acquire(&request()).unwrap_err();
+    assert_eq!(error.profile(), Some(&id("rig:a")), "{error}");
+    assert_eq!(entry(&world)["authProfileOverride"], "rig:a");
+    benched(&world, "rig:a");
+    sink.acquire(&request()).unwrap_err();
+}
+
+#[test]
+fn sessions_that_cannot_be_read_or_written_stop_no_lease() {
+    let world = with_keys();
+    world.put(FILE, "{ broken");
+    let lease = world.sink().acquire(&request()).unwrap();
+    let note = lease.note.unwrap();
+    assert!(
+        note.contains("set aside as") && note.contains("sessions.json.unreadable-"),
+        "{note}"
+    );
+    assert_eq!(world.sink().acquire(&request()).unwrap().note, None);
+    // Another program holds the file for long.
+    let world = with_keys();
+    let lock = tokensink_store::foreign_lock_text(4712, 4712, world.sink().now());
+    world
+        .test
+        .processes
+        .set_liveness(FakeProcesses::id(4712), Liveness::Running);
+    world
+        .test
+        .files
+        .put(crate::world::at(&format!("{FILE}.lock")), lock, 0o600);
+    let lease = world.sink().acquire(&request()).unwrap();
+    let note = lease.note.unwrap();
+    assert!(
+        note.contains("could not be kept") && note.contains("4712"),
+        "{note}"
+    );
+    // Nothing may be written, and nothing is.
+    let world = with_keys();
+    world.test.env.set("OPENCLAW_AUTH_STORE_READONLY", "1");
+    assert_eq!(world.sink().acquire(&request()).unwrap().profile, id("rig:a"));
+    assert_eq!(world.text(FILE), "");
 }
