@@ -35,6 +35,8 @@ pub struct AcquireRequest {
     pub wait: Duration,
     /// The model that will be called, as the provider names it. Benches of other models then do not count.
     pub model: Option<String>,
+    /// With a provider: the profile to try first, if it is in the order and nothing speaks against it.
+    pub preferred: Option<ProfileId>,
     /// The session that the call belongs to: its pin counts, and is kept.
     pub session: Option<SessionKey>,
     /// The request that the lease is for, where it has an id of its own: `explain` then tells all its leases together.
@@ -54,6 +56,7 @@ impl AcquireRequest {
             rejected: None,
             wait: WAIT,
             model: None,
+            preferred: None,
             session: None,
             request_id: None,
             tried: Vec::new(),

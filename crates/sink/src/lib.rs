@@ -11,6 +11,7 @@ mod block;
 mod boarding;
 mod bundle;
 mod calls;
+mod chat;
 mod child;
 mod client_keys;
 mod decisions;
@@ -61,6 +62,7 @@ pub use agents::bindings::{
 pub use audit::{AuditCheck, AuditFault, AuditLine, AuditList};
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
 pub use calls::{BenchInfo, CallOutcome, Issued, LeaseId, Reported};
+pub use chat::{Chat, ChatAnswer, ChatAttempt, ChatEvent, ChatRequest, Message, Moved, Role, Serving, Usage};
 pub use client_keys::{KeyAdd, KeyAdded, KeyCheck, KeyInfo};
 pub use decisions::{
     Asked, ExplainAsk, ExplainedAttempt, ExplainedBench, ExplainedChoice, ExplainedProfile, Explanation,

@@ -4,6 +4,7 @@
 mod agents;
 mod audit;
 mod auth;
+mod chat;
 mod demo;
 mod doctor;
 mod explain;
@@ -33,6 +34,7 @@ pub(crate) use auth::{
     AuthCommand, AuthListArgs, LoginArgs, LogoutArgs, OrderCommand, PasteKeyArgs, PasteTokenArgs,
     SecretInput, SetupTokenArgs,
 };
+pub(crate) use chat::ChatArgs;
 pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use explain::ExplainArgs;
@@ -125,6 +127,8 @@ pub(crate) enum Command {
     Route(RouteArgs),
     /// Conversations: which model and account each has
     Sessions(SessionsArgs),
+    /// Talk to a model with the logins of an agent
+    Chat(ChatArgs),
     /// Logins that other programs keep: Claude Code, Codex CLI and others
     External(ExternalArgs),
     /// Who may call the gateway: a key for each client

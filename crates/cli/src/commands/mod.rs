@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod auth;
 mod channels;
+mod chat;
 mod doctor;
 mod explain;
 mod export;
@@ -101,6 +102,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Agents(args) => agents::run(&mut app, args),
         Command::Route(args) => route::run(&mut app, args),
         Command::Sessions(args) => sessions::run(&mut app, &args),
+        Command::Chat(args) => chat::run(&mut app, args),
         Command::External(args) => external::run(&mut app, args),
         Command::Keys(args) => keys::run(&mut app, args),
         Command::Service(args) => service::run(&mut app, &args),
@@ -144,6 +146,7 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Token(args) => args.json,
         Command::Renew(args) => args.json,
         Command::Route(args) => args.json,
+        Command::Chat(args) => args.json,
         Command::Models(args) => args.command.as_ref().map_or(args.status_json, models_wants_json),
         Command::Channels(args) => match &args.command {
             ChannelsCommand::List { json, .. } => *json,

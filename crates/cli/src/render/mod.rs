@@ -1,6 +1,7 @@
 //! Turning reports into text: pure functions of a report and a [`Look`].
 
 pub(crate) mod audit;
+pub(crate) mod chat;
 pub(crate) mod colour;
 pub(crate) mod doctor;
 pub(crate) mod explain;

@@ -55,7 +55,8 @@ impl Sink {
             _ => None,
         };
         let now = self.now();
-        let keeps = request.tried.is_empty();
+        // What is asked for in a particular way is decided for this request alone.
+        let keeps = request.tried.is_empty() && request.preferred.is_none();
         if keeps
             && let Some(made) =
                 snapshot
@@ -66,6 +67,7 @@ impl Sink {
         }
         let ask = policy::Request {
             model: request.model.clone(),
+            preferred: request.preferred.clone(),
             session,
             tried: request.tried.clone(),
             ..policy::Request::new(wanted)

@@ -1,0 +1,85 @@
+//! A conversation on a terminal: a line editor, and who will answer in the prompt.
+
+use rustyline::error::ReadlineError;
+use rustyline::history::{History as _, MemHistory};
+use rustyline::{Config, Editor};
+use tokensink_sink::{ErrorKind, Role, SinkError};
+
+use super::Talk;
+use crate::exit::{self, Failure, OK, Outcome};
+use crate::render::chat;
+
+/// Questions that can be called back with the arrow keys.
+const REMEMBERED: usize = 1000;
+
+const HELP: &str = "\
+/model <model>[@<profile>]  another model or account    /model status  who would serve it
+/models [provider]          what there is               /status        this session
+/new                        a new conversation          /exit, Ctrl-D  leave
+Ctrl-C ends an answer; Alt-Enter begins a new line.";
+
+/// Until the person leaves.
+pub(super) fn converse(talk: &mut Talk<'_>) -> Outcome {
+    let mut editor = editor().map_err(|error| broken(&error))?;
+    for message in talk.chat.messages() {
+        if message.role == Role::User {
+            editor
+                .add_history_entry(&message.text)
+                .map_err(|error| broken(&error))?;
+        }
+    }
+    let target = talk.sink.chat_target(&talk.chat)?;
+    let hint = format!("{} · /help shows the commands, Ctrl-D leaves", target.key());
+    talk.printer.note(&chat::faint(&hint, &talk.printer.note_look));
+    while !talk.interrupts.is_over() {
+        let line = match editor.readline(&prompt(talk)) {
+            Ok(line) => line,
+            // Ctrl-C throws away what was typed.
+            Err(ReadlineError::Interrupted) => continue,
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(broken(&error).into()),
+        };
+        match line.trim().to_ascii_lowercase().as_str() {
+            "" => continue,
+            "/exit" | "/quit" => break,
+            "/help" | "/?" => {
+                talk.printer.note(HELP);
+                continue;
+            }
+            _ => {}
+        }
+        match talk.message(&line) {
+            Ok(()) => {}
+            Err(Failure::Sink(error)) => {
+                let words = exit::in_words(&error, &talk.printer.note_look);
+                talk.printer.note(&words);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(OK)
+}
+
+fn editor() -> rustyline::Result<Editor<(), MemHistory>> {
+    let config = Config::builder()
+        .max_history_size(REMEMBERED)?
+        .auto_add_history(true)
+        .build();
+    let mut history = MemHistory::with_config(&config);
+    history.set_max_len(REMEMBERED)?;
+    Editor::with_history(config, history)
+}
+
+fn prompt(talk: &Talk<'_>) -> String {
+    let model = talk.sink.chat_target(&talk.chat).map(|target| target.key());
+    let serving = talk.chat.serving();
+    chat::prompt(talk.chat.agent(), &model.unwrap_or_default(), serving)
+}
+
+fn broken(error: &ReadlineError) -> SinkError {
+    SinkError::new(
+        ErrorKind::Failed,
+        "terminal",
+        format!("the terminal cannot be read: {error}"),
+    )
+}

@@ -1,0 +1,277 @@
+//! One question and its answer: models in turn, and the accounts of each.
+
+use std::time::Duration;
+
+use tokensink_policy::chain::Model;
+use tokensink_policy::classify::Reason;
+use tokensink_types::{BillingClass, ProfileId};
+
+use super::ask::{Given, Next, by_program};
+use super::run::{Failure, Run};
+use super::via::Kept;
+use super::{Chat, ChatAnswer, ChatEvent};
+use crate::calls::CallOutcome;
+use crate::error::{ErrorKind, Result, SinkError};
+use crate::lease::{AcquireRequest, Lease, WAIT, Want};
+use crate::login::Cancel;
+use crate::models::ModelTarget;
+use crate::sink::Sink;
+
+/// How long a bench or a refresh is waited for while another model could answer.
+const WAIT_BESIDE: Duration = Duration::from_secs(20);
+/// Most accounts of one model that are tried; nobody has more of one provider that are of use in one turn.
+const ACCOUNTS_MAX: u32 = 16;
+
+/// A model that is asked in this turn.
+pub(super) struct Asked<'a> {
+    pub(super) model: &'a Model,
+    /// The profile that was asked for with it.
+    pub(super) profile: Option<&'a ProfileId>,
+    /// No other model comes after it.
+    is_last: bool,
+}
+
+impl Sink {
+    /// Asks one question, and tells `tell` what happens meanwhile, the pieces of the answer among it. Only a whole
+    /// answer becomes part of the conversation.
+    ///
+    /// # Errors
+    /// When nobody answered: every attempt is named, the kind says whether waiting or a login helps, and
+    /// [`SinkError::retry_at`] is the soonest time. `cancelled` when `cancel` was set, `answer_broken` when the answer
+    /// broke off or did not come: it is not asked for again, since it may have been billed.
+    pub fn chat_turn(
+        &self,
+        chat: &mut Chat,
+        prompt: &str,
+        cancel: &Cancel,
+        tell: &mut dyn FnMut(ChatEvent<'_>),
+    ) -> Result<ChatAnswer> {
+        let target = self.chat_target(chat)?;
+        let models = self.model_chain(chat.agent(), &target)?;
+        let mut run = Run::new(prompt, cancel, tell, self.calls().lease_id());
+        for (at, model) in models.iter().enumerate() {
+            let asked = Asked {
+                model,
+                profile: target.profile.as_ref().filter(|_| at == 0),
+                is_last: at + 1 == models.len(),
+            };
+            if let Some(given) = self.ask_model(chat, &mut run, &asked)? {
+                return Ok(self.answered(chat, run, given));
+            }
+        }
+        Err(run.summary(self))
+    }
+
+    /// The model that is asked first: the one that the chat was opened with, else the session's, else the default.
+    ///
+    /// # Errors
+    /// When it cannot be resolved, or the session cannot be read.
+    pub fn chat_target(&self, chat: &Chat) -> Result<ModelTarget> {
+        let agent = chat.agent();
+        if let Some(model) = &chat.request.model {
+            return self.resolve_model(agent, model);
+        }
+        let model = match chat.session() {
+            Some(session) => self.session(agent, session)?.model,
+            None => self.models_view(agent)?.resolved_default,
+        };
+        self.resolve_model(agent, &model)
+    }
+
+    fn answered(&self, chat: &mut Chat, mut run: Run<'_>, given: Given) -> ChatAnswer {
+        let text = std::mem::take(&mut run.shown);
+        let program = given.program_session.as_deref();
+        let kept = chat.kept_session().map(|session| {
+            let add = |kept: &mut super::Transcript| kept.add(run.prompt, &text, program);
+            self.change_transcript(chat.agent(), &session, add)
+        });
+        match kept {
+            Some(Ok(transcript)) => chat.transcript = transcript,
+            Some(Err(error)) => {
+                run.note(&error.to_string());
+                chat.transcript.add(run.prompt, &text, program);
+            }
+            None => chat.transcript.add(run.prompt, &text, program),
+        }
+        chat.serving = Some(given.serving.clone());
+        ChatAnswer {
+            text,
+            serving: given.serving,
+            usage: given.usage,
+            stop: given.stop,
+            attempts: run.attempts(),
+        }
+    }
+
+    /// Asks one model; `None` where another model may be asked.
+    fn ask_model(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>) -> Result<Option<Given>> {
+        let provider = &asked.model.provider;
+        if let Some((program, billing)) = self.program_of(provider) {
+            let serving = by_program(asked.model, &program, None, billing);
+            return match self.ask_program(chat, run, asked, &program, (serving, None))? {
+                Next::Done(given) => Ok(Some(given)),
+                _ => Ok(None),
+            };
+        }
+        let kept = self.kept_login(chat, provider)?;
+        let kept = kept.filter(|kept| self.program_path(kept.program.name()).is_some());
+        let kept = kept.filter(|kept| asked.profile.is_none_or(|profile| *profile == kept.profile));
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program) {
+            let billing = self.class_of(chat, &kept.profile)?;
+            let serving = by_program(asked.model, &kept.program, Some(&kept.profile), billing);
+            if let Next::Done(given) = self.ask_program(chat, run, asked, &kept.program, (serving, None))? {
+                return Ok(Some(given));
+            }
+        }
+        self.ask_accounts(chat, run, asked, kept.as_ref())
+    }
+
+    /// Asks the accounts of a model in turn.
+    fn ask_accounts(
+        &self,
+        chat: &Chat,
+        run: &mut Run<'_>,
+        asked: &Asked<'_>,
+        kept: Option<&Kept>,
+    ) -> Result<Option<Given>> {
+        let mut refresh: Option<(Lease, Failure)> = None;
+        for tries in 0..ACCOUNTS_MAX {
+            let request = acquire_request(chat, run, asked, kept, refresh.as_ref().map(|(lease, _)| lease));
+            let acquired = self.acquire(&request);
+            let refreshed = refresh.is_some();
+            let lease = match (acquired, refresh.take()) {
+                (Ok(lease), Some((old, failure))) if lease.secret == old.secret => {
+                    run.fail(asked.model, failure);
+                    continue;
+                }
+                (Ok(lease), _) => lease,
+                (Err(error), Some((_, failure))) => {
+                    // Why it could not be refreshed says more than the refusal that asked for it.
+                    run.fail(
+                        asked.model,
+                        Failure {
+                            ..of_error(&error, failure.profile, failure.billing)
+                        },
+                    );
+                    continue;
+                }
+                (Err(error), None) => {
+                    self.no_account(chat, run, asked, &error)?;
+                    return Ok(None);
+                }
+            };
+            if let Some(note) = &lease.note {
+                run.note(note);
+            }
+            if !self.may_cost(run, asked, &lease)? {
+                return Ok(None);
+            }
+            let next = match kept.filter(|kept| kept.profile == lease.profile) {
+                Some(kept) => {
+                    let mut serving =
+                        by_program(asked.model, &kept.program, Some(&lease.profile), lease.billing);
+                    serving.email = lease.account.email.clone();
+                    self.ask_program(chat, run, asked, &kept.program, (serving, Some(&lease)))?
+                }
+                None => self.ask_api(chat, run, asked, &lease, (refreshed, tries))?,
+            };
+            match next {
+                Next::Done(given) => return Ok(Some(given)),
+                Next::Refresh(failure) => refresh = Some((lease, failure)),
+                Next::Another if asked.profile.is_none() => {}
+                Next::Another | Next::Model => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// No account of a model can be used. What was tried already is not told again.
+    fn no_account(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>, error: &SinkError) -> Result<()> {
+        if error.profile().is_some_and(|profile| run.tried.contains(profile)) {
+            return Ok(());
+        }
+        let snapshot = self.snapshot(chat.agent())?;
+        let aliases = &snapshot.config.aliases;
+        let those = snapshot.state.candidates.iter();
+        let those = those.filter(|one| aliases.same(&one.facts.provider, &asked.model.provider));
+        let billing = those.map(|one| one.billing).min();
+        run.fail(asked.model, of_error(error, error.profile().cloned(), billing));
+        Ok(())
+    }
+
+    fn class_of(&self, chat: &Chat, profile: &ProfileId) -> Result<BillingClass> {
+        let snapshot = self.snapshot(chat.agent())?;
+        let candidate = snapshot.state.candidate(profile);
+        Ok(candidate.map_or(BillingClass::Subscription, |candidate| candidate.billing))
+    }
+
+    /// May the lease be spent after what the turn began with? Money is crossed only where the user allows it.
+    fn may_cost(&self, run: &mut Run<'_>, asked: &Asked<'_>, lease: &Lease) -> Result<bool> {
+        let Some(cheapest) = run.cheapest.filter(|cheapest| lease.billing > *cheapest) else {
+            return Ok(true);
+        };
+        if self
+            .policy_config()?
+            .allow_crossings
+            .contains(&(cheapest, lease.billing))
+        {
+            return Ok(true);
+        }
+        self.tell_report(lease, &CallOutcome::Abandoned);
+        let failure = Failure {
+            profile: Some(lease.profile.clone()),
+            reason: Reason::Unclassified,
+            text: format!(
+                "{} costs more ({} instead of {cheapest}) and is used only with your leave",
+                lease.profile, lease.billing
+            ),
+            until: None,
+            billing: None,
+            fix: Some(format!(
+                "add \"{cheapest} -> {}\" to `allow` under [billing] in tokensink/config.toml",
+                lease.billing
+            )),
+        };
+        run.fail(asked.model, failure);
+        Ok(false)
+    }
+}
+
+fn acquire_request(
+    chat: &Chat,
+    run: &Run<'_>,
+    asked: &Asked<'_>,
+    kept: Option<&Kept>,
+    refused: Option<&Lease>,
+) -> AcquireRequest {
+    let only = refused.map(|lease| &lease.profile).or(asked.profile);
+    let want = match only {
+        Some(profile) => Want::Profile(profile.clone()),
+        None => Want::Provider(asked.model.provider.to_string()),
+    };
+    let preferred = kept.filter(|kept| kept.preferred && !kept.only_program);
+    let mut request = AcquireRequest::new(chat.agent().clone(), want);
+    request.model = Some(asked.model.model.clone());
+    request.session = chat.session().cloned();
+    request.preferred = preferred.map(|kept| kept.profile.clone());
+    request.rejected = refused.map(|lease| lease.secret.clone());
+    request.request_id = Some(run.id);
+    request.tried = run.tried.clone();
+    request.wait = if asked.is_last { WAIT } else { WAIT_BESIDE };
+    request
+}
+
+fn of_error(error: &SinkError, profile: Option<ProfileId>, billing: Option<BillingClass>) -> Failure {
+    Failure {
+        profile,
+        reason: match (error.kind(), error.code()) {
+            (ErrorKind::LoginNeeded, _) => Reason::Auth,
+            (ErrorKind::TryAgain, "all_benched") => Reason::RateLimit,
+            _ => Reason::Unclassified,
+        },
+        text: error.to_string(),
+        until: error.retry_at(),
+        billing,
+        fix: error.fix().map(str::to_owned),
+    }
+}
