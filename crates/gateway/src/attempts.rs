@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Body as _;
 use tokensink_sink::failover::{Attempted, Happened, Step, next};
 use tokensink_sink::{
-    AcquireRequest, Class, ErrorKind, Lease, ProfileId, Reason, Secret, SessionKey, Sink, SinkError, Want,
+    AcquireRequest, Class, ErrorKind, Lease, ProfileId, Reason, SessionKey, Sink, SinkError, Want,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,9 +21,11 @@ use crate::request::errors::Refusal;
 use crate::request::headers::{Dress, client_headers, upstream_headers};
 use crate::request::plan::Plan;
 use crate::request::route::upstream_uri;
+use crate::slots::Profile;
 use crate::stream::{Answer, Peeked};
+use crate::time::now;
 use crate::upstream::{Begun, Fault};
-use crate::watcher::Watcher;
+use crate::watcher::{Room, Watcher};
 
 /// The header of an answer that names the account.
 pub(crate) const PROFILE: HeaderName = HeaderName::from_static("x-tokensink-profile");
@@ -42,8 +44,9 @@ pub(crate) struct Job<'a> {
 struct Progress {
     /// The profiles that are out of the question.
     tried: Vec<ProfileId>,
-    /// A token that was not taken: the next lease is of the same profile with another one.
-    rejected: Option<(ProfileId, Secret)>,
+    /// A lease whose token was not taken, with what was said: the next one is of the same profile with another token.
+    /// It is reported only if none is to be had, since a token that has ended early says nothing against the account.
+    rejected: Option<(Used, Outcome)>,
     attempted: Attempted,
     /// The best answer to pass on if nobody serves.
     left: Option<Left>,
@@ -160,20 +163,56 @@ impl Job<'_> {
         progress: &mut Progress,
         bound_to: Option<&ProfileId>,
     ) -> Result<Used, Option<SinkError>> {
-        let plan = self.plan;
-        let rejected = progress.rejected.take();
-        let want = match (&rejected, bound_to) {
-            (Some((profile, _)), _) => Want::Profile(profile.clone()),
-            (None, Some(profile)) => Want::Profile(profile.clone()),
-            (None, None) => Want::Provider(plan.provider.to_string()),
+        if let Some((mut old, outcome)) = progress.rejected.take() {
+            let fresh = self
+                .acquire(self.wish(progress, Some(old.lease()), bound_to))
+                .await;
+            return match fresh {
+                Ok(used) if used.lease().secret != old.lease().secret => {
+                    old.is_known();
+                    Ok(used)
+                }
+                // Nothing fresh is to be had of this one: the others may serve.
+                _ => {
+                    old.report(outcome).await;
+                    progress.tried.push(old.lease().profile.clone());
+                    progress.attempted.refreshed = false;
+                    Err(None)
+                }
+            };
+        }
+        let request = self.wish(progress, None, bound_to);
+        let used = match self.sink.acquire_ready(&request) {
+            Ok(Some(lease)) => Used::new(self.sink, lease),
+            _ => self.acquire(request).await.map_err(Some)?,
         };
-        let is_first = progress.attempted.tries == 0;
-        let request = AcquireRequest {
-            rejected: rejected.as_ref().map(|(_, secret)| secret.clone()),
-            wait: if is_first {
-                self.relay.bounds.lease_wait
+        if progress.tried.contains(&used.lease().profile) {
+            let text = "every account that may serve this request was tried";
+            return Err(Some(SinkError::new(ErrorKind::TryAgain, "all_tried", text)));
+        }
+        Ok(used)
+    }
+
+    /// What is asked of the sink: another token in place of `rejected`'s, or any account that was not tried.
+    fn wish(
+        &self,
+        progress: &Progress,
+        rejected: Option<&Lease>,
+        bound_to: Option<&ProfileId>,
+    ) -> AcquireRequest {
+        let plan = self.plan;
+        let bounds = &self.relay.bounds;
+        let only = rejected.map(|lease| &lease.profile).or(bound_to);
+        let want = only.map_or_else(
+            || Want::Provider(plan.provider.to_string()),
+            |profile| Want::Profile(profile.clone()),
+        );
+        AcquireRequest {
+            rejected: rejected.map(|lease| lease.secret.clone()),
+            wait: if progress.attempted.tries == 0 || rejected.is_some() {
+                bounds.lease_wait
             } else {
-                self.relay.bounds.failover_wait
+                bounds.failover_wait
             },
             model: plan.model.clone(),
             session: plan
@@ -182,31 +221,18 @@ impl Job<'_> {
                 .and_then(|key| SessionKey::parse(key).ok()),
             tried: progress.tried.clone(),
             ..AcquireRequest::new(plan.agent.clone(), want)
-        };
-        if rejected.is_none()
-            && let Ok(Some(lease)) = self.sink.acquire_ready(&request)
-        {
-            return once(Used::new(self.sink, lease), progress);
         }
+    }
+
+    /// A lease that may have to be waited for. A client that leaves meanwhile leaves it to its guard.
+    async fn acquire(&self, request: AcquireRequest) -> Result<Used, SinkError> {
         let sink = self.sink.clone();
-        // A client that leaves meanwhile leaves the lease to its guard.
         let acquiring =
             tokio::task::spawn_blocking(move || sink.acquire(&request).map(|lease| Used::new(&sink, lease)));
-        let leased = acquiring.await.unwrap_or_else(|_| {
+        acquiring.await.unwrap_or_else(|_| {
             let text = "the lease could not be made";
             Err(SinkError::new(ErrorKind::Failed, "internal", text))
-        });
-        match (leased, rejected) {
-            (Ok(used), None) => once(used, progress),
-            (Ok(used), Some((_, secret))) if used.lease().secret != secret => Ok(used),
-            // Nothing fresh is to be had of this one: the others may serve.
-            (_, Some((profile, _))) => {
-                progress.tried.push(profile);
-                progress.attempted.refreshed = false;
-                Err(None)
-            }
-            (Err(error), None) => Err(Some(error)),
-        }
+        })
     }
 
     /// Nobody serves.
@@ -249,7 +275,8 @@ impl Job<'_> {
         progress: &mut Progress,
         room: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Came, Refusal> {
-        let slot = self.relay.slots.of_profile(used.lease()).await?;
+        let profile = self.relay.slots.profile(used.lease());
+        let slot = self.relay.slots.of_profile(&profile, used.lease()).await?;
         let begun = match self.send(used.lease(), held).await? {
             Ok(begun) => begun,
             Err(Fault::Client(text)) => return Err(Refusal::bad("broken_request", text)),
@@ -272,23 +299,36 @@ impl Job<'_> {
                 body,
                 names,
             };
+            profile.failed();
             return self.failed(used, failure, progress).await;
         }
         if status.is_success() {
-            used.note(Outcome::Served {
-                headers: head.headers.clone(),
-            });
-            if let Some(session) = &self.plan.session {
-                self.relay
-                    .ties
-                    .note(&self.plan.agent, session, &used.lease().profile);
-            }
+            self.served(&mut used, &profile, &head.headers);
         }
         let answer = Answer::relayed(body, begun.lending, self.relay.bounds.answer_idle);
-        let holds = (room.take(), slot);
-        let watcher = Watcher::new(used, self.plan, &head.headers, &self.relay.ties, holds);
+        let room = Room {
+            request: room.take(),
+            slot,
+            profile,
+        };
+        let watcher = Watcher::new(used, self.plan, &head.headers, &self.relay.ties, room);
         let answer = answer.holding(Box::new(watcher));
         Ok(Came::Over(with_names(status, &head.headers, answer, names)))
+    }
+
+    /// The answer begins well.
+    fn served(&self, used: &mut Used, profile: &Profile, headers: &HeaderMap) {
+        let lease = used.lease();
+        if let Some(session) = &self.plan.session {
+            self.relay.ties.note(&self.plan.agent, session, &lease.profile);
+        }
+        if lease.tests || profile.is_news(lease.model.as_deref(), now()) {
+            used.note(Outcome::Served {
+                headers: headers.clone(),
+            });
+        } else {
+            used.is_known();
+        }
     }
 
     /// Sends the request with this lease.
@@ -356,21 +396,33 @@ impl Job<'_> {
         progress: &mut Progress,
     ) -> Result<Came, Refusal> {
         let status = failure.status.as_u16();
-        let reported = used
-            .report(Outcome::Failed {
-                status: Some(status),
-                headers: failure.headers.clone(),
-                body: failure.body.bytes.to_vec(),
-            })
-            .await;
+        let outcome = Outcome::Failed {
+            status: Some(status),
+            headers: failure.headers.clone(),
+            body: failure.body.bytes.to_vec(),
+        };
+        let left = Left::Answer(Box::new(failure));
+        let refused = Happened::Answered {
+            status,
+            class: Class {
+                reason: Reason::Auth,
+                rule: "status",
+            },
+        };
+        // A key may have been replaced too, where it is read from elsewhere.
+        if next(&refused, &progress.attempted) == Step::RefreshAndRepeat {
+            progress.attempted.refreshed = true;
+            progress.keep(left);
+            progress.rejected = Some((used, outcome));
+            return Ok(Came::Next);
+        }
+        let reported = used.report(outcome).await;
         // What no rule knows is judged by its status alone.
         let class = reported.class.unwrap_or(Class {
             reason: Reason::NoErrorDetails,
             rule: "status",
         });
-        let happened = Happened::Answered { status, class };
-        let left = Left::Answer(Box::new(failure));
-        self.go_on(&used, &happened, left, progress)
+        self.go_on(&used, &Happened::Answered { status, class }, left, progress)
     }
 
     /// What comes next.
@@ -381,39 +433,29 @@ impl Job<'_> {
         left: Left,
         progress: &mut Progress,
     ) -> Result<Came, Refusal> {
-        let lease = used.lease();
-        match next(happened, &progress.attempted) {
-            Step::PassOn => return self.pass_on(left).map(Came::Over),
-            Step::RefreshAndRepeat => {
-                progress.rejected = Some((lease.profile.clone(), lease.secret.clone()));
-                progress.attempted.refreshed = true;
-            }
-            Step::TryAnother => {
-                progress.tried.push(lease.profile.clone());
-                progress.attempted.refreshed = false;
-                if self.plan.bound || self.plan.profile.is_some() {
-                    return self.pass_on(left).map(Came::Over);
-                }
-            }
+        // There is no second fresh token.
+        let attempted = Attempted {
+            refreshed: true,
+            ..progress.attempted
+        };
+        let is_fixed = self.plan.bound || self.plan.profile.is_some();
+        if next(happened, &attempted) == Step::PassOn || is_fixed {
+            return self.pass_on(left).map(Came::Over);
         }
-        if progress
-            .left
-            .as_ref()
-            .is_none_or(|known| known.rank() < left.rank())
-        {
-            progress.left = Some(left);
-        }
+        progress.tried.push(used.lease().profile.clone());
+        progress.attempted.refreshed = false;
+        progress.keep(left);
         Ok(Came::Next)
     }
 }
 
-/// No profile is asked twice in one request, other than with a fresh token.
-fn once(used: Used, progress: &Progress) -> Result<Used, Option<SinkError>> {
-    if !progress.tried.contains(&used.lease().profile) {
-        return Ok(used);
+impl Progress {
+    /// Keeps the better of two things to pass on.
+    fn keep(&mut self, left: Left) {
+        if self.left.as_ref().is_none_or(|known| known.rank() < left.rank()) {
+            self.left = Some(left);
+        }
     }
-    let text = "every account that may serve this request was tried";
-    Err(Some(SinkError::new(ErrorKind::TryAgain, "all_tried", text)))
 }
 
 /// The values of [`PROFILE`] and [`REQUEST`].

@@ -11,14 +11,46 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bounds::Bounds;
 use crate::request::errors::Refusal;
-use crate::time::within;
+use crate::time::{Instant, within};
+
+/// How often a success of a profile with one model is reported at most: fine enough for limits that are read off the
+/// answers, and rare enough to cost nothing.
+const SUCCESS_EVERY: Duration = Duration::from_secs(1);
 
 /// The room that there is.
 #[derive(Debug)]
 pub(crate) struct Slots {
     requests: Arc<Semaphore>,
-    of_profiles: Mutex<HashMap<(AgentId, ProfileId), Arc<Semaphore>>>,
+    of_profiles: Mutex<HashMap<(AgentId, ProfileId), Arc<Profile>>>,
     bounds: Bounds,
+}
+
+/// One profile's room, and when its last success was reported.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    room: Arc<Semaphore>,
+    told: Mutex<Option<(Instant, Option<String>)>>,
+}
+
+impl Profile {
+    /// Is a success with this model worth a report? The second within a second says nothing new, unless something else
+    /// happened in between.
+    pub(crate) fn is_news(&self, model: Option<&str>, at: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((last, known)) = &*told
+            && known.as_deref() == model
+            && at.duration_since(*last) < SUCCESS_EVERY
+        {
+            return false;
+        }
+        *told = Some((at, model.map(str::to_owned)));
+        true
+    }
+
+    /// Something else happened: the next success is news.
+    pub(crate) fn failed(&self) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 impl Slots {
@@ -46,17 +78,28 @@ impl Slots {
             .ok_or_else(|| overloaded("too_many_requests", full()))
     }
 
-    /// Room for one request of this lease's profile.
+    /// The profile of a lease.
+    pub(crate) fn profile(&self, lease: &Lease) -> Arc<Profile> {
+        let mut known = self.of_profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (lease.owner.clone(), lease.profile.clone());
+        let new = || {
+            Arc::new(Profile {
+                room: Arc::new(Semaphore::new(self.bounds.requests_per_profile)),
+                told: Mutex::default(),
+            })
+        };
+        Arc::clone(known.entry(key).or_insert_with(new))
+    }
+
+    /// Room for one request of a profile.
     ///
     /// # Errors
     /// 503 when none came free in time.
-    pub(crate) async fn of_profile(&self, lease: &Lease) -> Result<OwnedSemaphorePermit, Refusal> {
-        let room = {
-            let mut known = self.of_profiles.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = (lease.owner.clone(), lease.profile.clone());
-            let most = self.bounds.requests_per_profile;
-            Arc::clone(known.entry(key).or_insert_with(|| Arc::new(Semaphore::new(most))))
-        };
+    pub(crate) async fn of_profile(
+        &self,
+        profile: &Profile,
+        lease: &Lease,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
         let full = || {
             let most = self.bounds.requests_per_profile;
             format!(
@@ -64,7 +107,7 @@ impl Slots {
                 lease.profile
             )
         };
-        wait_for(&room, self.bounds.queue_time)
+        wait_for(&profile.room, self.bounds.queue_time)
             .await
             .ok_or_else(|| overloaded("profile_busy", full()))
     }

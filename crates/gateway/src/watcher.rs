@@ -10,11 +10,25 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::outcome::{Outcome, Used};
 use crate::request::events::{Noticed, Scanner};
 use crate::request::plan::Plan;
+use crate::slots::Profile;
 use crate::stream::{Ended, Hold};
 use crate::ties::Ties;
 
 /// How much of a JSON answer is looked at for its id, which comes first in all of them.
 const ID_WITHIN: usize = 1024;
+
+/// The room that a request takes.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Among all requests.
+    #[expect(dead_code, reason = "it is held, not read")]
+    pub(crate) request: Option<OwnedSemaphorePermit>,
+    /// Among those of its profile.
+    #[expect(dead_code, reason = "it is held, not read")]
+    pub(crate) slot: OwnedSemaphorePermit,
+    /// The profile's books.
+    pub(crate) profile: Arc<Profile>,
+}
 
 /// Watches one answer, and holds the room that its request takes.
 #[derive(Debug)]
@@ -24,7 +38,7 @@ pub(crate) struct Watcher {
     headers: HeaderMap,
     ties: Arc<Ties>,
     look: Look,
-    _room: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+    room: Room,
 }
 
 /// What is looked at.
@@ -37,13 +51,7 @@ enum Look {
 }
 
 impl Watcher {
-    pub(crate) fn new(
-        used: Used,
-        plan: &Plan,
-        headers: &HeaderMap,
-        ties: &Arc<Ties>,
-        room: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
-    ) -> Self {
+    pub(crate) fn new(used: Used, plan: &Plan, headers: &HeaderMap, ties: &Arc<Ties>, room: Room) -> Self {
         let kind = headers
             .get(CONTENT_TYPE)
             .map_or(&b""[..], http::HeaderValue::as_bytes);
@@ -64,7 +72,7 @@ impl Watcher {
             },
             ties: Arc::clone(ties),
             look,
-            _room: room,
+            room,
         }
     }
 }
@@ -108,12 +116,16 @@ impl Hold for Watcher {
             }
             Look::Events(scanner) => {
                 let (used, headers, ties, agent) = (&mut self.used, &self.headers, &self.ties, &self.agent);
+                let profile = &self.room.profile;
                 scanner.feed(bytes, |noticed| match noticed {
-                    Noticed::Error { body } => used.note(Outcome::Failed {
-                        status: None,
-                        headers: headers.clone(),
-                        body,
-                    }),
+                    Noticed::Error { body } => {
+                        profile.failed();
+                        used.note(Outcome::Failed {
+                            status: None,
+                            headers: headers.clone(),
+                            body,
+                        });
+                    }
                     Noticed::Answer { id } => ties.note(agent, &id, &used.lease().profile),
                     Noticed::Limits { .. } | Noticed::Usage(_) | Noticed::Finished => {}
                 });

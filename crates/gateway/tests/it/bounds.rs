@@ -163,6 +163,64 @@ fn connections_and_requests_beyond_the_bound_are_told_to_come_back() {
 }
 
 #[test]
+fn one_account_that_answers_slowly_leaves_room() {
+    let world = World::new(&["one"], |_, talk| {
+        talk.begin_events();
+        let _ = talk.left_within(Duration::from_secs(10));
+    });
+    let gateway = world.gateway_with(Bounds {
+        requests_per_profile: 1,
+        ..small()
+    });
+    let mut first = client(&gateway);
+    first.post("/rig/x", "{}").head().unwrap();
+    let answer = client(&gateway).post("/rig/x", "{}").answer();
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(error(&answer.body)["code"], "profile_busy");
+    drop(first);
+    eventually("room", || {
+        let mut next = client(&gateway);
+        next.post("/rig/x", "{}").head().unwrap().status == 200
+    });
+}
+
+#[test]
+fn memory_that_others_have_taken_is_no_reason_to_fail_later() {
+    let world = World::new(&["one"], |_, talk| {
+        talk.begin_events();
+        let _ = talk.left_within(Duration::from_secs(10));
+    });
+    let gateway = world.gateway_with(Bounds {
+        replay_body: 100_000,
+        replay_total: 150_000,
+        ..Bounds::default()
+    });
+    let body = vec![b' '; 90_000];
+    let mut first = client(&gateway);
+    // Its body is held for as long as it may have to be sent again: until the answer begins.
+    first
+        .request("POST", "/rig/x", "content-length: 90000\r\n")
+        .write(&body[1..]);
+    std::thread::sleep(Duration::from_millis(50));
+    let json = format!("{{\"model\":\"small\"{}}}", " ".repeat(89_000));
+    let routed = client(&gateway).post("/v1/chat/completions", &json).answer();
+    assert_eq!((routed.status, routed.header("retry-after")), (503, Some("1")));
+    assert_eq!(error(&routed.body)["code"], "no_memory");
+    let mut passed = client(&gateway);
+    assert_eq!(
+        passed.post("/rig/x", &body).head().unwrap().status,
+        200,
+        "it streams"
+    );
+    first.write(" ");
+    assert_eq!(first.head().unwrap().status, 200);
+    eventually("memory", || {
+        let mut next = client(&gateway);
+        next.post("/v1/chat/completions", &json).head().unwrap().status == 200
+    });
+}
+
+#[test]
 fn bodies_beyond_the_memory_stream_and_all_come_back_byte_for_byte() {
     let world = World::new(&["one"], echo);
     let gateway = world.gateway_with(Bounds {

@@ -1,11 +1,13 @@
 //! Another account, where that costs nobody anything; and where it does not come into question.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokensink_authserver::{Running, ServerConfig};
 use tokensink_gateway::Bounds;
-use tokensink_testkit::{Seen, Talk};
+use tokensink_host::{OsRandom, SystemClock};
+use tokensink_testkit::{MapEnvironment, Seen, Talk};
 
 use crate::raw::Answer;
 use crate::world::{World, client, error, eventually};
@@ -263,6 +265,40 @@ fn an_error_inside_a_stream_benches_and_changes_nothing_else() {
     eventually("the second account", || {
         by(&client(&gateway).post("/v1/chat/completions", CHAT).answer()).1 == "rig:two"
     });
+}
+
+#[test]
+fn a_token_that_is_refused_is_refreshed_once_for_everybody() {
+    let random = Arc::new(OsRandom);
+    let clock = Arc::new(SystemClock::from_env(&MapEnvironment::default()));
+    let server = Running::start(ServerConfig::default(), clock, random).unwrap();
+    let issued = server.issue("alice", &["openid", "offline_access"]).unwrap();
+    let old = issued.access_token.expose().to_owned();
+    let (stale, live) = (old.clone(), AtomicBool::new(true));
+    let world = World::new(&[], move |seen, talk| {
+        if seen.path.ends_with("end") {
+            live.store(false, Ordering::SeqCst);
+        }
+        if seen.bearer() == stale && !live.load(Ordering::SeqCst) {
+            talk.json(401, r#"{"error":{"message":"invalid token"}}"#);
+        } else {
+            talk.json(200, "{}");
+        }
+    });
+    world.login(&server.provider_toml("rig"), "rig:alice", &issued);
+    let gateway = world.gateway();
+    let answer = client(&gateway).post("/rig/x", "{}").answer();
+    assert_eq!(by(&answer), (200, "rig:alice"));
+    assert_eq!(calls_of(&world, &old), 1);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let answer = client(&gateway).post("/rig/end", "{}").answer();
+                assert_eq!(by(&answer), (200, "rig:alice"), "{}", answer.text());
+            });
+        }
+    });
+    assert_eq!((server.ledger().refreshes, server.ledger().reuses), (1, 0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokensink_authserver::Issued;
 use tokensink_gateway::{Bounds, Gateway, Options, Running};
 use tokensink_host::{Host, HttpTransport, OsFiles, OsProcesses, OsRandom, SystemClock};
 use tokensink_sink::{AgentId, Sink};
@@ -53,6 +54,28 @@ impl World {
              base_url = \"{base_url}\"\nmodels = [\"small\"]\n[[auth]]\nid = \"api-key\"\nkind = \"api_key\"\n"
         );
         self.put("tokensink/providers/rig.toml", &provider);
+    }
+
+    /// Makes `rig` a provider with logins, by the definition of an authorization server, and agent main logged in.
+    pub(crate) fn login(&self, definition: &str, profile: &str, issued: &Issued) {
+        let base = format!("base_url = \"{}/base\"", self.upstream.url());
+        let lines = definition.lines().map(|line| {
+            let is_base = line.trim_start().starts_with("base_url");
+            if is_base { &*base } else { line }
+        });
+        self.put(
+            "tokensink/providers/rig.toml",
+            &lines.collect::<Vec<_>>().join("\n"),
+        );
+        let entry = json!({
+            "type": "oauth",
+            "provider": "rig",
+            "access": issued.access_token.expose(),
+            "refresh": issued.refresh_token.as_ref().unwrap().expose(),
+            "expires": issued.expires_at.0,
+        });
+        let store = json!({"version": 1, "profiles": {profile: entry}}).to_string();
+        self.put("agents/main/agent/auth-profiles.json", &store);
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
