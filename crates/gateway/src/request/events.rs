@@ -62,13 +62,6 @@ impl Usage {
         self.output = later.output.or(self.output);
         self.cached = later.cached.or(self.cached);
     }
-
-    /// What a whole JSON answer says; `None` when it says nothing.
-    #[must_use]
-    pub fn of_answer(body: &[u8]) -> Option<Self> {
-        let data: Data<'_> = serde_json::from_slice(body).ok()?;
-        usage(data.usage).or_else(|| usage(data.google))
-    }
 }
 
 /// Looks at the chunks of one stream, in order.

@@ -1,14 +1,16 @@
 //! Which headers pass, up to the provider and down to the client.
 //!
 //! Up: everything that the client sent, as it sent it, except credentials, what belongs to one connection, and what tells
-//! of the way here. Then the lease's own. No header is added to look like another program. Down: everything except what
+//! of the way here; and the answer is wanted uncompressed, because limits and errors in it decide what comes next. Then
+//! the lease's own. No header is added to look like another program. Down: everything except what
 //! belongs to the provider's connection or host.
 
 use std::collections::HashSet;
 
 use http::header::{
-    ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokensink_sink::{Betas, Lease, Secret};
@@ -109,6 +111,10 @@ pub fn upstream_headers(client: &HeaderMap, dress: Dress<'_>) -> Result<HeaderMa
         if !stays {
             up.append(name.clone(), value.clone());
         }
+    }
+    // An error event or a limit in a compressed answer would not be seen (RFC 9110 section 12.5.3).
+    if up.contains_key(ACCEPT_ENCODING) {
+        up.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     for (name, value) in dress.headers {
         let (name, value) = header(name, value)?;

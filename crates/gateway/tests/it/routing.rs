@@ -132,7 +132,9 @@ fn each_kind_of_account_has_its_own_headers() {
         } else {
             format!("anthropic-beta: {beta}\r\n")
         };
-        let headers = format!("{beta}x-api-key: {KEY}\r\nuser-agent: claude-cli/2.1\r\ncookie: c\r\n");
+        let headers = format!(
+            "{beta}x-api-key: {KEY}\r\nuser-agent: claude-cli/2.1\r\naccept-encoding: gzip\r\ncookie: c\r\n"
+        );
         let body = json!({"model": model}).to_string();
         let answer = send(&mut client(&gateway), "/v1/messages", &headers, body.as_bytes());
         assert_eq!(answer.status, 200, "{model}: {}", answer.text());
@@ -145,7 +147,10 @@ fn each_kind_of_account_has_its_own_headers() {
             "{model} {beta}"
         );
         assert_eq!(seen.header("user-agent"), Some("claude-cli/2.1"));
-        assert_eq!(seen.header("cookie"), None);
+        assert_eq!(
+            (seen.header("cookie"), seen.header("accept-encoding")),
+            (None, Some("identity"))
+        );
     }
 }
 

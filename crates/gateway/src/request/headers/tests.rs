@@ -115,13 +115,23 @@ fn the_rest_passes_as_it_was_sent() {
         ("content-type", "application/json"),
         ("content-encoding", "zstd"),
         ("accept", "text/event-stream"),
-        ("accept-encoding", "gzip"),
         ("x-stainless-lang", "js"),
         ("originator", "codex_exec"),
         ("openai-organization", "org-1"),
         ("x-bytes", "\u{e9}"),
     ];
     assert_eq!(up(&client, &[], &Betas::default()), headers(&client));
+}
+
+#[test]
+fn answers_are_wanted_as_they_can_be_read() {
+    let identity = headers(&[("accept-encoding", "identity")]);
+    for client in [
+        &[("accept-encoding", "gzip, br")][..],
+        &[("accept-encoding", "br"), ("accept-encoding", "zstd")],
+    ] {
+        assert_eq!(up(client, &[], &Betas::default()), identity);
+    }
 }
 
 #[test]

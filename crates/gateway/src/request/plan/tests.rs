@@ -547,7 +547,7 @@ proptest! {
             prop_assert_eq!(profile.provider_part(), Some(plan.provider.as_str()));
         }
         let up = plan.path_and_query.split_once('?').map_or("", |(_, query)| query);
-        prop_assert_eq!(query::credential(up), None);
+        prop_assert!(!up.split(['&', ';']).any(query::is_credential), "{}", up);
         let up = crate::request::route::upstream_uri("https://api.rig.test/base", &plan.path_and_query).unwrap();
         let read = url::Url::parse(&up.to_string()).unwrap();
         prop_assert!(read.host_str() == Some("api.rig.test") && read.path().starts_with("/base"), "{}", read);
