@@ -163,6 +163,24 @@ fn connections_and_requests_beyond_the_bound_are_told_to_come_back() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
+    let world = World::new(&["one"], |_, talk| {
+        talk.begin(200, &[]);
+        while talk.chunk(vec![b'x'; 64 * 1024]) {}
+    });
+    let gateway = world.gateway_with(Bounds {
+        download_idle: Duration::from_millis(300),
+        ..Bounds::default()
+    });
+    let mut stuck = client(&gateway);
+    stuck.post("/rig/x", "{}").head().unwrap();
+    eventually("the request", || world.upstream.open() == 1);
+    eventually("the end of the request", || world.upstream.open() == 0);
+    while stuck.chunk().is_some_and(|chunk| !chunk.is_empty()) {}
+    assert!(stuck.chunk().is_none(), "it is cut, not ended");
+}
+
+#[test]
 fn one_account_that_answers_slowly_leaves_room() {
     let world = World::new(&["one"], |_, talk| {
         talk.begin_events();

@@ -1,6 +1,6 @@
 //! Another account, where that costs nobody anything; and where it does not come into question.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,8 @@ fn failures_that_another_account_does_not_have() {
         (402, r#"{"error":{"message":"insufficient credits"}}"#),
         (403, r#"{"error":{"message":"forbidden"}}"#),
         (429, LIMIT),
+        (500, ""),
+        (502, "<html>bad gateway</html>"),
         (503, r#"{"error":{"message":"overloaded"}}"#),
         (529, r#"{"type":"error","error":{"type":"overloaded_error"}}"#),
     ] {
@@ -299,6 +301,36 @@ fn a_token_that_is_refused_is_refreshed_once_for_everybody() {
         }
     });
     assert_eq!((server.ledger().refreshes, server.ledger().reuses), (1, 0));
+}
+
+#[test]
+fn no_client_sees_a_failure_that_the_second_account_could_have_served() {
+    let count = AtomicUsize::new(0);
+    let world = but_for_one(
+        move |seen, talk| match count.fetch_add(1, Ordering::SeqCst) % 20 {
+            7 => talk.answer(429, &[("retry-after", "1")], LIMIT),
+            13 => talk.answer(503, &[], "{}"),
+            _ => served(seen, talk),
+        },
+    );
+    let gateway = world.gateway();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                let mut client = client(&gateway);
+                while began.elapsed() < Duration::from_millis(2500) {
+                    let answer = client.post("/v1/chat/completions", CHAT).answer();
+                    assert_eq!((answer.status, answer.complete), (200, true), "{}", answer.text());
+                }
+            });
+        }
+    });
+    let ones = calls_of(&world, "sk-one");
+    assert!(
+        ones > 20,
+        "the first account is used again between its failures: {ones}"
+    );
 }
 
 #[test]
