@@ -28,13 +28,26 @@ pub(super) fn gateway(class: Class, bytes: &[u8], names: &Names<'_>) -> (Vec<See
     let owner = match class {
         Class::Path => whose(&seen.path),
         Class::Query => whose(seen.path.split_once('?').map_or("", |(_, query)| query)),
-        Class::Header => whose(&format!(
-            "{}{}",
-            header("x-tokensink-agent"),
-            header("x-tokensink-profile")
-        )),
+        // Believes what is named after an agent, and lets the client's headers through.
+        Class::Header => {
+            let named = seen
+                .headers
+                .iter()
+                .filter(|(name, _)| name.contains("agent") || name.contains("profile"));
+            let named: String = named.map(|(_, value)| value.as_str()).collect();
+            let mut up = carrying(&seen, "/base/x", whose(&named));
+            let theirs = seen
+                .headers
+                .iter()
+                .filter(|(_, value)| !value.contains(&names.key));
+            up.headers.extend(theirs.cloned());
+            if header("connection").contains("authorization") {
+                up.headers.retain(|(name, _)| name != "authorization");
+            }
+            return (vec![up], answer());
+        }
         Class::Model => whose(last_model(body)),
-        Class::Encoding => whose(last_model(&unpacked(header("content-encoding"), body))),
+        Class::Encoding => whose(last_model(&unpacked(body))),
         Class::Session => whose(&format!(
             "{}{}",
             header("x-tokensink-session"),
@@ -112,15 +125,23 @@ fn last_model(body: &[u8]) -> &str {
         .unwrap_or_default()
 }
 
-fn unpacked(encoding: &str, body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    // What cannot be read says nothing.
-    let _ = match encoding {
-        "gzip" => flate2::read::MultiGzDecoder::new(body).read_to_end(&mut out),
-        "zstd" => ruzstd::decoding::StreamingDecoder::new(body)
-            .map_err(std::io::Error::other)
-            .and_then(|mut decoder| decoder.read_to_end(&mut out)),
-        _ => Ok(0),
-    };
-    out
+/// Unpacks whatever looks packed, as often and as far as it goes.
+fn unpacked(body: &[u8]) -> Vec<u8> {
+    let mut body = body.to_vec();
+    for _ in 0..3 {
+        let mut out = Vec::new();
+        let mut rest = body.as_slice();
+        // What cannot be read says nothing.
+        if rest.starts_with(&[0x1f, 0x8b]) {
+            let _ = flate2::read::MultiGzDecoder::new(rest).read_to_end(&mut out);
+        }
+        while let Ok(mut frame) = ruzstd::decoding::StreamingDecoder::new(&mut rest) {
+            let _ = frame.read_to_end(&mut out);
+        }
+        if out.is_empty() {
+            break;
+        }
+        body = out;
+    }
+    body
 }
