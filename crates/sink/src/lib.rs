@@ -61,6 +61,7 @@ pub use agents::bindings::{
 };
 pub use audit::{AuditCheck, AuditFault, AuditLine, AuditList};
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
+pub use calls::probe::{ProbeReport, ProbeRequest, ProbeRow};
 pub use calls::{BenchInfo, CallOutcome, Issued, LeaseId, Reported};
 pub use chat::{Chat, ChatAnswer, ChatAttempt, ChatEvent, ChatRequest, Message, Moved, Role, Serving, Usage};
 pub use client_keys::{KeyAdd, KeyAdded, KeyCheck, KeyInfo};
@@ -94,10 +95,10 @@ pub use plugins::{
 };
 pub use renewal::{RenewStep, Renewal, Renewing};
 pub use report::{
-    AgentAdd, AgentAdded, AgentDeleted, AgentInfo, Bench, Counts, EnvKey, LogoutReport, MissingProvider,
-    ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileOrigin, ProfileState, ProfileStatus,
-    ProviderStatus, RenewOutcome, RenewReport, RenewResult, RetryReport, Revocation, StatusReport,
-    StatusScope,
+    AgentAdd, AgentAdded, AgentDeleted, AgentInfo, Bench, Benched, Counts, EnvKey, LogoutReport,
+    MissingProvider, ModelInfo, ModelsView, OrderView, ProfileInfo, ProfileOrigin, ProfileState,
+    ProfileStatus, ProviderStatus, RenewOutcome, RenewReport, RenewResult, RetryReport, Revocation,
+    StatusReport, StatusScope,
 };
 pub use secrets::{
     ApplyOptions, SecretCandidate, SecretFinding, SecretProviderInfo, SecretsApplied, SecretsAudit,

@@ -165,7 +165,17 @@ impl Sink {
             now: self.now(),
         })
         .map_err(|error| SinkError::new(ErrorKind::Failed, "oauth_reference", error.to_string()))?;
+        let ask = policy::Request::new(policy::Target::Provider(provider.clone()));
+        let decision = policy::select(&snapshot.config, &snapshot.state, &ask, self.now());
+        let unavailable = decision.ok().and_then(|decision| match decision.outcome {
+            policy::Outcome::Unavailable(why) => Some(why),
+            policy::Outcome::Chosen(_) => None,
+        });
         Ok(OrderView {
+            // Where nothing is in the order, the list says so itself.
+            unavailable: unavailable
+                .filter(|why| why.retry_at().is_some())
+                .map(|why| why.to_string()),
             agent: agent.clone(),
             agent_dir: self.paths().agent_dir(agent),
             state_path: self.paths().state_file(agent),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::agents::bindings::BindReport;
 use tokensink_policy::HealthStatus as Health;
+use tokensink_policy::quota::Reading;
 use tokensink_types::{Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
 use crate::external::{ExternalInfo, ExternalMode};
@@ -151,6 +152,23 @@ pub struct Bench {
     pub until: UnixMillis,
 }
 
+/// One thing for which a profile is not tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Benched {
+    /// The only model that it concerns; `None` for the whole account.
+    pub model: Option<String>,
+    /// Why, in the words of spec.md 7.1.
+    pub reason: String,
+    /// When it ends.
+    pub until: UnixMillis,
+    /// The end is the provider's word.
+    pub stated: bool,
+    /// From when on one real request tests it; `None` for what another program has written, which is not tested.
+    pub testable: Option<UnixMillis>,
+    /// A request tests it now.
+    pub testing: bool,
+}
+
 /// One profile in the status.
 #[derive(Debug, Clone)]
 pub struct ProfileStatus {
@@ -182,6 +200,10 @@ pub struct ProfileStatus {
     pub remaining: Option<Duration>,
     /// Set while it is not tried.
     pub bench: Option<Bench>,
+    /// Everything for which it is not tried, soonest end first.
+    pub benches: Vec<Benched>,
+    /// What its provider has said of its limits; empty where nothing is known.
+    pub quota: Vec<Reading>,
     /// What using it costs.
     pub billing: BillingClass,
     /// Its place in the provider's order; `None` when it is not in it.
@@ -317,6 +339,8 @@ pub struct OrderView {
     pub order: Option<Vec<ProfileId>>,
     /// The order in which profiles would be tried now.
     pub effective: Vec<ProfileId>,
+    /// Set while none of them serves: why, and what is free first.
+    pub unavailable: Option<String>,
 }
 
 /// What a logout did.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use tokensink_host::Liveness;
+use tokensink_policy::bench::Bucket;
 use tokensink_policy::{
     self as policy, CheckScope, CredentialForm, Eligibility, EligibilityCode, ProfileHealth, ProviderHealth,
     ProviderInUse, Purpose,
@@ -21,7 +22,7 @@ use crate::external::Guest;
 use crate::grant::Grant;
 use crate::owner::Target;
 use crate::report::{
-    Bench, Counts, EnvKey, MissingProvider, ModelsView, ProfileState, ProfileStatus, ProviderStatus,
+    Bench, Benched, Counts, EnvKey, MissingProvider, ModelsView, ProfileState, ProfileStatus, ProviderStatus,
     StatusReport,
 };
 use crate::sink::Sink;
@@ -50,6 +51,7 @@ impl Sink {
             .map(|profile| self.look(&snapshot, profile))
             .collect::<Result<_>>()?;
         let state = effective_state(&snapshot, &looked);
+        let mut quota = self.quota(agent)?;
         let health = policy::health::health(&snapshot.config, &state, now);
         let in_use = self.providers_in_use(&models);
         let missing = policy::missing_in_use(&snapshot.config, &health, &in_use);
@@ -74,7 +76,9 @@ impl Sink {
             .iter()
             .filter_map(|looked| {
                 let found = judged.get(&looked.profile.entry.id)?;
-                Some(self.profile_status(&snapshot, looked, found, used(&found.provider)))
+                let mut told = self.profile_status(&snapshot, looked, found, used(&found.provider));
+                told.quota = quota.remove(&told.id).unwrap_or_default();
+                Some(told)
             })
             .collect();
         profiles.sort_by(|a, b| (&a.provider, &a.id).cmp(&(&b.provider, &b.id)));
@@ -305,6 +309,8 @@ impl Sink {
                 .map(|at| now.until(at))
                 .filter(|left| !left.is_zero()),
             bench,
+            benches: benches_of(snapshot, looked.profile, now),
+            quota: Vec::new(),
             billing: self.billing_of(&entry.id, &entry.credential),
             position: health.position,
             in_use,
@@ -484,6 +490,43 @@ pub(crate) fn bench_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: Un
         reason: Some(window.reason),
         until: window.until,
     })
+}
+
+/// Everything for which a profile is not tried, soonest end first.
+fn benches_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: UnixMillis) -> Vec<Benched> {
+    let Some(candidate) = snapshot.candidate(&profile.entry.id) else {
+        return Vec::new();
+    };
+    if candidate.bench(&snapshot.config.aliases, None, now).is_none() {
+        return Vec::new();
+    }
+    let ours = candidate
+        .benches
+        .all
+        .iter()
+        .filter(|bench| bench.holds(None, now));
+    let ours = ours.map(|bench| Benched {
+        model: match &bench.bucket {
+            Bucket::Account => None,
+            Bucket::Model(model) => Some(model.clone()),
+        },
+        reason: bench.reason.as_str().to_owned(),
+        until: bench.until,
+        stated: bench.stated,
+        testable: Some(bench.testable()),
+        testing: bench.is_probed(now),
+    });
+    let theirs = candidate.usage.windows(now).map(|window| Benched {
+        model: window.model,
+        reason: window.reason,
+        until: window.until,
+        stated: false,
+        testable: None,
+        testing: false,
+    });
+    let mut all: Vec<Benched> = ours.chain(theirs).collect();
+    all.sort_by_key(|bench| bench.until);
+    all
 }
 
 /// The label with the masked secret (spec.md 12.2).

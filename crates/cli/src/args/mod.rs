@@ -45,7 +45,9 @@ pub(crate) use import::{
 };
 pub(crate) use keys::{KeyAddArgs, KeyRevokeArgs, KeysArgs, KeysCommand};
 pub(crate) use lease::{ExecArgs, LeaseArgs, RenewArgs, TokenArgs};
-pub(crate) use models::{AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, StatusArgs};
+pub(crate) use models::{
+    AliasCommand, FallbackCommand, ListArgs, ModelsArgs, ModelsCommand, ProbeArgs, StatusArgs,
+};
 pub(crate) use onboard::{CustomArgs, KeyOption, KeySource, OnboardArgs, SecretMode};
 pub(crate) use plugins::{PluginsArgs, PluginsCommand};
 pub(crate) use route::RouteArgs;

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
+use tokensink_sink::ProfileId;
 
 use super::auth::AuthCommand;
 use crate::complete;
@@ -65,7 +66,7 @@ pub(crate) enum ModelsCommand {
 }
 
 /// `models status`.
-#[derive(Debug, Clone, Copy, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct StatusArgs {
     /// Print an object
     #[arg(long)]
@@ -82,6 +83,37 @@ pub(crate) struct StatusArgs {
     /// Look at every profile, not only at those of the providers in use; with absolute times
     #[arg(long)]
     pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) probe: ProbeArgs,
+}
+
+/// The options of `models status --probe` (spec.md 12.6).
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ProbeArgs {
+    /// Make one tiny request with each profile; costs what such requests cost
+    #[arg(long)]
+    pub(crate) probe: bool,
+
+    /// Only this provider
+    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::providers))]
+    pub(crate) probe_provider: Option<String>,
+
+    /// Only this profile (repeat, or separate with commas)
+    #[arg(long, value_name = "ID", value_delimiter = ',', add = ArgValueCandidates::new(complete::profiles))]
+    pub(crate) probe_profile: Vec<ProfileId>,
+
+    /// Longest time for one request in milliseconds (default 8000)
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub(crate) probe_timeout: Option<u64>,
+
+    /// How many requests are made at the same time (default 2)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16))]
+    pub(crate) probe_concurrency: Option<u64>,
+
+    /// Longest answer that is asked for, in tokens (default 8)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) probe_max_tokens: Option<u32>,
 }
 
 /// `models list`.

@@ -157,7 +157,14 @@ fn what_does_not_work() {
             ErrorKind::ArgumentConflict,
         ),
         ("tokensink models --json --plain", ErrorKind::ArgumentConflict),
-        ("tokensink models status --probe", ErrorKind::UnknownArgument),
+        (
+            "tokensink models status --probe-timeout 0",
+            ErrorKind::ValueValidation,
+        ),
+        (
+            "tokensink models status --probe --probe-concurrency x",
+            ErrorKind::ValueValidation,
+        ),
         (
             "tokensink models auth paste-token",
             ErrorKind::MissingRequiredArgument,

@@ -16,7 +16,7 @@ pub(super) fn run(app: &mut App<'_>, args: ModelsArgs) -> Outcome {
             plain: args.status_plain,
             ..StatusArgs::default()
         };
-        return status::run(app, agent, args);
+        return status::run(app, agent, &args);
     };
     if args.status_json || args.status_plain {
         return Err(SinkError::new(
@@ -28,7 +28,7 @@ pub(super) fn run(app: &mut App<'_>, args: ModelsArgs) -> Outcome {
         .into());
     }
     match command {
-        ModelsCommand::Status(args) => status::run(app, agent, args),
+        ModelsCommand::Status(args) => status::run(app, agent, &args),
         ModelsCommand::List(args) => list(app, agent, &args),
         ModelsCommand::Set { model, json } => {
             let target = override_of(app, agent)?;

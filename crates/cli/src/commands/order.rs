@@ -22,6 +22,9 @@ pub(super) fn run(app: &mut App<'_>, agent: Option<&str>, command: OrderCommand)
                 stored(app, &view)?;
                 app.printer
                     .line(&format!("Tried in this order: {}", ids(&view.effective)))?;
+                if let Some(why) = &view.unavailable {
+                    app.printer.line(&format!("Now: {why}"))?;
+                }
             }
         }
         OrderCommand::Set {

@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 use tokensink_sink::{
-    AgentAdded, AgentInfo, Bench, ExternalInfo, Lease, ModelInfo, ModelsView, OrderView, ProfileInfo,
-    ProfileOrigin, ProfileState, ProfileStatus, ProviderStatus, RenewReport, RenewResult, StatusReport,
+    AgentAdded, AgentInfo, Bench, Benched, ExternalInfo, Lease, ModelInfo, ModelsView, OrderView,
+    ProfileInfo, ProfileOrigin, ProfileState, ProfileStatus, ProviderStatus, Reading, RenewReport,
+    RenewResult, StatusReport,
 };
 use tokensink_types::{ProfileId, UnixMillis};
 
@@ -123,6 +124,38 @@ fn profile(profile: &ProfileStatus, now: UnixMillis, name: Name) -> Value {
     put(&mut value, "email", profile.account.email.as_deref());
     put(&mut value, "accountId", profile.account.account_id.as_deref());
     put(&mut value, "plan", profile.account.plan.as_deref());
+    value["benches"] = profile.benches.iter().map(|bench| benched(bench, now)).collect();
+    value["quota"] = match &*profile.quota {
+        [] => "unknown".into(),
+        readings => readings.iter().map(|one| reading(one, now)).collect(),
+    };
+    value
+}
+
+/// One thing for which a profile is not tried.
+fn benched(bench: &Benched, now: UnixMillis) -> Value {
+    let mut value = json!({
+        "reason": bench.reason,
+        "until": bench.until.0,
+        "remainingMs": millis_until(now, bench.until),
+        "stated": bench.stated,
+        "testing": bench.testing,
+    });
+    put(&mut value, "model", bench.model.as_deref());
+    put(&mut value, "testableAt", bench.testable.map(|at| at.0));
+    value
+}
+
+/// What a provider has said of one limit.
+fn reading(reading: &Reading, now: UnixMillis) -> Value {
+    let mut value = json!({
+        "window": reading.window,
+        "used": reading.used,
+        "source": reading.source.as_str(),
+        "at": reading.at.0,
+        "ageMs": millis_until(reading.at, now),
+    });
+    put(&mut value, "resetsAt", reading.resets_at.map(|at| at.0));
     value
 }
 
@@ -255,14 +288,16 @@ pub(crate) fn channels(profiles: &[ProfileInfo], found: &[ExternalInfo]) -> Valu
 /// `models auth order get --json` (spec.md 12.7).
 pub(crate) fn order(view: &OrderView) -> Value {
     let ids = |ids: &[ProfileId]| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
-    json!({
+    let mut value = json!({
         "agentId": view.agent.as_str(),
         "agentDir": path(&view.agent_dir),
         "provider": view.provider.as_str(),
         "authStatePath": path(&view.state_path),
         "order": view.order.as_deref().map(ids),
         "effective": ids(&view.effective),
-    })
+    });
+    put(&mut value, "unavailable", view.unavailable.as_deref());
+    value
 }
 
 /// One agent of `agents list --json`.
@@ -397,7 +432,7 @@ pub(crate) fn renewal_word(result: &RenewResult) -> &'static str {
 }
 
 /// Sets a field where there is a value.
-fn put(object: &mut Value, field: &str, value: Option<impl Into<Value>>) {
+pub(super) fn put(object: &mut Value, field: &str, value: Option<impl Into<Value>>) {
     if let Some(value) = value {
         object[field] = value.into();
     }

@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod lists;
 pub(crate) mod onboard;
 pub(crate) mod plugins;
+pub(crate) mod probe;
 pub(crate) mod profile;
 pub(crate) mod routing;
 pub(crate) mod secrets;

@@ -1,7 +1,7 @@
 //! How one profile's state looks: the same words and colours in every list.
 
 use anstyle::Style;
-use tokensink_sink::{Bench, CredentialKind, ProfileState};
+use tokensink_sink::{Bench, Benched, CredentialKind, ProfileState, Reading, short_remaining};
 use tokensink_types::UnixMillis;
 
 use super::table::Cell;
@@ -71,6 +71,51 @@ impl Shown<'_> {
             ));
         }
         lines
+    }
+
+    /// One thing for which the profile is not tried.
+    pub(crate) fn benched(&self, bench: &Benched, look: &Look) -> Cell {
+        let model = bench
+            .model
+            .as_ref()
+            .map_or_else(String::new, |model| format!(" for {model}"));
+        let stated = if bench.stated {
+            ", as its provider says"
+        } else {
+            ""
+        };
+        let test = match bench.testable {
+            _ if bench.testing => "; a request tests it now".to_owned(),
+            Some(at) if at <= self.now => "; the next request tests it".to_owned(),
+            Some(at) if at < bench.until => format!("; a request may test it {}", self.when(at, look)),
+            _ => String::new(),
+        };
+        let until = self.when(bench.until, look);
+        Cell::styled(
+            format!("benched{model}: {}, ends {until}{stated}{test}", bench.reason),
+            colour::WARN,
+        )
+    }
+
+    /// What is known of its limits.
+    pub(crate) fn quota(&self, readings: &[Reading], look: &Look) -> Cell {
+        if readings.is_empty() {
+            return Cell::styled("limits: unknown", colour::FAINT);
+        }
+        let one = |reading: &Reading| {
+            let reset = reading
+                .resets_at
+                .map_or_else(String::new, |at| format!(", resets {}", self.when(at, look)));
+            let age = short_remaining(reading.at.until(self.now));
+            format!(
+                "{} {:.0} % used{reset} ({}, {age} ago)",
+                reading.window,
+                reading.used * 100.0,
+                reading.source.as_str()
+            )
+        };
+        let all: Vec<String> = readings.iter().map(one).collect();
+        Cell::styled(format!("limits: {}", all.join("; ")), colour::FAINT)
     }
 
     fn state_details(&self, look: &Look) -> Vec<Cell> {

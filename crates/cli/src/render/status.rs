@@ -204,12 +204,15 @@ fn profiles(report: &StatusReport, absolute: bool, look: &Look) -> Option<String
             kind: profile.kind,
             state: &profile.state,
             expires: profile.expires,
-            bench: profile.bench.as_ref(),
+            // Each is told by itself below.
+            bench: profile.bench.as_ref().filter(|_| profile.benches.is_empty()),
             now: report.now,
             absolute,
         };
         let mut details = origin(profile);
         details.extend(shown.details(look));
+        details.extend(profile.benches.iter().map(|bench| shown.benched(bench, look)));
+        details.push(shown.quota(&profile.quota, look));
         table.row_with(
             vec![
                 profile.id.as_str().into(),

@@ -107,9 +107,12 @@ fn suggestions_use_the_name_that_was_called() {
 }
 
 #[test]
-fn what_other_issues_bring_is_not_accepted() {
+fn a_probe_of_nothing_asks_nobody() {
     let world = World::new();
-    let said = world.run("tokensink models status --probe").code(2);
-    assert!(said.err.contains("Usage: "), "{said:#?}");
-    assert!(said.out.is_empty(), "{said:#?}");
+    let said = world.run("tokensink models status --probe --probe-profile a:x,b:y --json");
+    assert!(said.code(2).err.contains("a:x"));
+    let said = world.run("tokensink models status --probe --json").code(0);
+    let probes = &said.json()["auth"]["probes"];
+    assert_eq!(probes["totalTargets"], 0, "{said:#?}");
+    assert_eq!(probes["options"]["timeoutMs"], 8000);
 }

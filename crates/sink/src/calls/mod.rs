@@ -11,6 +11,7 @@ pub(crate) mod benches;
 pub(crate) mod choose;
 pub(crate) mod epoch;
 pub(crate) mod limits;
+pub(crate) mod probe;
 pub(crate) mod projection;
 pub(crate) mod quota;
 mod report;

@@ -5,21 +5,21 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokensink_sink::{
-    AcquireRequest, AgentId, Bucket, CallOutcome, ErrorKind, Lease, ProfileId, Reason, Reported, Sink,
-    UnixMillis, Want,
+    AcquireRequest, AgentId, Bucket, CallOutcome, Lease, ProfileId, Reason, Reported, Sink, UnixMillis, Want,
 };
 
 use tokensink_testkit::{Errno, Faults};
 
-use crate::world::{self, HOUR, STATE, World, every_point};
+use crate::world::{self, STATE, World, every_point};
 
-const A: &str = "rig:a";
-const B: &str = "rig:b";
-const LIMITED: &[u8] = br#"{"error":{"type":"rate_limit_error","message":"slow down"}}"#;
-const NO_MONEY: &[u8] = br#"{"error":{"message":"Your credit balance is too low to access the API"}}"#;
+pub(crate) const A: &str = "rig:a";
+pub(crate) const B: &str = "rig:b";
+pub(crate) const LIMITED: &[u8] = br#"{"error":{"type":"rate_limit_error","message":"slow down"}}"#;
+pub(crate) const NO_MONEY: &[u8] =
+    br#"{"error":{"message":"Your credit balance is too low to access the API"}}"#;
 
 /// Two keys of one provider, to be used in this order.
-fn two_keys() -> World {
+pub(crate) fn two_keys() -> World {
     let world = World::new(world::strict());
     let key = |key: &str| json!({"type": "api_key", "provider": "rig", "key": key});
     world.put_store("main", &json!({ A: key("sk-aaaa"), B: key("sk-bbbb") }));
@@ -31,7 +31,7 @@ fn two_keys() -> World {
     world
 }
 
-fn asking(model: Option<&str>) -> AcquireRequest {
+pub(crate) fn asking(model: Option<&str>) -> AcquireRequest {
     AcquireRequest {
         model: model.map(str::to_owned),
         wait: Duration::ZERO,
@@ -39,12 +39,12 @@ fn asking(model: Option<&str>) -> AcquireRequest {
     }
 }
 
-fn take(sink: &Sink, model: Option<&str>) -> Lease {
+pub(crate) fn take(sink: &Sink, model: Option<&str>) -> Lease {
     sink.acquire(&asking(model)).unwrap()
 }
 
 /// The leases of one profile and no other, benched or not.
-fn of(sink: &Sink, id: &str, model: Option<&str>) -> Lease {
+pub(crate) fn of(sink: &Sink, id: &str, model: Option<&str>) -> Lease {
     let request = AcquireRequest {
         want: Want::Profile(ProfileId::parse(id).unwrap()),
         ..asking(model)
@@ -52,7 +52,13 @@ fn of(sink: &Sink, id: &str, model: Option<&str>) -> Lease {
     sink.acquire(&request).unwrap()
 }
 
-fn fail(sink: &Sink, lease: &Lease, status: u16, retry_after: Option<&str>, body: &[u8]) -> Reported {
+pub(crate) fn fail(
+    sink: &Sink,
+    lease: &Lease,
+    status: u16,
+    retry_after: Option<&str>,
+    body: &[u8],
+) -> Reported {
     let mut headers = HeaderMap::new();
     if let Some(text) = retry_after {
         headers.insert("retry-after", text.parse().unwrap());
@@ -65,7 +71,7 @@ fn fail(sink: &Sink, lease: &Lease, status: u16, retry_after: Option<&str>, body
     sink.report(lease, &outcome).unwrap()
 }
 
-fn served(sink: &Sink, lease: &Lease) {
+pub(crate) fn served(sink: &Sink, lease: &Lease) {
     let headers = HeaderMap::new();
     let outcome = CallOutcome::Served { headers: &headers };
     assert_eq!(sink.report(lease, &outcome).unwrap(), Reported::default());
@@ -75,11 +81,11 @@ fn state_path() -> String {
     format!("{STATE}/agents/main/agent/auth-state.json")
 }
 
-fn benches_path() -> String {
+pub(crate) fn benches_path() -> String {
     format!("{STATE}/tokensink/state/benches/main.json")
 }
 
-fn stats(world: &World, id: &str) -> Value {
+pub(crate) fn stats(world: &World, id: &str) -> Value {
     let snapshot = world.test.files.snapshot();
     let Some(bytes) = snapshot.get(std::path::Path::new(&state_path())) else {
         return Value::Null;
@@ -93,7 +99,7 @@ fn put_stats(world: &World, id: &str, stats: &Value) {
 }
 
 /// Every file but the locks.
-fn files(world: &World) -> Vec<(String, String)> {
+pub(crate) fn files(world: &World) -> Vec<(String, String)> {
     let all = world.test.files.snapshot().into_iter();
     let all = all.map(|(path, bytes)| {
         (
@@ -104,7 +110,7 @@ fn files(world: &World) -> Vec<(String, String)> {
     all.filter(|(path, _)| !path.contains("/locks/")).collect()
 }
 
-fn later(world: &World, seconds: u64) {
+pub(crate) fn later(world: &World, seconds: u64) {
     world.test.clock.advance(Duration::from_secs(seconds));
 }
 
@@ -305,145 +311,6 @@ fn two_processes_lose_nothing_of_each_other() {
     assert_eq!(found, models);
 }
 
-/// Five minutes are believed without a test.
-const HALF_OPEN: u64 = 300;
-
-#[test]
-fn at_the_half_open_point_one_request_of_all_processes_tests() {
-    let world = two_keys();
-    let sinks = [world.sink(), world.sink()];
-    let begun = world.now();
-    fail(
-        &sinks[0],
-        &of(&sinks[0], A, Some("m")),
-        429,
-        Some("36000"),
-        LIMITED,
-    );
-    later(&world, HALF_OPEN - 1);
-    assert_eq!(take(&sinks[1], Some("m")).profile.as_str(), B);
-    later(&world, 1);
-    assert!(
-        sinks[1].acquire_ready(&asking(Some("m"))).unwrap().is_none(),
-        "a claim is written, which is nothing for an event loop"
-    );
-    let leases: Vec<Lease> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..8)
-            .map(|n| {
-                let sink = &sinks[n % 2];
-                scope.spawn(move || take(sink, Some("m")))
-            })
-            .collect();
-        all.into_iter().map(|one| one.join().unwrap()).collect()
-    });
-    let testing: Vec<&Lease> = leases
-        .iter()
-        .filter(|lease| lease.profile.as_str() == A)
-        .collect();
-    assert!(testing.len() == 1 && testing[0].tests, "{testing:?}");
-    assert!(
-        leases
-            .iter()
-            .all(|lease| lease.tests == (lease.profile.as_str() == A))
-    );
-    // Given up: the next request tests. Failed again: the window stays, and the next test comes later.
-    sinks[0].report(testing[0], &CallOutcome::Abandoned).unwrap();
-    let second = take(&sinks[1], Some("m"));
-    assert!(second.tests);
-    let still = fail(&sinks[1], &second, 429, None, LIMITED).bench.unwrap();
-    assert_eq!(still.until, begun.plus(Duration::from_secs(36000)));
-    later(&world, HALF_OPEN - 1);
-    assert_eq!(take(&sinks[0], Some("m")).profile.as_str(), B);
-    later(&world, 1);
-    let third = take(&sinks[0], Some("m"));
-    assert!(third.tests);
-    served(&sinks[0], &third);
-    for sink in &sinks {
-        let lease = take(sink, Some("m"));
-        assert!(lease.profile.as_str() == A && !lease.tests);
-    }
-    // One that nobody reports on counts as given up after a minute.
-    fail(
-        &sinks[0],
-        &of(&sinks[0], A, Some("m")),
-        429,
-        Some("36000"),
-        LIMITED,
-    );
-    later(&world, HALF_OPEN);
-    assert!(take(&sinks[0], Some("m")).tests);
-    later(&world, 59);
-    assert_eq!(take(&sinks[1], Some("m")).profile.as_str(), B);
-    later(&world, 1);
-    assert!(take(&sinks[1], Some("m")).tests);
-}
-
-#[test]
-fn all_benched_is_told_with_profile_reason_and_time_or_waited_for() {
-    let world = two_keys();
-    let sink = world.sink();
-    fail(&sink, &of(&sink, A, Some("m")), 429, Some("90"), LIMITED);
-    fail(&sink, &of(&sink, B, Some("m")), 429, Some("40"), LIMITED);
-    let until = world.now().plus(Duration::from_secs(40));
-    let error = sink.acquire(&asking(Some("m"))).unwrap_err();
-    assert_eq!((error.kind(), error.code()), (ErrorKind::TryAgain, "all_benched"));
-    assert_eq!(
-        (error.retry_at(), error.profile().unwrap().as_str()),
-        (Some(until), B)
-    );
-    assert!(error.to_string().contains("rate_limit"), "{error}");
-    let patient = |seconds| AcquireRequest {
-        wait: Duration::from_secs(seconds),
-        ..asking(Some("m"))
-    };
-    let before = world.now();
-    assert!(sink.acquire(&patient(39)).is_err());
-    assert_eq!(world.now(), before, "nobody waits for what does not come in time");
-    assert!(sink.acquire_ready(&patient(60)).unwrap().is_none());
-    let lease = sink.acquire(&patient(60)).unwrap();
-    assert_eq!((lease.profile.as_str(), world.now()), (B, until));
-}
-
-#[test]
-fn what_was_tried_is_not_tried_again_and_nothing_costlier_without_leave() {
-    let world = two_keys();
-    let settings = format!("{STATE}/tokensink/config.toml");
-    let classes =
-        "[profiles.\"rig:a\"]\nbilling = \"subscription\"\n[profiles.\"rig:b\"]\nbilling = \"metered\"\n";
-    world.test.files.put(&settings, classes, 0o600);
-    let sink = world.sink();
-    let tried = AcquireRequest {
-        tried: vec![ProfileId::parse(A).unwrap()],
-        ..asking(Some("m"))
-    };
-    let error = sink.acquire(&tried).unwrap_err();
-    assert_eq!(error.code(), "too_costly", "{error}");
-    fail(&sink, &of(&sink, A, Some("m")), 429, Some("60"), LIMITED);
-    let error = sink.acquire(&asking(Some("m"))).unwrap_err();
-    let free_at = world.now().plus(Duration::from_secs(60));
-    assert_eq!((error.code(), error.kind()), ("too_costly", ErrorKind::TryAgain));
-    assert_eq!(error.retry_at(), Some(free_at));
-    // The user's word.
-    let allowed = format!("{classes}[billing]\nallow = [\"subscription -> metered\"]\n");
-    world.test.files.put(&settings, allowed, 0o600);
-    for request in [&tried, &asking(Some("m"))] {
-        let lease = world.sink().acquire(request).unwrap();
-        assert_eq!(lease.profile.as_str(), B);
-        assert!(lease.note.unwrap().contains("metered"));
-    }
-    let denied = format!("{classes}[[deny]]\nid = \"no-a\"\nprofile = \"rig:a\"\n");
-    world.test.files.put(&settings, denied, 0o600);
-    let by_id = AcquireRequest {
-        want: Want::Profile(ProfileId::parse(A).unwrap()),
-        ..asking(None)
-    };
-    let error = world.sink().acquire(&by_id).unwrap_err();
-    assert!(
-        error.code() == "denied" && error.to_string().contains("no-a"),
-        "{error}"
-    );
-}
-
 #[test]
 fn without_a_place_to_write_benches_hold_in_memory() {
     let world = two_keys();
@@ -485,116 +352,6 @@ fn a_broken_file_stops_nothing_and_is_kept() {
     assert_eq!(take(&world.sink(), Some("m")).profile.as_str(), B);
     assert!(files(&world).iter().any(|(_, text)| text == "{ nonsense"));
     assert!(warned(&world.sink()));
-}
-
-#[test]
-fn a_new_secret_begins_anew() {
-    let world = two_keys();
-    let sink = world.sink();
-    let bench = || {
-        fail(&sink, &of(&sink, A, None), 402, None, NO_MONEY);
-        assert_eq!(take(&sink, None).profile.as_str(), B);
-    };
-    let key = |text: &str| json!({"type": "api_key", "provider": "rig", "key": text});
-    bench();
-    let slow = of(&sink, A, None);
-    world.put_store("main", &json!({ A: key("sk-new"), B: key("sk-bbbb") }));
-    assert_eq!(
-        take(&sink, None).profile.as_str(),
-        A,
-        "another program has changed the key"
-    );
-    assert_eq!(
-        fail(&sink, &slow, 402, None, NO_MONEY).bench,
-        None,
-        "a call with the old one"
-    );
-    assert_eq!(take(&sink, None).profile.as_str(), A);
-    later(&world, 1);
-    bench();
-    let report = sink
-        .retry(&AgentId::main(), &ProfileId::parse(A).unwrap())
-        .unwrap();
-    assert!(
-        report.cleared.iter().any(|text| text.contains("billing")),
-        "{:?}",
-        report.cleared
-    );
-    assert_eq!(take(&world.sink(), None).profile.as_str(), A);
-    assert_eq!(stats(&world, A)["disabledUntil"], Value::Null);
-}
-
-#[test]
-fn a_refresh_ends_what_was_said_of_the_old_token_and_nothing_else() {
-    let world = World::logged_in(world::strict());
-    let sink = world.sink();
-    let refused: &[u8] = br#"{"error":{"type":"authentication_error","message":"invalid x-api-key"}}"#;
-    let lease = of(&sink, world::PROFILE, Some("m"));
-    let reported = fail(&sink, &lease, 401, None, refused);
-    assert_eq!(reported.class.unwrap().reason, Reason::Auth);
-    fail(
-        &sink,
-        &of(&sink, world::PROFILE, Some("m")),
-        429,
-        Some("7200"),
-        LIMITED,
-    );
-    assert!(
-        sink.acquire(&asking(Some("n"))).is_err(),
-        "the account is benched"
-    );
-    later(&world, 31);
-    fail(&sink, &of(&sink, world::PROFILE, Some("m")), 401, None, refused);
-    assert!(sink.acquire(&asking(Some("n"))).is_err());
-    let rejecting = AcquireRequest {
-        rejected: Some(lease.secret.clone()),
-        want: Want::Profile(lease.profile.clone()),
-        ..AcquireRequest::new(AgentId::main(), Want::Profile(lease.profile.clone()))
-    };
-    let fresh = sink.acquire(&rejecting).unwrap();
-    assert_ne!(fresh.secret, lease.secret);
-    assert!(sink.acquire(&asking(Some("n"))).is_ok());
-    assert_eq!(
-        sink.acquire(&asking(Some("m"))).unwrap_err().code(),
-        "all_benched"
-    );
-}
-
-#[test]
-fn limits_are_kept_per_login_with_source_and_age() {
-    let world = two_keys();
-    let (sink, agent) = (world.sink(), AgentId::main());
-    assert!(sink.quota(&agent).unwrap().is_empty());
-    let reset = world.now().plus(HOUR);
-    let mut headers = HeaderMap::new();
-    for (name, value) in [
-        ("anthropic-ratelimit-unified-5h-utilization", "0.25".to_owned()),
-        (
-            "anthropic-ratelimit-unified-5h-reset",
-            (reset.0 / 1000).to_string(),
-        ),
-    ] {
-        headers.insert(name, value.parse().unwrap());
-    }
-    let lease = of(&sink, A, Some("m"));
-    sink.report(&lease, &CallOutcome::Served { headers: &headers })
-        .unwrap();
-    let a = ProfileId::parse(A).unwrap();
-    for sink in [&sink, &world.sink()] {
-        let known = sink.quota(&agent).unwrap();
-        assert_eq!(known.keys().collect::<Vec<_>>(), [&a]);
-        let reading = &known[&a][0];
-        assert_eq!((&*reading.window, reading.used), ("5h", 0.25));
-        assert_eq!((reading.resets_at, reading.at), (Some(reset), world.now()));
-    }
-    // The number is of this key, and of the window that it was said of.
-    let key = |text: &str| json!({"type": "api_key", "provider": "rig", "key": text});
-    world.put_store("main", &json!({ A: key("sk-new"), B: key("sk-bbbb") }));
-    assert!(sink.quota(&agent).unwrap().is_empty());
-    world.put_store("main", &json!({ A: key("sk-aaaa"), B: key("sk-bbbb") }));
-    assert_eq!(sink.quota(&agent).unwrap().len(), 1);
-    later(&world, 3600);
-    assert!(sink.quota(&agent).unwrap().is_empty());
 }
 
 /// Reports a failure under `faults`; afterwards this process must know it, and the next one that can write must have it.

@@ -82,6 +82,7 @@ fn profile_lists() {
 fn orders_and_agents() {
     let id = |text: &str| ProfileId::parse(text).unwrap();
     let mut view = OrderView {
+        unavailable: None,
         agent: AgentId::main(),
         agent_dir: PathBuf::from("/s/agents/main/agent"),
         provider: ProviderId::parse("anthropic").unwrap(),

@@ -40,6 +40,8 @@ pub(crate) fn profile(
         expires,
         remaining: expires.map(|at| NOW.until(at)).filter(|time| !time.is_zero()),
         bench: None,
+        benches: Vec::new(),
+        quota: Vec::new(),
         billing: BillingClass::Subscription,
         position: Some(0),
         in_use: true,
