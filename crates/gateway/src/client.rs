@@ -4,6 +4,7 @@
 //! the client closed its half gets 400, while an idle connection just closes; an answer that is sent before the
 //! request was read does not get lost to a reset; a client that takes nothing of its answer is let go.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,12 +19,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::bounds::{Bounds, LINGER, LINGER_BYTES};
 use crate::request::errors::{ErrorShape, Refusal};
 use crate::server::Shared;
+use crate::socket::Peer;
 use crate::time::{Instant, now, sleep, within};
+
+/// A socket of either kind.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// Where a connection is in its present request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +55,28 @@ impl Phase {
     }
 }
 
+/// Where a connection comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum From {
+    /// An address.
+    Net(SocketAddr),
+    /// A process, over the Unix socket.
+    Local(Peer),
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(address) => address.fmt(f),
+            Self::Local(peer) => peer.fmt(f),
+        }
+    }
+}
+
 /// What the watch sees of a connection. Written by the connection's own task only.
 #[derive(Debug)]
 pub(crate) struct Line {
-    peer: SocketAddr,
+    peer: From,
     opened: Instant,
     phase: AtomicU8,
     /// When the phase Idle or Head began, in milliseconds after `opened`.
@@ -65,7 +88,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    fn new(peer: SocketAddr) -> Self {
+    fn new(peer: From) -> Self {
         Self {
             peer,
             opened: now(),
@@ -77,8 +100,16 @@ impl Line {
     }
 
     /// Where the client is.
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
+    pub(crate) fn peer(&self) -> &From {
+        &self.peer
+    }
+
+    /// The process of a local client.
+    pub(crate) fn local(&self) -> Option<&Peer> {
+        match &self.peer {
+            From::Net(_) => None,
+            From::Local(peer) => Some(peer),
+        }
     }
 
     fn phase(&self) -> Phase {
@@ -157,7 +188,7 @@ enum End {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(shared: &Arc<Shared>, tcp: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve<S: Stream>(shared: &Arc<Shared>, tcp: S, peer: From) {
     let line = Arc::new(Line::new(peer));
     let io = TokioIo::new(Watched {
         tcp,
@@ -215,7 +246,7 @@ async fn watch(line: &Line, bounds: &Bounds) {
 }
 
 /// The last word to the client, where one is due and there is still somebody to hear it.
-async fn farewell(mut tcp: TcpStream, line: &Line, end: End, bounds: &Bounds) {
+async fn farewell<S: Stream>(mut tcp: S, line: &Line, end: End, bounds: &Bounds) {
     let word = match (line.phase(), &end) {
         (Phase::Head, End::Overdue) => Some(Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -268,7 +299,7 @@ pub(crate) fn in_bytes(refusal: &Refusal) -> Vec<u8> {
 
 /// Reads on until the client has closed: closing with unread bytes would reset the connection, and the reset can
 /// overtake the answer.
-async fn linger(tcp: &mut TcpStream) -> io::Result<()> {
+async fn linger<S: Stream>(tcp: &mut S) -> io::Result<()> {
     tcp.shutdown().await?;
     let mut scrap = vec![0; 16 * 1024];
     let mut left = LINGER_BYTES;
@@ -284,12 +315,12 @@ async fn linger(tcp: &mut TcpStream) -> io::Result<()> {
 }
 
 /// The socket, with what the watch needs to know written down.
-struct Watched {
-    tcp: TcpStream,
+struct Watched<S> {
+    tcp: S,
     line: Arc<Line>,
 }
 
-impl AsyncRead for Watched {
+impl<S: Stream> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -304,7 +335,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: Stream> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -7,17 +7,21 @@
 //!
 //! [`Gateway::start`] is synchronous; the event loop runs on threads of its own.
 
+pub mod api;
 mod attempts;
 mod bounds;
-mod caller;
 mod client;
 mod directory;
+pub mod guard;
+mod leases;
+pub mod openapi;
 mod outcome;
 mod relay;
 mod replay;
 pub mod request;
 mod server;
 mod slots;
+pub mod socket;
 mod stream;
 mod ties;
 mod time;

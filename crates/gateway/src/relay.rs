@@ -7,18 +7,19 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Bytes, Incoming};
 use tokensink_host::Dialer;
-use tokensink_sink::{AgentId, Secret, Sink};
+use tokensink_sink::{Host, Sink};
 
+use crate::api::{Api, BODY_MAX};
 use crate::attempts::Job;
 use crate::bounds::Bounds;
-use crate::caller::{Caller, authenticate};
 use crate::client::Line;
 use crate::directory::{Directory, offered};
+use crate::guard::{Caller, Guard};
 use crate::replay::{Held, Memory};
 use crate::request::decode::{DecodedBody, decode};
 use crate::request::errors::{ErrorShape, Refusal};
 use crate::request::models::models;
-use crate::request::plan::{BodyUse, Plan, Rights, body_use, error_shape, plan};
+use crate::request::plan::{BodyUse, Plan, body_use, error_shape, plan};
 use crate::request::route::{Route, route, unknown_path};
 use crate::server::Options;
 use crate::slots::Slots;
@@ -37,7 +38,8 @@ const DECODE_INLINE: usize = 16 * 1024;
 pub(crate) struct Relay {
     sink: Sink,
     pub(crate) upstream: Upstream,
-    keys: Vec<(Secret, AgentId)>,
+    guard: Guard,
+    api: Api,
     memory: Memory,
     pub(crate) slots: Slots,
     pub(crate) ties: Arc<Ties>,
@@ -45,16 +47,22 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn new(sink: Sink, dialer: Dialer, options: &Options) -> Self {
+    pub(crate) fn new(sink: Sink, guard: Guard, dialer: Dialer, options: &Options) -> Self {
         Self {
+            guard,
+            api: Api::new(sink.clone()),
             sink,
             upstream: Upstream::new(dialer, options.bounds),
-            keys: options.keys.clone(),
             memory: Memory::new(&options.bounds),
             slots: Slots::new(options.bounds),
             ties: Arc::default(),
             bounds: options.bounds,
         }
+    }
+
+    /// The world in use.
+    pub(crate) fn host(&self) -> &Host {
+        self.sink.host()
     }
 
     pub(crate) fn sweep(&self) {
@@ -87,12 +95,14 @@ impl Relay {
         line: &Line,
     ) -> Result<Response<Answer>, Refusal> {
         speaks(head)?;
-        let caller = authenticate(&head.headers, &self.keys)?;
+        let caller = self.guard.authenticate(&head.headers, &head.uri, line.local())?;
         let route = route(&head.method, &head.uri, &head.headers)?;
         match route {
             Route::Passthrough { .. } | Route::Model(_) => {}
             Route::Models { id } => return list(sink, head, caller, id).await,
-            Route::Health => return Ok(Response::new(Answer::whole(Bytes::from_static(b"ok\n")))),
+            Route::Lease | Route::Report | Route::Bindings | Route::OpenApi | Route::Health => {
+                return self.own(route, caller, body).await;
+            }
             _ => return Err(unknown_path(head.uri.path())),
         }
         let room = self.slots.request().await?;
@@ -111,6 +121,22 @@ impl Relay {
             plan: &plan,
         };
         job.run(&mut held, room).await
+    }
+
+    /// Answers at an endpoint of our own.
+    async fn own(&self, route: Route, caller: Caller, body: Incoming) -> Result<Response<Answer>, Refusal> {
+        let held = self.memory.read(body, self.bounds.upload_idle).await?;
+        let Some(bytes) = held.whole().filter(|bytes| bytes.len() <= BODY_MAX) else {
+            let text = format!("the body has more than {BODY_MAX} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
+        };
+        let api = self.api.clone();
+        // A lease may have to wait for a refresh.
+        let answering = tokio::task::spawn_blocking(move || api.answer(&route, &caller, &bytes));
+        match answering.await {
+            Ok(Some(answer)) => Ok(answer.map(Answer::whole)),
+            Ok(None) | Err(_) => Err(internal("the request could not be answered")),
+        }
     }
 
     /// What is to be done, by what can be read of the body.
@@ -159,11 +185,7 @@ fn judge(
         Some(decoded) => decoded.ok(),
         None => None,
     };
-    let rights = Rights {
-        agent: &caller.agent,
-        providers: caller.providers.as_ref(),
-    };
-    plan(route, head, decoded.as_ref(), rights, &Directory(sink))
+    plan(route, head, decoded.as_ref(), caller.rights(), &Directory(sink))
 }
 
 /// What the caller may use. The catalogue is made from files, which is not for an event loop.
@@ -177,11 +199,7 @@ async fn list(
     let listing = tokio::task::spawn_blocking(move || {
         let offered =
             offered(&sink, &caller.agent).map_err(|error| Refusal::from_sink(&error, sink.now()))?;
-        let rights = Rights {
-            agent: &caller.agent,
-            providers: caller.providers.as_ref(),
-        };
-        models(id.as_deref(), &offered, &headers, rights)
+        models(id.as_deref(), &offered, &headers, caller.rights())
     });
     let list = listing
         .await

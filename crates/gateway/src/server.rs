@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,9 +16,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
 use crate::bounds::{ACCEPT_PAUSE, Bounds};
-use crate::client::{self, in_bytes};
+use crate::client::{self, From, in_bytes};
+use crate::guard::Guard;
 use crate::relay::Relay;
 use crate::slots::overloaded;
+use crate::socket::{LocalSocket, Peer};
 use crate::time::sleep;
 
 /// How a gateway is to run.
@@ -28,7 +32,11 @@ pub struct Options {
     pub beyond_loopback: bool,
     /// Threads of the event loop; 0 takes one per core.
     pub workers: usize,
-    /// Who may call, and as which agent.
+    /// Host names by which clients reach it, besides those of loopback.
+    pub names: Vec<String>,
+    /// Whether the Unix socket of the state dir is served as well, if no other gateway does.
+    pub socket: bool,
+    /// Keys and their agents besides those of the store, for a program that runs a gateway within itself.
     pub keys: Vec<(Secret, AgentId)>,
     /// The bounds.
     pub bounds: Bounds,
@@ -40,6 +48,8 @@ impl Default for Options {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             beyond_loopback: false,
             workers: 0,
+            names: Vec::new(),
+            socket: false,
             keys: Vec::new(),
             bounds: Bounds::default(),
         }
@@ -97,22 +107,27 @@ impl Gateway {
             .map(TcpListener::local_addr)
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::EventLoop)?;
+        let (mut socket, notes) = open_socket(&sink, options.socket);
+        let local = socket.as_mut().and_then(LocalSocket::take_listener);
+        let guard = Guard::new(sink.clone(), &addresses, &options.names).with_keys(&options.keys);
         let dialer = Dialer::new(Arc::clone(&sink.host().env), sink.extra_ca()?);
         let runtime = runtime(options.workers).map_err(StartError::EventLoop)?;
         let (stop, stopping) = watch::channel(Stop::default());
         let connections = options.bounds.connections;
         let shared = Arc::new(Shared {
             room: Arc::new(Semaphore::new(connections)),
-            relay: Relay::new(sink, dialer, options),
+            relay: Relay::new(sink, guard, dialer, options),
             bounds: options.bounds,
             stopping,
         });
         let loop_ = std::thread::Builder::new()
             .name("gateway".to_owned())
-            .spawn(move || run(runtime, listeners, &shared, connections))
+            .spawn(move || run(runtime, (listeners, local), &shared, connections))
             .map_err(StartError::EventLoop)?;
         Ok(Running {
             addresses,
+            socket,
+            notes,
             stop,
             thread: Some(loop_),
         })
@@ -122,6 +137,9 @@ impl Gateway {
 /// A gateway that runs. Dropped, it stops at once.
 pub struct Running {
     addresses: Vec<SocketAddr>,
+    /// Taken away at the very end.
+    socket: Option<LocalSocket>,
+    notes: Vec<String>,
     stop: watch::Sender<Stop>,
     thread: Option<JoinHandle<()>>,
 }
@@ -131,6 +149,18 @@ impl Running {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The Unix socket that it serves.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(LocalSocket::path)
+    }
+
+    /// What could not be had but can be lived without.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Takes no new connection, lets the requests that run end within `grace`, and cuts what is left then. Returns
@@ -194,6 +224,21 @@ impl Shared {
     }
 }
 
+/// The Unix socket, or why it is not served: without it, the gateway is still one.
+fn open_socket(sink: &Sink, wanted: bool) -> (Option<LocalSocket>, Vec<String>) {
+    if !wanted {
+        return (None, Vec::new());
+    }
+    match LocalSocket::open(sink) {
+        Ok(Some(socket)) => (Some(socket), Vec::new()),
+        Ok(None) => {
+            let text = "the Unix socket is served by another gateway of this state dir";
+            (None, vec![text.to_owned()])
+        }
+        Err(error) => (None, vec![format!("there is no Unix socket: {error}")]),
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where the gateway listens; the loopback rule is checked here"
@@ -223,9 +268,19 @@ fn runtime(workers: usize) -> io::Result<Runtime> {
     builder.thread_name("gateway").enable_io().enable_time().build()
 }
 
-fn run(runtime: Runtime, listeners: Vec<TcpListener>, shared: &Arc<Shared>, connections: usize) {
+/// What is listened on.
+type Listeners = (Vec<TcpListener>, Option<UnixListener>);
+
+fn run(runtime: Runtime, (net, local): Listeners, shared: &Arc<Shared>, connections: usize) {
     runtime.block_on(async {
-        for listener in listeners {
+        match local.map(tokio::net::UnixListener::from_std).transpose() {
+            Ok(Some(listener)) => {
+                tokio::spawn(accept_local(listener, Arc::clone(shared)));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!("the Unix socket was lost: {error}"),
+        }
+        for listener in net {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
                     tokio::spawn(accept(listener, Arc::clone(shared)));
@@ -277,11 +332,39 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
             Ok(room) => {
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    client::serve(&shared, tcp, peer).await;
+                    client::serve(&shared, tcp, From::Net(peer)).await;
                     drop(room);
                 });
             }
             Err(_) => turn_away(&tcp, &shared.bounds),
+        }
+    }
+}
+
+async fn accept_local(listener: tokio::net::UnixListener, shared: Arc<Shared>) {
+    let stopping = shared.stopping();
+    tokio::pin!(stopping);
+    loop {
+        let accepted = tokio::select! {
+            _ = &mut stopping => return,
+            accepted = listener.accept() => accepted,
+        };
+        let peer = accepted.and_then(|(stream, _)| Ok((Peer::of(shared.relay.host(), &stream)?, stream)));
+        let (peer, stream) = match peer {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("accepting a local connection: {error}");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Without room it is closed; a local program may try again at once.
+        if let Ok(room) = Arc::clone(&shared.room).try_acquire_owned() {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                client::serve(&shared, stream, From::Local(peer)).await;
+                drop(room);
+            });
         }
     }
 }

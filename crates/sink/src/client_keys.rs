@@ -216,14 +216,19 @@ impl Sink {
         Ok(info_of(entry, used))
     }
 
+    /// Does this text look like a client key, whole or not?
+    #[must_use]
+    pub fn is_client_key(text: &Secret) -> bool {
+        text.expose().starts_with(form::PREFIX)
+    }
+
     /// What a key is worth now. One `stat` while nothing changes; never writes.
     ///
     /// # Errors
     /// When the file cannot be read or does not parse: nobody is let in then.
     pub fn key_verify(&self, key: &Secret) -> Result<KeyCheck> {
         if !form::is_whole(key) {
-            let ours = key.expose().starts_with(form::PREFIX);
-            return Ok(if ours {
+            return Ok(if Self::is_client_key(key) {
                 KeyCheck::Damaged
             } else {
                 KeyCheck::Unknown

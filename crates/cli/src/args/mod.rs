@@ -17,6 +17,7 @@ pub(crate) mod onboard;
 mod plugins;
 mod route;
 mod secrets;
+mod serve;
 mod service;
 mod sessions;
 mod tools;
@@ -54,6 +55,7 @@ pub(crate) use route::RouteArgs;
 pub(crate) use secrets::{
     SecretsApplyArgs, SecretsArgs, SecretsAuditArgs, SecretsCommand, SecretsConfigureArgs,
 };
+pub(crate) use serve::ServeArgs;
 pub(crate) use service::{ServiceArgs, ServiceCommand, ServiceFileArgs, ServiceInstallArgs};
 pub(crate) use sessions::{SessionsArgs, SessionsCommand};
 pub(crate) use tools::{
@@ -135,6 +137,8 @@ pub(crate) enum Command {
     External(ExternalArgs),
     /// Who may call the gateway: a key for each client
     Keys(KeysArgs),
+    /// Serve local clients: the APIs of the providers, with the right account put in
+    Serve(ServeArgs),
     /// The gateway as a service of the system
     Service(ServiceArgs),
     /// The providers that are known, and how to log in to them

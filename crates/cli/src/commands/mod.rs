@@ -22,6 +22,7 @@ mod providers;
 mod route;
 mod secrets;
 mod secrets_configure;
+mod serve;
 mod service;
 mod sessions;
 mod status;
@@ -105,6 +106,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Chat(args) => chat::run(&mut app, args),
         Command::External(args) => external::run(&mut app, args),
         Command::Keys(args) => keys::run(&mut app, args),
+        Command::Serve(args) => serve::run(&mut app, args),
         Command::Service(args) => service::run(&mut app, &args),
         Command::Providers(args) => providers::run(&mut app, args),
         Command::Plugins(args) => plugins::run(&mut app, args),
@@ -183,6 +185,7 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             SecretsCommand::Reload { json } => *json,
             SecretsCommand::Configure(_) => false,
         },
+        Command::Serve(args) => args.json,
         Command::Service(args) => match &args.command {
             ServiceCommand::Install(args) => args.file.json,
             ServiceCommand::Uninstall(args) | ServiceCommand::Status(args) => args.json,

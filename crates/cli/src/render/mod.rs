@@ -16,6 +16,7 @@ pub(crate) mod probe;
 pub(crate) mod profile;
 pub(crate) mod routing;
 pub(crate) mod secrets;
+pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod sessions;
 pub(crate) mod status;

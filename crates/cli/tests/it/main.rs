@@ -37,6 +37,7 @@ mod secrecy;
 mod secrets;
 mod secrets_docs;
 mod seeds;
+mod serve;
 mod service;
 mod sessions;
 mod storms;

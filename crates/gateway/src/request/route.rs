@@ -46,7 +46,7 @@ pub enum Route {
     OpenApi,
     /// `GET /metrics`.
     Metrics,
-    /// `GET /health`.
+    /// `GET /tokensink/v1/health`, also `GET /health`.
     Health,
     /// Nothing that is known.
     Unknown,
@@ -189,7 +189,7 @@ fn of_path(path: &str) -> Result<Route, Refusal> {
         "/tokensink/v1/route" => Route::Bindings,
         "/tokensink/v1/openapi.json" => Route::OpenApi,
         "/metrics" => Route::Metrics,
-        "/health" => Route::Health,
+        "/health" | "/tokensink/v1/health" => Route::Health,
         _ => match path.strip_prefix("/v1/models/") {
             Some(id) => Route::Models {
                 id: Some(decoded(id)).filter(|id| !id.is_empty()),

@@ -129,6 +129,7 @@ impl World {
 
     pub(crate) fn gateway_with(&self, bounds: Bounds) -> Running {
         let options = Options {
+            names: vec!["gateway".to_owned(), "g".to_owned()],
             keys: vec![(KEY.into(), AgentId::main())],
             bounds,
             workers: 2,
