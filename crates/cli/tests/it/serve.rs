@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -228,26 +229,16 @@ fn what_a_process_leased_on_the_socket_comes_back_when_it_is_killed() {
     };
     assert_eq!(counts(), json!({}));
     let base = "http://localhost";
-    let mut holder = world
-        .command(&["tokensink"])
-        .stdin(Stdio::null())
+    let mut holder = Command::new("curl")
+        .args(["-sN", "--unix-socket"])
+        .arg(server.socket())
+        .args(["-d", r#"{"provider":"rig","min_ttl":60}"#])
+        .arg(format!("{base}/tokensink/v1/lease"))
+        .args(["--next", "-sN", "--unix-socket"])
+        .arg(server.socket())
+        .arg(format!("{base}/rig/hang"))
+        .stdout(Stdio::piped())
         .spawn()
-        .map(|mut unused| unused.wait().map(|_| ()))
-        .and_then(|_| {
-            Command::new("curl")
-                .args(["-sN", "--unix-socket"])
-                .arg(server.socket())
-                .args([
-                    "-d",
-                    r#"{"provider":"rig","min_ttl":60}"#,
-                    &format!("{base}/tokensink/v1/lease"),
-                ])
-                .args(["--next", "-sN", "--unix-socket"])
-                .arg(server.socket())
-                .arg(format!("{base}/rig/hang"))
-                .stdout(Stdio::piped())
-                .spawn()
-        })
         .unwrap();
     // It has its lease and is still there.
     let mut text = String::new();
@@ -260,7 +251,7 @@ fn what_a_process_leased_on_the_socket_comes_back_when_it_is_killed() {
     let lease: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         (&lease["token"], &lease["profile"]),
-        (&json!(CREDENTIAL), &json!("rig:default")),
+        (&json!(CREDENTIAL), &json!("rig:manual")),
         "{lease}"
     );
     let name = format!("process {}", holder.id());
@@ -387,7 +378,6 @@ fn what_a_killed_gateway_leaves_hinders_nobody() {
     assert_eq!(third.ask_locally("GET", "/tokensink/v1/health", "").0, 200);
     let mode = std::fs::metadata(&socket).unwrap();
     let dir = std::fs::metadata(socket.parent().unwrap()).unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(
         (
             mode.permissions().mode() & 0o777,

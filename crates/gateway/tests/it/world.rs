@@ -118,6 +118,7 @@ impl World {
         let keys = agents.map(|agent| format!("tsk-of-{agent}"));
         let pairs = keys.iter().zip(agents);
         let options = Options {
+            names: vec!["gateway".to_owned()],
             keys: pairs
                 .map(|(key, agent)| (key.as_str().into(), AgentId::normalise(agent)))
                 .collect(),
