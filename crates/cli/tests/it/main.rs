@@ -10,6 +10,7 @@ mod audit;
 mod bindings;
 mod browser;
 mod bundles;
+mod chat;
 mod client_keys;
 mod demo;
 mod disk_full;

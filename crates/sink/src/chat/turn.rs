@@ -12,13 +12,14 @@ use super::via::Kept;
 use super::{Chat, ChatAnswer, ChatEvent};
 use crate::calls::CallOutcome;
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::lease::{AcquireRequest, Lease, WAIT, Want};
+use crate::lease::{AcquireRequest, Lease, Want};
 use crate::login::Cancel;
 use crate::models::ModelTarget;
 use crate::sink::Sink;
 
-/// How long a bench or a refresh is waited for while another model could answer.
-const WAIT_BESIDE: Duration = Duration::from_secs(20);
+/// How long a refresh, or a bench that ends soon, is waited for: somebody sits there and sees nothing meanwhile. A
+/// refresh goes on without us.
+const ACQUIRE_WAIT: Duration = Duration::from_secs(20);
 /// Most accounts of one model that are tried; nobody has more of one provider that are of use in one turn.
 const ACCOUNTS_MAX: u32 = 16;
 
@@ -27,8 +28,6 @@ pub(super) struct Asked<'a> {
     pub(super) model: &'a Model,
     /// The profile that was asked for with it.
     pub(super) profile: Option<&'a ProfileId>,
-    /// No other model comes after it.
-    is_last: bool,
 }
 
 impl Sink {
@@ -53,7 +52,6 @@ impl Sink {
             let asked = Asked {
                 model,
                 profile: target.profile.as_ref().filter(|_| at == 0),
-                is_last: at + 1 == models.len(),
             };
             if let Some(given) = self.ask_model(chat, &mut run, &asked)? {
                 return Ok(self.answered(chat, run, given));
@@ -257,7 +255,7 @@ fn acquire_request(
     request.rejected = refused.map(|lease| lease.secret.clone());
     request.request_id = Some(run.id);
     request.tried = run.tried.clone();
-    request.wait = if asked.is_last { WAIT } else { WAIT_BESIDE };
+    request.wait = ACQUIRE_WAIT;
     request
 }
 

@@ -3,6 +3,7 @@
 //! folder; a program that is missing there fails its tests.
 
 mod agreement;
+mod chat;
 mod clis;
 mod cooperative;
 mod kills;

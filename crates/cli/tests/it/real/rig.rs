@@ -79,6 +79,8 @@ struct Servers {
     changed: Condvar,
     /// By how many milliseconds the servers' clock is ahead of the machine's.
     ahead: AtomicI64,
+    /// What Claude was asked: the messages of each request, as JSON.
+    prompts: Mutex<Vec<String>>,
     host: Host,
 }
 
@@ -129,6 +131,7 @@ impl Rig {
             gate: Mutex::default(),
             changed: Condvar::new(),
             ahead: AtomicI64::new(0),
+            prompts: Mutex::default(),
             host: Host::real(),
         });
         let handler: Handler = {
@@ -205,6 +208,11 @@ impl Rig {
         self.servers.ahead.fetch_add(millis, Ordering::Relaxed);
     }
 
+    /// What Claude was asked so far: the messages of each request, as JSON.
+    pub(crate) fn prompts(&self) -> Vec<String> {
+        self.servers.prompts.lock().unwrap().clone()
+    }
+
     /// The servers' time.
     pub(crate) fn now(&self) -> UnixMillis {
         self.servers.now()
@@ -270,7 +278,11 @@ impl Servers {
             return refusal(vendor);
         }
         match (request.method().as_str(), path) {
-            ("POST", "/v1/messages") => message(request.body().expose()),
+            ("POST", "/v1/messages") => {
+                let asked: Value = serde_json::from_slice(request.body().expose()).unwrap_or_default();
+                self.prompts.lock().unwrap().push(asked["messages"].to_string());
+                message(request.body().expose())
+            }
             ("GET", "/api/oauth/profile") => json_answer(&profile()),
             ("GET", "/backend-api/wham/accounts/check") => json_answer(&workspaces()),
             ("GET", "/backend-api/codex/models") => json_answer(&json!({"models": []})),
