@@ -8,6 +8,9 @@ use tracing_subscriber::EnvFilter;
 /// The variable with the filter, in the syntax of `tracing-subscriber` (`debug`, `tokensink_sink=trace`, …).
 pub(crate) const FILTER_VARIABLE: &str = "TOKENSINK_LOG";
 
+/// The variable with the form of the lines: `text` or `json`, one object per line.
+const FORMAT_VARIABLE: &str = "TOKENSINK_LOG_FORMAT";
+
 /// Starts logging where `-v` or `TOKENSINK_LOG` asks for it; the variable wins. Returns what is wrong with the
 /// variable, if anything; the parts that are right are then used.
 pub(crate) fn start(verbose: u8, env: &dyn Environment) -> Option<String> {
@@ -20,10 +23,17 @@ pub(crate) fn start(verbose: u8, env: &dyn Environment) -> Option<String> {
         (None, _) => "trace",
     };
     let wrong = EnvFilter::try_new(filter).err();
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse_lossy(filter))
         .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
+        .with_ansi(false);
+    match env.var(FORMAT_VARIABLE).as_deref() {
+        None | Some("text") => lines.init(),
+        Some("json") => lines.json().init(),
+        Some(other) => {
+            lines.init();
+            return Some(format!("{FORMAT_VARIABLE}={other}: text or json is meant"));
+        }
+    }
     wrong.map(|error| format!("{FILTER_VARIABLE}={filter}: {error}"))
 }

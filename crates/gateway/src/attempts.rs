@@ -14,6 +14,7 @@ use tokensink_sink::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::log::Trail;
 use crate::outcome::{Outcome, Used};
 use crate::relay::{Relay, internal, set_length};
 use crate::replay::Held;
@@ -38,6 +39,7 @@ pub(crate) struct Job<'a> {
     pub(crate) sink: &'a Sink,
     pub(crate) head: &'a Parts,
     pub(crate) plan: &'a Plan,
+    pub(crate) trail: &'a Trail,
 }
 
 /// What the attempts so far have left.
@@ -220,6 +222,7 @@ impl Job<'_> {
                 .as_deref()
                 .and_then(|key| SessionKey::parse(key).ok()),
             tried: progress.tried.clone(),
+            request_id: self.trail.request(),
             ..AcquireRequest::new(plan.agent.clone(), want)
         }
     }
@@ -275,6 +278,7 @@ impl Job<'_> {
         progress: &mut Progress,
         room: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Came, Refusal> {
+        self.trail.lease(used.lease());
         let profile = self.relay.slots.profile(used.lease());
         let slot = self.relay.slots.of_profile(&profile, used.lease()).await?;
         let begun = match self.send(used.lease(), held).await? {
@@ -282,7 +286,7 @@ impl Job<'_> {
             Err(Fault::Client(text)) => return Err(Refusal::bad("broken_request", text)),
             Err(fault) => return self.faulted(used, fault, progress).await,
         };
-        let names = names(used.lease());
+        let names = self.names(used.lease());
         let (head, body) = begun.response.into_parts();
         let status = head.status;
         if status.is_redirection() && status != StatusCode::NOT_MODIFIED || status.is_informational() {
@@ -331,6 +335,13 @@ impl Job<'_> {
         }
     }
 
+    /// The values of [`PROFILE`] and [`REQUEST`]. The request's first lease names it.
+    fn names(&self, lease: &Lease) -> [HeaderValue; 2] {
+        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"));
+        let request = self.trail.request().unwrap_or(lease.id);
+        [value(lease.profile.to_string()), value(request.to_string())]
+    }
+
     /// Sends the request with this lease.
     async fn send(&self, lease: &Lease, held: &mut Held) -> Result<Result<Begun, Fault>, Refusal> {
         let base_url = lease.base_url.as_deref().ok_or_else(|| {
@@ -377,7 +388,9 @@ impl Job<'_> {
                 (Happened::CutOff, Outcome::CutOff, StatusCode::BAD_GATEWAY)
             }
         };
-        used.report(outcome).await;
+        let reported = used.report(outcome).await;
+        self.trail
+            .failed(reported.class.map_or("timeout", |class| class.rule));
         let code = if status == StatusCode::GATEWAY_TIMEOUT {
             "upstream_timeout"
         } else {
@@ -422,6 +435,7 @@ impl Job<'_> {
             reason: Reason::NoErrorDetails,
             rule: "status",
         });
+        self.trail.failed(class.reason.as_str());
         self.go_on(&used, &Happened::Answered { status, class }, left, progress)
     }
 
@@ -456,12 +470,6 @@ impl Progress {
             self.left = Some(left);
         }
     }
-}
-
-/// The values of [`PROFILE`] and [`REQUEST`].
-fn names(lease: &Lease) -> [HeaderValue; 2] {
-    let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"));
-    [value(lease.profile.to_string()), value(lease.id.to_string())]
 }
 
 fn with_names(

@@ -14,6 +14,8 @@ mod client;
 mod directory;
 pub mod guard;
 mod leases;
+mod log;
+mod metrics;
 pub mod openapi;
 mod outcome;
 mod relay;
@@ -25,6 +27,7 @@ pub mod socket;
 mod stream;
 mod ties;
 mod time;
+mod upkeep;
 mod upstream;
 mod watcher;
 

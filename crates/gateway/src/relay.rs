@@ -10,11 +10,13 @@ use tokensink_host::Dialer;
 use tokensink_sink::{Host, Sink};
 
 use crate::api::{Api, BODY_MAX};
-use crate::attempts::Job;
+use crate::attempts::{Job, PROFILE};
 use crate::bounds::Bounds;
 use crate::client::Line;
 use crate::directory::{Directory, offered};
 use crate::guard::{Caller, Guard};
+use crate::log::{Told, Trail};
+use crate::metrics::{self, Metrics};
 use crate::replay::{Held, Memory};
 use crate::request::decode::{DecodedBody, decode};
 use crate::request::errors::{ErrorShape, Refusal};
@@ -44,6 +46,7 @@ pub(crate) struct Relay {
     pub(crate) slots: Slots,
     pub(crate) ties: Arc<Ties>,
     pub(crate) bounds: Bounds,
+    metrics: Arc<Metrics>,
 }
 
 impl Relay {
@@ -56,6 +59,7 @@ impl Relay {
             memory: Memory::new(&options.bounds),
             slots: Slots::new(options.bounds),
             ties: Arc::default(),
+            metrics: Arc::default(),
             bounds: options.bounds,
         }
     }
@@ -74,15 +78,25 @@ impl Relay {
         let (head, body) = request.into_parts();
         let sink = self.sink.current();
         let has_body = !body.is_end_stream();
-        let response = match self.serve(&sink, &head, body, line).await {
+        let mut told = Told::new(&self.metrics, &sink.host().clock, &head);
+        let trail = told.trail();
+        let response = match self.serve(&sink, &head, body, line, &trail).await {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(peer = %line.peer(), status = %refusal.status, "{}", refusal.message);
+                trail.refused(refusal.code);
                 if has_body {
                     line.leave_body_unread();
                 }
                 refusal.answer(shape(&sink, &head), None).map(Answer::whole)
             }
+        };
+        told.answers(response.status());
+        let response = if response.headers().contains_key(PROFILE) {
+            response.map(|body| body.held_by(|inner| told.passes_on(inner)))
+        } else {
+            told.whole();
+            response
         };
         response.map(|body| body.in_turn(line.answering()))
     }
@@ -93,9 +107,11 @@ impl Relay {
         head: &Parts,
         body: Incoming,
         line: &Line,
+        trail: &Trail,
     ) -> Result<Response<Answer>, Refusal> {
         speaks(head)?;
         let caller = self.guard.authenticate(&head.headers, &head.uri, line.local())?;
+        trail.caller(&caller.agent);
         let route = route(&head.method, &head.uri, &head.headers)?;
         match route {
             Route::Passthrough { .. } | Route::Model(_) => {}
@@ -103,11 +119,13 @@ impl Relay {
             Route::Lease | Route::Report | Route::Bindings | Route::OpenApi | Route::Health => {
                 return self.own(route, caller, body).await;
             }
+            Route::Metrics => return self.numbers(sink, &caller).await,
             _ => return Err(unknown_path(head.uri.path())),
         }
         let room = self.slots.request().await?;
         let mut held = self.memory.read(body, self.bounds.upload_idle).await?;
         let plan = self.plan(sink, head, route, &caller, &held).await?;
+        trail.plan(&plan);
         if let Some(edit) = &plan.body_edit {
             held.replace(|bytes| edit.apply(bytes).into());
         }
@@ -119,6 +137,7 @@ impl Relay {
             sink,
             head,
             plan: &plan,
+            trail,
         };
         job.run(&mut held, room).await
     }
@@ -137,6 +156,28 @@ impl Relay {
             Ok(Some(answer)) => Ok(answer.map(Answer::whole)),
             Ok(None) | Err(_) => Err(internal("the request could not be answered")),
         }
+    }
+
+    /// `/metrics`: numbers of all agents, so only for a key of agent main.
+    async fn numbers(&self, sink: &Sink, caller: &Caller) -> Result<Response<Answer>, Refusal> {
+        if !caller.agent.is_main() {
+            let text = "the numbers are of all agents; this key is not of agent main";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "not_main", text)
+                .with_fix("tokensink keys add metrics --agent main"));
+        }
+        let asking = sink.clone();
+        let gauges = tokio::task::spawn_blocking(move || asking.gauges()).await;
+        let gauges = gauges.map_err(|_| internal("the numbers could not be read"))?;
+        let gauges = gauges.map_err(|error| Refusal::from_sink(&error, sink.now()))?;
+        let text = self
+            .metrics
+            .text(&gauges)
+            .map_err(|_| internal("the numbers could not be written"))?;
+        let mut response = Response::new(Answer::whole(Bytes::from(text)));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+        Ok(response)
     }
 
     /// What is to be done, by what can be read of the body.

@@ -22,6 +22,7 @@ use crate::relay::Relay;
 use crate::slots::overloaded;
 use crate::socket::{LocalSocket, Peer};
 use crate::time::sleep;
+use crate::upkeep::Upkeep;
 
 /// How a gateway is to run.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct Options {
     pub keys: Vec<(Secret, AgentId)>,
     /// The bounds.
     pub bounds: Bounds,
+    /// Whether changes of files are watched, logins renewed ahead of time and choices kept for `explain` meanwhile.
+    pub upkeep: bool,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             socket: false,
             keys: Vec::new(),
             bounds: Bounds::default(),
+            upkeep: true,
         }
     }
 }
@@ -110,6 +114,7 @@ impl Gateway {
         let (mut socket, notes) = open_socket(&sink, options.socket);
         let local = socket.as_mut().and_then(LocalSocket::take_listener);
         let guard = Guard::new(sink.clone(), &addresses, &options.names).with_keys(&options.keys);
+        let upkeep = options.upkeep.then(|| Upkeep::start(&sink)).transpose()?;
         let dialer = Dialer::new(Arc::clone(&sink.host().env), sink.extra_ca()?);
         let runtime = runtime(options.workers).map_err(StartError::EventLoop)?;
         let (stop, stopping) = watch::channel(Stop::default());
@@ -130,6 +135,7 @@ impl Gateway {
             notes,
             stop,
             thread: Some(loop_),
+            _upkeep: upkeep,
         })
     }
 }
@@ -142,6 +148,8 @@ pub struct Running {
     notes: Vec<String>,
     stop: watch::Sender<Stop>,
     thread: Option<JoinHandle<()>>,
+    /// Ends after the last request, so that its choice is kept too.
+    _upkeep: Option<Upkeep>,
 }
 
 impl Running {

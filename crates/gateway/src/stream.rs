@@ -311,6 +311,12 @@ impl Answer {
         self
     }
 
+    /// Puts another hold around the one that there is.
+    pub(crate) fn held_by(mut self, around: impl FnOnce(Option<Box<dyn Hold>>) -> Box<dyn Hold>) -> Self {
+        let inner = self.hold.take();
+        self.holding(around(inner))
+    }
+
     /// Keeps `hold` until the answer is over and tells it how that was.
     pub(crate) fn holding(mut self, mut hold: Box<dyn Hold>) -> Self {
         if self.is_end_stream() {

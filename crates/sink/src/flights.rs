@@ -52,6 +52,25 @@ pub(crate) enum Landing {
     NoWord,
 }
 
+impl Landing {
+    /// How it ended, in a stable word for metrics.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Verdict(Verdict::Served { .. }) => "served",
+            Self::Verdict(Verdict::Elsewhere { .. }) => "elsewhere",
+            Self::Verdict(Verdict::TryAgain {
+                outcome_unknown: true,
+                ..
+            }) => "unknown",
+            Self::Verdict(Verdict::TryAgain { .. }) => "try_again",
+            Self::Verdict(Verdict::LoginNeeded(_)) => "login_needed",
+            Self::Verdict(Verdict::Gone) => "gone",
+            Self::StillFlying => "still_flying",
+            Self::NoWord => "no_word",
+        }
+    }
+}
+
 impl Flights {
     /// In a thread of this process: for libraries and long-running programs.
     #[must_use]
@@ -183,6 +202,19 @@ impl Sink {
     /// Starts a flight with the lock and waits for it, at most `wait`. The pass ends with the flight, as far as that
     /// is in this process.
     pub(crate) fn launch(
+        &self,
+        target: &Target,
+        demand: Demand,
+        lock: KernelLock,
+        pass: Option<Pass>,
+        wait: Duration,
+    ) -> Landing {
+        let landing = self.launched(target, demand, lock, pass, wait);
+        self.tally().count(&target.profile, landing.word());
+        landing
+    }
+
+    fn launched(
         &self,
         target: &Target,
         demand: Demand,

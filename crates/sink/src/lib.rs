@@ -21,6 +21,7 @@ mod error;
 mod external;
 mod flight;
 mod flights;
+mod gauges;
 mod grant;
 mod held;
 mod import;
@@ -75,6 +76,7 @@ pub use external::{
     ProofOutcome, WireProof,
 };
 pub use flights::{FlightArgs, Flights};
+pub use gauges::{Gauges, ProfileGauge, metric_label};
 pub use import::{
     EnvImport, ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow, OpenClawImport,
     ProgramImport, Shared,

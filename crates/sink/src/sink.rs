@@ -20,6 +20,7 @@ use crate::decisions::Decisions;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::external;
 use crate::flights::Flights;
+use crate::gauges::Tally;
 use crate::pulse::Pulse;
 use crate::secrets::ReloadWatch;
 use crate::secrets::config::SecretsConfig;
@@ -57,6 +58,8 @@ struct Inner {
     flights: Flights,
     /// What was decided, for `explain`.
     decisions: Decisions,
+    /// How refreshes ended.
+    tally: Tally,
     /// What is known of calls.
     calls: Calls,
     /// What references have led to; in memory only.
@@ -123,6 +126,7 @@ impl Sink {
             secrets: Memory::default(),
             reload_watch: Mutex::default(),
             decisions: Decisions::default(),
+            tally: Tally::default(),
             imported: Mutex::new(HashMap::new()),
         };
         Ok(Self {
@@ -297,6 +301,11 @@ impl Sink {
     /// What was decided, for `explain`.
     pub(crate) fn decisions(&self) -> &Decisions {
         &self.shared.decisions
+    }
+
+    /// How refreshes ended.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.shared.tally
     }
 
     /// Agents whose legacy files were looked at, with what there was to say.

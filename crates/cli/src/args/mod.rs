@@ -76,6 +76,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 login needed, 75 try again later;
 Environment:
   OPENCLAW_STATE_DIR    where everything is kept (default ~/.openclaw)
   TOKENSINK_LOG         what to log to standard error, e.g. debug
+  TOKENSINK_LOG_FORMAT  text (the default) or json
   NO_COLOR              no colours";
 
 /// The version under another program's name, so that nobody takes it for that program's.

@@ -14,4 +14,5 @@ mod passing;
 mod raw;
 mod routing;
 mod streaming;
+mod watching;
 mod world;

@@ -155,7 +155,7 @@ impl Sink {
         let identity = Identity::of(&profile.entry.credential);
         let usage = snapshot.view.usage.get(id).cloned().unwrap_or_default();
         let now = self.now();
-        self.calls().benches().change(&profile.owner, id, |entry| {
+        self.change_benches(&profile.owner, id, |entry| {
             let (mut benches, _) = entry.in_force(&identity, &usage, now);
             if benches.gate(model, now) == Gate::Open {
                 return Claim::Free;
@@ -170,7 +170,7 @@ impl Sink {
 
     /// Gives a claimed test back that did not come to a call.
     pub(crate) fn unclaim(&self, owner: &AgentId, id: &ProfileId, since: UnixMillis) {
-        self.calls().benches().change(owner, id, |entry| {
+        self.change_benches(owner, id, |entry| {
             for noted in &mut entry.benches {
                 if noted.bench.probing == Some(since) {
                     noted.bench.probing = None;

@@ -108,7 +108,7 @@ impl Sink {
     ) -> std::result::Result<(Vec<Bench>, Lanes), StoreError> {
         let now = self.now();
         self.calls().quotas.forget(owner, id);
-        let before = self.calls().benches().change(owner, id, |entry| {
+        let before = self.change_benches(owner, id, |entry| {
             let known = std::mem::take(entry);
             entry.epoch = known.epoch + 1;
             // Until the windows are gone from `auth-state.json`, they are to be known as ours.
@@ -134,7 +134,7 @@ impl Sink {
                 state.set_usage(id, &kept(&usage));
             })?;
         }
-        self.calls().benches().change(owner, id, |entry| {
+        self.change_benches(owner, id, |entry| {
             if entry.intended == Some(Lanes::default()) {
                 entry.intended = None;
                 entry.projected = Lanes::default();
@@ -150,7 +150,7 @@ impl Sink {
     /// A profile is gone: nothing is believed of it, and calls that are under way say nothing of the next one.
     pub(crate) fn forget_benches(&self, owner: &AgentId, id: &ProfileId) {
         self.calls().quotas.forget(owner, id);
-        self.calls().benches().change(owner, id, |entry| {
+        self.change_benches(owner, id, |entry| {
             *entry = Entry {
                 epoch: entry.epoch + 1,
                 ..Entry::default()

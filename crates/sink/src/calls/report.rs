@@ -42,6 +42,18 @@ struct Benched {
 }
 
 impl Sink {
+    /// Changes what is believed of one profile (see `benches`), which may change who serves the next call.
+    pub(super) fn change_benches<R>(
+        &self,
+        owner: &AgentId,
+        id: &ProfileId,
+        change: impl Fn(&mut Entry) -> R,
+    ) -> R {
+        let result = self.calls().benches().change(owner, id, change);
+        self.moved();
+        result
+    }
+
     /// Takes note of what became of a call. A failure benches the profile for what it failed at, in every process on
     /// this state dir; a success ends that. May write files, and then wait for a lock.
     ///
@@ -138,15 +150,13 @@ impl Sink {
             return;
         }
         let ours = |bench: &Bench| bench.probing.is_some_and(|since| since <= lease.issued.at);
-        self.calls()
-            .benches()
-            .change(&lease.owner, &lease.profile, |entry| {
-                for noted in &mut entry.benches {
-                    if noted.bench.bucket.concerns(lease.model.as_deref()) && ours(&noted.bench) {
-                        noted.bench.probing = None;
-                    }
+        self.change_benches(&lease.owner, &lease.profile, |entry| {
+            for noted in &mut entry.benches {
+                if noted.bench.bucket.concerns(lease.model.as_deref()) && ours(&noted.bench) {
+                    noted.bench.probing = None;
                 }
-            });
+            }
+        });
     }
 
     fn failed(
@@ -184,7 +194,7 @@ impl Sink {
             generation: credential.as_oauth().map(|_| fingerprint(&lease.secret)),
             now: self.now(),
         };
-        let benched = self.calls().benches().change(owner, id, |entry| {
+        let benched = self.change_benches(owner, id, |entry| {
             if entry.epoch != lease.issued.epoch {
                 return Benched {
                     bench: None,
@@ -242,9 +252,7 @@ impl Sink {
             return Ok(());
         }
         if clear {
-            self.calls()
-                .benches()
-                .change(owner, id, |entry| forgive(entry, lease, has_room, self.now()));
+            self.change_benches(owner, id, |entry| forgive(entry, lease, has_room, self.now()));
         }
         if clear || due {
             let now = self.now();
@@ -338,7 +346,7 @@ impl Sink {
 
     /// Writes down what the lanes are about to hold, so that a crash after the write is no riddle.
     fn intend(&self, owner: &AgentId, id: &ProfileId, ours: &Lanes) {
-        self.calls().benches().change(owner, id, |entry| {
+        self.change_benches(owner, id, |entry| {
             entry.intended = Some(ours.clone());
         });
     }
@@ -358,7 +366,7 @@ impl Sink {
         if settled {
             return;
         }
-        self.calls().benches().change(owner, id, |entry| {
+        self.change_benches(owner, id, |entry| {
             if entry.intended.as_ref().is_none_or(|intended| intended == ours) {
                 entry.intended = None;
                 entry.projected.clone_from(&projected);

@@ -1,0 +1,224 @@
+//! What is told of each request when it is over: one line of log and the counters.
+//!
+//! A line names who asked, for what, who served and how it ended. It holds no header, no query, no body and nothing of
+//! a lease but its id; paths are cut, since clients make them up.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use tokensink_host::Clock;
+use tokensink_sink::{AgentId, Lease, LeaseId, ProfileId};
+
+use crate::metrics::Metrics;
+use crate::request::plan::Plan;
+use crate::stream::{Ended, Hold};
+
+/// How much of a path stands in a line, in characters.
+const PATH_MAX: usize = 80;
+
+/// What is known of a request so far.
+#[derive(Debug, Default)]
+pub(crate) struct Trail(Mutex<Facts>);
+
+#[derive(Debug, Default)]
+struct Facts {
+    agent: Option<AgentId>,
+    provider: Option<String>,
+    model: Option<String>,
+    profile: Option<ProfileId>,
+    /// The first lease, which names the request.
+    request: Option<LeaseId>,
+    tries: u32,
+    /// Why attempts failed.
+    failures: Vec<&'static str>,
+    code: Option<&'static str>,
+}
+
+impl Trail {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who asks.
+    pub(crate) fn caller(&self, agent: &AgentId) {
+        self.facts().agent = Some(agent.clone());
+    }
+
+    /// For what.
+    pub(crate) fn plan(&self, plan: &Plan) {
+        let mut facts = self.facts();
+        facts.provider = Some(plan.provider.to_string());
+        facts.model.clone_from(&plan.model);
+    }
+
+    /// Who is to serve.
+    pub(crate) fn lease(&self, lease: &Lease) {
+        let mut facts = self.facts();
+        facts.request = facts.request.or(Some(lease.id));
+        facts.profile = Some(lease.profile.clone());
+        facts.tries += 1;
+    }
+
+    /// The request's id, from its first lease on.
+    pub(crate) fn request(&self) -> Option<LeaseId> {
+        self.facts().request
+    }
+
+    /// An attempt failed.
+    pub(crate) fn failed(&self, reason: &'static str) {
+        self.facts().failures.push(reason);
+    }
+
+    /// The gateway refuses, with this code.
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.facts().code = Some(code);
+    }
+}
+
+/// A request on its way. When it is dropped, it is over.
+#[derive(Debug)]
+pub(crate) struct Told {
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    trail: Arc<Trail>,
+    /// Monotonic.
+    begun: Duration,
+    method: Method,
+    path: String,
+    status: Option<StatusCode>,
+    head_after: Option<Duration>,
+    bytes: u64,
+    end: &'static str,
+    is_stream: bool,
+}
+
+impl Told {
+    pub(crate) fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, head: &Parts) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            clock: Arc::clone(clock),
+            trail: Arc::default(),
+            begun: clock.monotonic(),
+            method: head.method.clone(),
+            path: head.uri.path().chars().take(PATH_MAX).collect(),
+            status: None,
+            head_after: None,
+            bytes: 0,
+            end: "client_left",
+            is_stream: false,
+        }
+    }
+
+    pub(crate) fn trail(&self) -> Arc<Trail> {
+        Arc::clone(&self.trail)
+    }
+
+    fn taken(&self) -> Duration {
+        self.clock.monotonic().saturating_sub(self.begun)
+    }
+
+    /// The head goes to the client.
+    pub(crate) fn answers(&mut self, status: StatusCode) {
+        let after = self.taken();
+        self.status = Some(status);
+        self.head_after = Some(after);
+        if let Some(provider) = &self.trail.facts().provider {
+            self.metrics.head(provider, after);
+        }
+    }
+
+    /// It was answered whole, by the gateway itself.
+    pub(crate) fn whole(mut self) {
+        self.end = "complete";
+    }
+
+    /// The answer is passed on from now on; `inner` is told as before.
+    pub(crate) fn passes_on(mut self, inner: Option<Box<dyn Hold>>) -> Box<dyn Hold> {
+        self.metrics.stream_begins();
+        self.is_stream = true;
+        Box::new(Passing { inner, told: self })
+    }
+}
+
+/// An answer that is passed on.
+#[derive(Debug)]
+struct Passing {
+    inner: Option<Box<dyn Hold>>,
+    told: Told,
+}
+
+impl Hold for Passing {
+    fn saw(&mut self, bytes: &[u8]) {
+        self.told.bytes += u64::try_from(bytes.len()).unwrap_or(0);
+        if let Some(inner) = &mut self.inner {
+            inner.saw(bytes);
+        }
+    }
+
+    fn ended(&mut self, how: Ended) {
+        self.told.end = match how {
+            Ended::Complete => "complete",
+            Ended::CutOff => "cut_off",
+            Ended::TimedOut => "timed_out",
+        };
+        if let Some(inner) = &mut self.inner {
+            inner.ended(how);
+        }
+    }
+}
+
+/// How a request ended, in one word for the counters.
+fn outcome(facts: &Facts, status: Option<StatusCode>, end: &'static str) -> &'static str {
+    let Some(status) = status else {
+        return "client_left";
+    };
+    match status.as_u16() {
+        _ if facts.code.is_some() => "refused",
+        200..=399 if end == "complete" => "served",
+        200..=399 => end,
+        401 | 403 => "unauthorized",
+        429 => "rate_limited",
+        400..=499 => "client_error",
+        _ => "server_error",
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if self.is_stream {
+            self.metrics.stream_ends();
+        }
+        let facts = self.trail.facts();
+        let provider = facts.provider.as_deref().unwrap_or_default();
+        let outcome = outcome(&facts, self.status, self.end);
+        // Of what was refused before an account was chosen, the provider may be a word of the client's.
+        let known = if facts.profile.is_some() { provider } else { "" };
+        self.metrics.ended(known, facts.profile.as_ref(), outcome);
+        for reason in facts.failures.iter().take(facts.tries.saturating_sub(1) as usize) {
+            self.metrics.retried(known, reason);
+        }
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: "tokensink_gateway::access",
+            request = facts.request.map(tracing::field::display),
+            agent = facts.agent.as_ref().map(AgentId::as_str),
+            method = %self.method,
+            path = self.path,
+            provider = facts.provider,
+            model = facts.model,
+            profile = facts.profile.as_ref().map(ProfileId::as_str),
+            status = self.status.map(|status| status.as_u16()),
+            code = facts.code,
+            outcome,
+            end = self.end,
+            tries = facts.tries,
+            failures = (!facts.failures.is_empty()).then(|| facts.failures.join(",")),
+            head_ms = self.head_after.map(millis),
+            ms = millis(self.taken()),
+            bytes = self.bytes,
+            "request"
+        );
+    }
+}
