@@ -98,7 +98,7 @@ fn put_stats(world: &World, id: &str, stats: &Value) {
     world.test.files.put(state_path(), text, 0o600);
 }
 
-/// Every file but the locks.
+/// Every file but the locks and what is kept for `explain`.
 pub(crate) fn files(world: &World) -> Vec<(String, String)> {
     let all = world.test.files.snapshot().into_iter();
     let all = all.map(|(path, bytes)| {
@@ -107,7 +107,9 @@ pub(crate) fn files(world: &World) -> Vec<(String, String)> {
             String::from_utf8_lossy(&bytes).into_owned(),
         )
     });
-    all.filter(|(path, _)| !path.contains("/locks/")).collect()
+    let aside = ["/locks/", "/state/decisions/"];
+    all.filter(|(path, _)| !aside.iter().any(|part| path.contains(part)))
+        .collect()
 }
 
 pub(crate) fn later(world: &World, seconds: u64) {
