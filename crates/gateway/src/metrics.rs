@@ -1,4 +1,4 @@
-//! Numbers for Prometheus, at `/metrics` in the OpenMetrics text format.
+//! Numbers for Prometheus, at `/metrics` in the `OpenMetrics` text format.
 //!
 //! Labels are ids of providers and profiles, reasons and outcomes: never an address, a token or anything that a client
 //! made up, so that their number is bounded by what is stored. A profile whose id holds an e-mail address is shown

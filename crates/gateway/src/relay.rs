@@ -120,7 +120,7 @@ impl Relay {
                 return self.own(route, caller, body).await;
             }
             Route::Metrics => return self.numbers(sink, &caller).await,
-            _ => return Err(unknown_path(head.uri.path())),
+            Route::Unknown => return Err(unknown_path(head.uri.path())),
         }
         let room = self.slots.request().await?;
         let mut held = self.memory.read(body, self.bounds.upload_idle).await?;
