@@ -19,6 +19,7 @@ mod explain;
 mod externals;
 mod files;
 mod flows;
+mod gateway;
 mod holders;
 mod homes;
 mod imports;

@@ -1,127 +1,20 @@
 //! The gateway as a real process: keys, the Unix socket, signals, and what stays when it is killed.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokensink_testkit::{Seen, Talk, Upstream};
 
+use crate::support::server::{Server, log_of};
 use crate::world::World;
 
 /// A credential of the upstream; it must never be seen in what we write.
 const CREDENTIAL: &str = "sk-rig-canary-0123456789";
-
-/// A gateway as a process of its own. Killed at the end of a test.
-struct Server {
-    child: Child,
-    ready: Value,
-}
-
-impl Server {
-    fn start(world: &World, arguments: &str) -> Self {
-        let line = format!("tokensink -vv serve --port 0 --json {arguments}");
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let log = std::fs::File::create(world.path("serve.log")).unwrap();
-        let mut child = world.command(&words).stderr(log).spawn().unwrap();
-        let mut text = String::new();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        while serde_json::from_str::<Value>(&text).is_err() {
-            let length = lines.read_line(&mut text).unwrap();
-            assert!(length > 0, "{text} {}", log_of(world));
-        }
-        let ready = serde_json::from_str(&text).unwrap();
-        Self { child, ready }
-    }
-
-    fn address(&self) -> &str {
-        self.ready["addresses"][0].as_str().unwrap()
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.ready["socket"].as_str().unwrap().into()
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &pid])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
-
-    /// The exit code, once it has ended.
-    fn ended(&mut self) -> Option<i32> {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn tcp(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream
-    }
-
-    /// Asks over TCP with these header lines; status and body.
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
-        exchange(self.tcp(), method, path, headers, body)
-    }
-
-    /// The same over the Unix socket, without a key.
-    fn ask_locally(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let stream = UnixStream::connect(self.socket()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        exchange(stream, method, path, "host: localhost\r\n", body)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has ended already in most tests.
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
-    }
-}
-
-fn exchange(
-    mut stream: impl Read + Write,
-    method: &str,
-    path: &str,
-    headers: &str,
-    body: &str,
-) -> (u16, String) {
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("{answer:?}"));
-    assert!(
-        !head.to_lowercase().contains("access-control-"),
-        "no page may read it: {head}"
-    );
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
-fn log_of(world: &World) -> String {
-    std::fs::read_to_string(world.path("serve.log")).unwrap()
-}
 
 /// A home with a provider `rig` at `upstream` and a login of it.
 fn world(upstream: &Upstream) -> World {

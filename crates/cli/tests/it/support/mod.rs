@@ -5,6 +5,7 @@ pub(crate) mod guests;
 pub(crate) mod processes;
 pub(crate) mod recorder;
 pub(crate) mod screen;
+pub(crate) mod server;
 pub(crate) mod snapshot;
 pub(crate) mod stage;
 pub(crate) mod tls_front;
