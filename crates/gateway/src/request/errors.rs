@@ -14,6 +14,9 @@ use tokensink_sink::{ErrorKind, SinkError, UnixMillis};
 /// `retry-after` beyond about a minute and try at once instead, several times.
 const RETRY_BY_ITSELF_MAX_S: u64 = 60;
 
+/// How long a client is asked to wait where nobody knows the end, as of a refresh of another process.
+const UNKNOWN_WAIT_S: u64 = 5;
+
 /// The header by which the clients of Anthropic and OpenAI are told whether to try again (clients.md 5).
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -119,7 +122,8 @@ impl Refusal {
     }
 
     /// What an error of the sink means to an API client. A missing login is not the client's 401, on which clients
-    /// throw their own login away: it is the gateway that cannot serve (503).
+    /// throw their own login away: it is the gateway that cannot serve (503). What the settings forbid is no fault that
+    /// trying again mends (403).
     #[must_use]
     pub fn from_sink(error: &SinkError, now: UnixMillis) -> Self {
         let status = match error.kind() {
@@ -128,15 +132,21 @@ impl Refusal {
             ErrorKind::LoginNeeded => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::TryAgain if error.retry_at().is_some() => StatusCode::TOO_MANY_REQUESTS,
             ErrorKind::TryAgain => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Failed if matches!(error.code(), "denied" | "too_costly") => StatusCode::FORBIDDEN,
             ErrorKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut refusal = Self::new(status, error.code(), error.to_string());
         refusal.fix = error.fix().map(str::to_owned);
         refusal.until = error.retry_at().map(|at| Until::new(at, now));
-        if error.kind() == ErrorKind::LoginNeeded {
-            return refusal.with_header(SHOULD_RETRY, HeaderValue::from_static("false"));
+        match (error.kind(), refusal.until) {
+            (ErrorKind::LoginNeeded, _) => {
+                refusal.with_header(SHOULD_RETRY, HeaderValue::from_static("false"))
+            }
+            (ErrorKind::TryAgain, None) => {
+                refusal.with_header(RETRY_AFTER, HeaderValue::from(UNKNOWN_WAIT_S))
+            }
+            _ => refusal,
         }
-        refusal
     }
 
     /// The sentence with its fix.
@@ -338,6 +348,8 @@ mod tests {
             (ErrorKind::LoginNeeded, "no_credential", 503),
             (ErrorKind::TryAgain, "busy", 503),
             (ErrorKind::Failed, "store", 500),
+            (ErrorKind::Failed, "denied", 403),
+            (ErrorKind::Failed, "too_costly", 403),
         ];
         for (kind, code, status) in cases {
             let error = SinkError::new(kind, code, "why").with_fix("tokensink x");
@@ -347,6 +359,8 @@ mod tests {
             let retry = refusal.answer(ErrorShape::Anthropic, None);
             let told = retry.headers().get("x-should-retry").is_some();
             assert_eq!(told, kind == ErrorKind::LoginNeeded, "{code}");
+            let told = retry.headers().get("retry-after").is_some();
+            assert_eq!(told, kind == ErrorKind::TryAgain, "{code}");
         }
     }
 }
