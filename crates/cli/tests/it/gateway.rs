@@ -146,9 +146,16 @@ fn a_limited_account_is_passed_over_explained_and_used_again_by_itself() {
     let mut server = Server::start(&world, "");
     let answer = ask(&server, &key);
     assert_eq!(by(&answer), "b", "one good answer");
-    assert_eq!(asked(&upstream), BTreeMap::from([("a".into(), 1), ("b".into(), 1)]));
+    assert_eq!(
+        asked(&upstream),
+        BTreeMap::from([("a".into(), 1), ("b".into(), 1)])
+    );
     eventually("the first account", PATIENCE, || by(&ask(&server, &key)) == "a");
-    let of_a: Vec<_> = upstream.seen().into_iter().filter(|seen| account(seen) == "a").collect();
+    let of_a: Vec<_> = upstream
+        .seen()
+        .into_iter()
+        .filter(|seen| account(seen) == "a")
+        .collect();
     let window = of_a[1].at - of_a[0].at;
     assert!(of_a.len() == 2 && window >= Duration::from_secs(2), "{window:?}");
     assert!(server.child.try_wait().unwrap().is_none(), "the same process");
@@ -157,7 +164,14 @@ fn a_limited_account_is_passed_over_explained_and_used_again_by_itself() {
     let line = format!("tokensink explain {id}");
     eventually("its record", PATIENCE, || world.run(&line).code == 0);
     let said = world.run(&line).code(0);
-    for part in ["rig:a", "rig:b", "429", "rate_limit", "Chosen: rig:b", "Reproduced: "] {
+    for part in [
+        "rig:a",
+        "rig:b",
+        "429",
+        "rate_limit",
+        "Chosen: rig:b",
+        "Reproduced: ",
+    ] {
         assert!(said.out.contains(part), "{part}: {said:#?}");
     }
     let told = world.run(&format!("{line} --json")).code(0).json();
@@ -168,7 +182,10 @@ fn a_limited_account_is_passed_over_explained_and_used_again_by_itself() {
         assert_eq!(choice["reproduced"], true, "{told:#}");
     }
     let attempt = &choices[0]["attempts"][0];
-    assert!(attempt["rule"].is_string() && attempt["bench"].is_object(), "{told:#}");
+    assert!(
+        attempt["rule"].is_string() && attempt["bench"].is_object(),
+        "{told:#}"
+    );
     server.signal("TERM");
     assert_eq!(server.ended(), Some(0));
     assert!(!log_of(&world).contains("canary"));
@@ -204,8 +221,13 @@ fn a_locked_session_stays_over_a_restart_and_a_new_order_until_it_begins_anew() 
     // The next of the order after b, with c again behind the last (spec.md 4.5.5).
     world.feed("tokensink chat --session notes", "/new\n").code(0);
     let pin = world.run(&show).code(0).json()["pin"].clone();
-    assert_eq!((&pin["profileId"], &pin["source"]), (&json!("rig:c"), &json!("auto")));
-    eventually("the move", SEEN_WITHIN, || by(&ask_in(&server, &key, session)) == "c");
+    assert_eq!(
+        (&pin["profileId"], &pin["source"]),
+        (&json!("rig:c"), &json!("auto"))
+    );
+    eventually("the move", SEEN_WITHIN, || {
+        by(&ask_in(&server, &key, session)) == "c"
+    });
     world.run(&format!("tokensink sessions reset {session}")).code(0);
     eventually("the next move", SEEN_WITHIN, || {
         by(&ask_in(&server, &key, session)) == "a"
@@ -287,7 +309,9 @@ fn changes_by_others_are_seen_while_it_runs() {
         assert_eq!(by(&ask(server, &key)), "a");
     }
     order("b", "a");
-    both("the edited openclaw.json", &|server| by(&ask(server, &key)) == "b");
+    both("the edited openclaw.json", &|server| {
+        by(&ask(server, &key)) == "b"
+    });
 
     define(&world, "rig", &other.url(), "");
     let before = other.seen().len();
@@ -298,7 +322,11 @@ fn changes_by_others_are_seen_while_it_runs() {
     });
     assert!(other.seen().len() > before);
 
-    let new = |server: &Server| server.post("/new/things", &[("x-api-key", &*key)], &json!({})).status;
+    let new = |server: &Server| {
+        server
+            .post("/new/things", &[("x-api-key", &*key)], &json!({}))
+            .status
+    };
     assert_eq!(new(&servers[0]), 404);
     define(&world, "new", &other.url(), "");
     both("the new provider", &|server| new(server) == 503);
@@ -369,7 +397,10 @@ fn money_is_spent_by_leave_only_and_waits_are_told() {
     assert!(first.body.contains("Slow down"), "the provider's own: {first:?}");
     let second = ask(&server, &key);
     let wait: u64 = second.headers["retry-after"].parse().unwrap();
-    assert!(second.status == 429 && (250..=1_200).contains(&wait), "{second:?}");
+    assert!(
+        second.status == 429 && (250..=1_200).contains(&wait),
+        "{second:?}"
+    );
     assert_eq!(second.json()["error"]["code"], "all_benched");
     assert!(second.body.contains("rig:plan"), "{second:?}");
 
@@ -384,7 +415,11 @@ fn money_is_spent_by_leave_only_and_waits_are_told() {
     for part in ["rig:dear", "[billing]", "subscription -> metered", "config.toml"] {
         assert!(refusal.body.contains(part), "{part}: {refusal:?}");
     }
-    assert_eq!(asked(&upstream), BTreeMap::from([("plan".into(), 1)]), "nothing was spent");
+    assert_eq!(
+        asked(&upstream),
+        BTreeMap::from([("plan".into(), 1)]),
+        "nothing was spent"
+    );
 
     let leave = "[billing]\nallow = [\"subscription -> metered\"]\n";
     world.write(".openclaw/tokensink/config.toml", leave);
