@@ -425,4 +425,13 @@ fn money_is_spent_by_leave_only_and_waits_are_told() {
     world.write(".openclaw/tokensink/config.toml", leave);
     eventually("the leave", SEEN_WITHIN, || ask(&server, &key).status == 200);
     assert_eq!(by(&ask(&server, &key)), "dear");
+
+    let forbidden = "[[deny]]\nid = \"house-rule\"\nprovider = \"rig\"\n";
+    world.write(".openclaw/tokensink/config.toml", forbidden);
+    eventually("the prohibition", SEEN_WITHIN, || {
+        refusal = ask(&server, &key);
+        refusal.status != 200
+    });
+    assert_eq!(refusal.status, 403, "{refusal:?}");
+    assert!(refusal.body.contains("house-rule"), "{refusal:?}");
 }
