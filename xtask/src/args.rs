@@ -7,6 +7,7 @@ Usage: cargo xtask <task>
   test [--full] [filter...]   install what the tests need, then run them (with a filter: those whose names contain it)
                               --full adds the browser, the big real programs, long storms, soaks and fuzzing
   bench [--quick] [--json]    measure whole commands and warm calls beside their baselines (docs/benchmarks.md)
+  bench --gateway [...]       measure the gateway beside nginx, which is installed if missing, and a bare proxy
   layers                      check which crate may use which
   ci [--full]                 everything that a change must pass: fmt, layers, clippy, doc, test; --full adds deny
   deny [--advisories]         check licences, bans and sources of all dependencies; --advisories also fetches RustSec's list";
@@ -44,6 +45,8 @@ pub(crate) struct BenchOptions {
     pub(crate) quick: bool,
     /// JSON on standard output instead of tables.
     pub(crate) json: bool,
+    /// The gateway instead of commands.
+    pub(crate) gateway: bool,
 }
 
 /// The task that [`Task::Peak`] stands for; it is not for people.
@@ -84,6 +87,7 @@ fn bench(rest: &[String]) -> Result<Task, String> {
         match word.as_str() {
             "--quick" => options.quick = true,
             "--json" => options.json = true,
+            "--gateway" => options.gateway = true,
             other => return Err(format!("`bench` has no argument {other:?}")),
         }
     }
@@ -122,6 +126,14 @@ mod tests {
                 Ok(Task::Bench(BenchOptions {
                     quick: true,
                     json: true,
+                    gateway: false,
+                })),
+            ),
+            (
+                "bench --gateway",
+                Ok(Task::Bench(BenchOptions {
+                    gateway: true,
+                    ..BenchOptions::default()
                 })),
             ),
             ("bench fast", no("`bench` has no argument \"fast\"")),

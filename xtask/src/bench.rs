@@ -5,6 +5,7 @@
 //! measured by `crates/sink/benches/warm.rs`. An aim that is missed is reported, and fails nothing: a speed is no test.
 //! What is measured, and a table of one run, stands in docs/benchmarks.md.
 
+mod gateway;
 mod process;
 mod report;
 mod stats;
@@ -34,6 +35,9 @@ const WARM_UP: usize = 3;
 
 /// Builds, measures, reports.
 pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
+    if options.gateway {
+        return gateway::run(options);
+    }
     let tools = Tools::build()?;
     let temp = TempDir::new()?;
     let mut report = Report::new(if options.quick { ROUNDS_QUICK } else { ROUNDS });

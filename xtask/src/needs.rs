@@ -169,6 +169,26 @@ fn debian(needed: &DebianProgram) -> Result<(), Failure> {
     apt(&[needed.package])
 }
 
+/// nginx, which the gateway is measured beside. Debian keeps it where only root looks.
+pub(crate) fn nginx() -> Result<PathBuf, Failure> {
+    let find = || {
+        let places = ["nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"];
+        let found = places
+            .into_iter()
+            .find(|place| output_of(&mut program(place, ["-v"])).is_some());
+        found.map(PathBuf::from)
+    };
+    if let Some(path) = find() {
+        return Ok(path);
+    }
+    println!("   nginx is missing; installing Debian's nginx, without starting it as a service");
+    apt(&["nginx"])?;
+    find().ok_or_else(|| Failure::new("nginx was installed and cannot be found"))
+}
+
+/// In this runlevel Debian's packages start no service of theirs (invoke-rc.d(8)).
+const NO_SERVICE: &str = "RUNLEVEL=1";
+
 /// Installs Debian packages, as root or through sudo without a question.
 fn apt(packages: &[&str]) -> Result<(), Failure> {
     let by_hand = || {
@@ -185,7 +205,7 @@ fn apt(packages: &[&str]) -> Result<(), Failure> {
     let apt_get = |arguments: &[&str]| {
         let words: Vec<&str> = prefix
             .iter()
-            .chain(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"])
+            .chain(&["env", "DEBIAN_FRONTEND=noninteractive", NO_SERVICE, "apt-get"])
             .chain(arguments)
             .copied()
             .collect();
