@@ -9,6 +9,7 @@
     reason = "a server for tests on real sockets, which says what is wrong by panicking"
 )]
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -149,7 +150,8 @@ struct Shared {
     handler: Box<Handler>,
     log: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
-    open: AtomicUsize,
+    /// The connections that are open, by number.
+    open: Mutex<HashMap<usize, TcpStream>>,
     over: AtomicBool,
 }
 
@@ -166,7 +168,7 @@ impl Upstream {
             handler: Box::new(handler),
             log: Mutex::default(),
             connections: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
+            open: Mutex::default(),
             over: AtomicBool::new(false),
         });
         let thread = {
@@ -208,9 +210,23 @@ impl Upstream {
     }
 
     /// Connections that are open now.
+    ///
+    /// # Panics
+    /// When a connection's thread has panicked in a bad place.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
+        self.shared.open.lock().unwrap().len()
+    }
+
+    /// Closes every connection that is open now, as a server that restarts does.
+    ///
+    /// # Panics
+    /// When a connection's thread has panicked in a bad place.
+    pub fn hang_up(&self) {
+        for stream in self.shared.open.lock().unwrap().values() {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -240,9 +256,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
-            shared.open.fetch_add(1, Ordering::SeqCst);
+            let another = stream.try_clone().unwrap();
+            shared.open.lock().unwrap().insert(number, another);
             serve(&stream, number, &shared);
-            shared.open.fetch_sub(1, Ordering::SeqCst);
+            shared.open.lock().unwrap().remove(&number);
         });
     }
 }
