@@ -24,6 +24,7 @@ mod holders;
 mod homes;
 mod imports;
 mod leases;
+mod load;
 mod logins;
 mod manners;
 mod messages;
