@@ -6,7 +6,7 @@
 //! changes, a look costs one `stat`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 use tokensink_host::Host;
@@ -31,6 +31,9 @@ pub struct Beliefs<T> {
     kind: &'static str,
     reading: Reading<T>,
     cache: StampCache<AgentId, Believed<T>>,
+    /// The threads of this process go for the lock one after the other: hundreds that look for it now and then would
+    /// leave it unused for most of the time, and some of them without it for good.
+    turn: Mutex<()>,
 }
 
 /// One agent's file as it was read.
@@ -53,6 +56,7 @@ impl<T> Beliefs<T> {
             kind,
             reading,
             cache: StampCache::default(),
+            turn: Mutex::default(),
         }
     }
 
@@ -123,6 +127,7 @@ impl<T> Beliefs<T> {
         wait: Wait,
         change: impl FnOnce(&mut Map<String, Value>) -> R,
     ) -> Result<R, StoreError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = self.paths.locks_dir().join(format!("{}-{agent}", self.kind));
         let _lock = KernelLock::acquire(&self.host, &lock, wait)?;
         let path = self.path(agent);

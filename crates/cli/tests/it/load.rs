@@ -1,4 +1,4 @@
-//! A crowd of clients before one `tokensink serve`, while logins lose their tokens and the provider refuses one call in
+//! A crowd of clients before one `tokensink serve`, while tokens live for seconds and the provider refuses one call in
 //! twenty: no client is told of a failure that another account could have mended, no grant is refreshed twice, and the
 //! process takes no more memory and no more descriptors than it needs.
 
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokensink_authserver::{AccountConfig, GrantType, ServerConfig};
 use tokensink_testkit::Upstream;
@@ -26,8 +26,9 @@ use crate::world::World;
 const CLIENTS: usize = 256;
 /// The accounts that may serve them.
 const ACCOUNTS: [&str; 4] = ["alice", "bob", "carol", "dave"];
-/// How often every token that is in use is refused from then on.
-const REVOKED_EVERY: Duration = Duration::from_secs(2);
+/// How long an access token lives: the shortest life that is believed. It is renewed at its half or a little later, so
+/// that with four accounts there is a refresh about every two seconds; the provider refuses the old one at once then.
+const TOKEN_SECONDS: u64 = 10;
 
 /// How long it lasts, when memory is measured first, and how much more there may be at the end.
 struct Extent {
@@ -64,7 +65,7 @@ fn a_crowd_is_served_while_tokens_and_accounts_fail() {
     upstream.hang_up();
     let descriptors = server.settled_descriptors();
 
-    let (settled_kib, end_kib, revocations) = run(&extent, &server, &api);
+    let (settled_kib, end_kib) = run(&extent, &server, &api);
 
     upstream.hang_up();
     let left = server.settled_descriptors();
@@ -87,13 +88,14 @@ fn a_crowd_is_served_while_tokens_and_accounts_fail() {
         figures.served > least && figures.refused > least / 20,
         "{figures:?}"
     );
-    assert_refreshes(&stage, &api, revocations);
+    assert_refreshes(&stage, &api, extent.lasts);
 }
 
 /// Four grants, and a provider whose API is `upstream`.
 fn stage(upstream: &Upstream) -> Stage {
     let stage = Stage::new(ServerConfig {
         accounts: ACCOUNTS.map(AccountConfig::named).to_vec(),
+        access_token_seconds: TOKEN_SECONDS,
         ..ServerConfig::default()
     });
     let definition = stage.server.provider_toml("rig");
@@ -104,13 +106,13 @@ fn stage(upstream: &Upstream) -> Stage {
         .world
         .write(".openclaw/tokensink/providers/rig.toml", &definition);
     for account in ACCOUNTS {
-        stage.store(&stage.world, "main", &format!("rig:{account}"), account, 3_600);
+        stage.store(&stage.world, "main", &format!("rig:{account}"), account, 0);
     }
     stage
 }
 
-/// Lets the crowd loose; memory after a while and at the end, and how often the tokens were revoked.
-fn run(extent: &Extent, server: &Server, api: &Api) -> (u64, u64, u64) {
+/// Lets the crowd loose; memory after a while and at the end.
+fn run(extent: &Extent, server: &Server, api: &Api) -> (u64, u64) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let crowd: Vec<_> = (0..CLIENTS)
@@ -119,25 +121,15 @@ fn run(extent: &Extent, server: &Server, api: &Api) -> (u64, u64, u64) {
                 scope.spawn(move || crowd_member(number, server, api, over))
             })
             .collect();
-        let began = Instant::now();
-        let mut settled = None;
-        let mut revocations = 0;
-        while began.elapsed() < extent.lasts {
-            std::thread::sleep(Duration::from_millis(50));
-            if settled.is_none() && began.elapsed() >= extent.settled {
-                settled = Some(server.resident_kib());
-            }
-            if began.elapsed() >= REVOKED_EVERY * (revocations + 1) {
-                api.revoke_all_in_use();
-                revocations += 1;
-            }
-        }
+        std::thread::sleep(extent.settled);
+        let settled = server.resident_kib();
+        std::thread::sleep(extent.lasts - extent.settled);
         let end = server.resident_kib();
         over.store(true, Ordering::SeqCst);
         for member in crowd {
             member.join().unwrap();
         }
-        (settled.unwrap(), end, u64::from(revocations))
+        (settled, end)
     })
 }
 
@@ -162,23 +154,23 @@ fn crowd_member(number: usize, server: &Server, api: &Api, over: &AtomicBool) {
     }
 }
 
-/// Each revoked token was replaced once, and by a refresh that nobody else made.
+/// No grant was refreshed more often than its tokens ran out, and no refresh token was used twice.
 #[track_caller]
-fn assert_refreshes(stage: &Stage, api: &Api, revocations: u64) {
+fn assert_refreshes(stage: &Stage, api: &Api, lasts: Duration) {
     let ledger = stage.server.ledger();
     let posts = ledger.posts(GrantType::RefreshToken);
     assert_eq!((posts, ledger.reuses), (ledger.refreshes, 0), "{ledger:#?}");
-    assert!(ledger.refreshes >= revocations, "{ledger:#?}");
+    assert!(ledger.refreshes >= lasts.as_secs() / 4, "{ledger:#?}");
     let tokens: BTreeMap<String, u64> = api.tokens_by_account();
+    // The crowd takes a while to come and to go.
+    let most = (lasts.as_secs() + 10) / (TOKEN_SECONDS / 2) + 1;
     for account in ACCOUNTS {
         let refreshes: u64 = ledger.families_of(account).map(|family| family.refreshes).sum();
         let seen = tokens.get(account).copied().unwrap_or_default();
-        // Of each account's tokens the first was not refreshed, and the last may not have been used.
         assert!(
-            refreshes + 1 == seen || refreshes == seen,
+            seen <= refreshes && refreshes <= most,
             "{account}: {refreshes} refreshes, {seen} tokens in use"
         );
-        assert!(refreshes <= revocations, "{account}: {refreshes} refreshes");
     }
 }
 

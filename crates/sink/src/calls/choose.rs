@@ -20,7 +20,8 @@ use crate::snapshot::AgentSnapshot;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Shortest pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// How often one call decides again because another process was quicker with a test.
+/// How often one call decides again at once because somebody else was quicker with a test. Then it pauses in between:
+/// in a crowd there is always somebody quicker, and the test of one ends in a moment.
 const CLAIMS_MAX: u32 = 8;
 
 /// What became of the wish to test a bench.
@@ -115,7 +116,7 @@ impl Sink {
             };
             if claim == Claim::Theirs {
                 claims += 1;
-                if claims < CLAIMS_MAX {
+                if claims < CLAIMS_MAX || self.pause_before_the_next_claim(&call) {
                     continue;
                 }
                 let message = format!("{} is being tested by somebody else", choice.profile);
@@ -144,6 +145,16 @@ impl Sink {
             return false;
         }
         self.host().clock.sleep(needed.clamp(PAUSE_MIN, LOOK_EVERY));
+        true
+    }
+
+    /// Pauses if the caller has time left. `false`: it has none.
+    fn pause_before_the_next_claim(&self, call: &Call<'_>) -> bool {
+        let left = call.left(self);
+        if left < PAUSE_MIN {
+            return false;
+        }
+        self.host().clock.sleep(PAUSE_MIN);
         true
     }
 

@@ -19,7 +19,7 @@ mod report;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -123,6 +123,8 @@ pub(crate) struct Calls {
     /// When the use of a profile was last written down, monotonic.
     noted: Mutex<HashMap<AgentId, HashMap<ProfileId, Duration>>>,
     next_lease: AtomicU64,
+    /// The threads of this process show benches to other programs one after the other.
+    showing: Mutex<()>,
 }
 
 impl Calls {
@@ -138,12 +140,18 @@ impl Calls {
             quotas: Quotas::new(host.clone(), paths.clone(), readonly),
             noted: Mutex::default(),
             next_lease: AtomicU64::new(first),
+            showing: Mutex::default(),
         }
     }
 
     /// What is believed of profiles.
     pub(crate) fn benches(&self) -> &BenchFiles {
         &self.benches
+    }
+
+    /// The turn to show benches to other programs.
+    fn showing(&self) -> MutexGuard<'_, ()> {
+        self.showing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An id that this process has not given yet.

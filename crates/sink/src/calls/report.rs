@@ -311,6 +311,7 @@ impl Sink {
         if self.store().is_readonly() {
             return;
         }
+        let _turn = self.calls().showing();
         let now = self.now();
         let shown = self.store().update_state_within(owner, SHOW_WAIT, |state| {
             change(state);

@@ -1,9 +1,9 @@
-//! A provider's API that refuses one call in twenty, and tokens that were revoked; it keeps books on who could have
-//! served what.
+//! A provider's API that refuses one call in twenty, tokens that ran out and tokens that have a successor; it keeps books
+//! on who could have served what.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ use tokensink_testkit::{Seen, Talk};
 /// One call in so many is refused.
 const REFUSED_OF: u64 = 20;
 /// How long a refusal says that its account is closed.
-const CLOSED: Duration = Duration::from_millis(40);
+const CLOSED: Duration = Duration::from_millis(200);
 /// How long an answer takes, and an event.
 const THINKS: Duration = Duration::from_millis(15);
 const BETWEEN_EVENTS: Duration = Duration::from_millis(4);
@@ -27,9 +27,9 @@ pub(super) struct Api(Mutex<Books>);
 struct Books {
     calls: u64,
     figures: Figures,
-    /// Tokens that came, with their accounts.
-    tokens: HashMap<String, String>,
-    revoked: HashSet<String>,
+    /// The tokens of each account that came and were valid, by the second in which they run out and by themselves; the
+    /// last is the one in use.
+    tokens: HashMap<String, BTreeSet<(u64, String)>>,
     /// Until when an account has said that it serves nobody.
     closed: HashMap<String, Instant>,
     /// The accounts that refused a request, and how.
@@ -94,12 +94,15 @@ impl Api {
 
     fn judge(&self, token: &str, request: usize) -> Verdict {
         let mut books = self.0.lock().unwrap();
-        if books.revoked.contains(token) {
+        let (account, end) = claims_of(token);
+        let known = books.tokens.entry(account.clone()).or_default();
+        let has_successor = known.last().is_some_and(|(last, _)| *last > end);
+        let ran_out = SystemTime::now() >= UNIX_EPOCH + Duration::from_secs(end);
+        if has_successor || ran_out {
             books.figures.unauthorized += 1;
             return Verdict::Unauthorized;
         }
-        let account = account_of(token);
-        books.tokens.insert(token.to_owned(), account.clone());
+        known.insert((end, token.to_owned()));
         books.calls += 1;
         if books.calls.is_multiple_of(REFUSED_OF) {
             let status = if books.calls.is_multiple_of(2 * REFUSED_OF) {
@@ -114,13 +117,6 @@ impl Api {
         }
         books.figures.served += 1;
         Verdict::Served
-    }
-
-    /// From now on nobody gets in with a token that was used so far.
-    pub(super) fn revoke_all_in_use(&self) {
-        let mut books = self.0.lock().unwrap();
-        let used: Vec<String> = books.tokens.keys().cloned().collect();
-        books.revoked.extend(used);
     }
 
     /// The accounts that could serve this request now: they did not refuse it, and are not closed.
@@ -156,19 +152,22 @@ impl Api {
 
     /// How many tokens of each account were used.
     pub(super) fn tokens_by_account(&self) -> BTreeMap<String, u64> {
-        let mut count = BTreeMap::new();
-        for account in self.0.lock().unwrap().tokens.values() {
-            *count.entry(account.clone()).or_default() += 1;
-        }
-        count
+        let books = self.0.lock().unwrap();
+        let count = |tokens: &BTreeSet<_>| u64::try_from(tokens.len()).unwrap();
+        let counts = books
+            .tokens
+            .iter()
+            .map(|(account, tokens)| (account.clone(), count(tokens)));
+        counts.collect()
     }
 }
 
-/// Whose access token this is.
-fn account_of(token: &str) -> String {
+/// Whose access token this is, and the second in which it runs out.
+fn claims_of(token: &str) -> (String, u64) {
     let claims = token.split('.').nth(1).unwrap_or_else(|| panic!("no JWT"));
     let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
     let email = claims["email"].as_str().unwrap();
-    email.split('@').next().unwrap().to_owned()
+    let account = email.split('@').next().unwrap().to_owned();
+    (account, claims["exp"].as_u64().unwrap())
 }
