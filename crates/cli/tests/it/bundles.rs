@@ -133,12 +133,15 @@ fn access_tokens_for_a_job_through_a_pipe_and_a_recipient() {
 fn what_age_itself_cannot_read_is_no_bundle() {
     let world = with_login();
     world.write("text", "no bundle");
-    for line in [
-        "tokensink import bundle text --yes",
-        "tokensink import bundle nowhere --yes",
-        "tokensink export --to nowhere/bundle.age --profile-id openrouter:manual --recipient RECIPIENT",
+    for (line, code) in [
+        ("tokensink import bundle text --yes", 1),
+        ("tokensink import bundle nowhere --yes", 2),
+        (
+            "tokensink export --to nowhere/bundle.age --profile-id openrouter:manual --recipient RECIPIENT",
+            1,
+        ),
     ] {
-        let said = world.run(&line.replace("RECIPIENT", RECIPIENT)).code(1);
+        let said = world.run(&line.replace("RECIPIENT", RECIPIENT)).code(code);
         assert!(
             said.err.contains("text") || said.err.contains("nowhere"),
             "{said:#?}"

@@ -65,7 +65,7 @@ fn a_choice_that_was_not_the_first_is_told_and_made_again() {
     let kept: Vec<_> = world
         .files()
         .into_iter()
-        .filter(|(path, _)| path.to_string_lossy().contains("decisions"))
+        .filter(|(path, _)| path.to_string_lossy().contains("state/decisions"))
         .collect();
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(kept.iter().all(|(_, text)| !text.contains("canary")));

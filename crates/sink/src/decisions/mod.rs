@@ -137,7 +137,8 @@ enum Note {
 impl Note {
     fn is_notable(&self) -> bool {
         match self {
-            Self::Choice(choice) => !choice.is_first(),
+            // Where nothing is stored nobody was passed over; the answer says all there is to say.
+            Self::Choice(choice) => !choice.made.verdicts.is_empty() && !choice.is_first(),
             Self::Attempt(attempt) => !matches!(attempt.outcome, "served" | "abandoned"),
         }
     }
