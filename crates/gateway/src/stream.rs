@@ -225,7 +225,7 @@ struct Relayed {
     silence: Silence,
     /// Frames that arrived and did not leave yet.
     gathered: Vec<u8>,
-    /// How many turns the connection's task had had when the last frame was taken.
+    /// How many turns the connection's task had had before the last frame was taken.
     taken_at: u64,
     /// What comes after the gathered bytes.
     next: Next,
@@ -509,10 +509,13 @@ impl Relayed {
     /// Takes what is ready. Pending when nothing is to leave now.
     fn gather(&mut self, context: &mut Context<'_>, hold: &mut Option<Box<dyn Hold>>) -> Poll<()> {
         loop {
+            // Read before the frame is taken: on another thread the task may have its next turn right after that, and
+            // it would be waited for in vain if that turn showed that there is no more.
+            let turns = self.lending.as_ref().map_or(0, |lending| lending.pulse().turns());
             match Pin::new(&mut self.upstream).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.silence.broken();
-                    self.taken_at = self.lending.as_ref().map_or(0, |lending| lending.pulse().turns());
+                    self.taken_at = turns;
                     if let (Some(hold), Some(bytes)) = (hold.as_mut(), frame.data_ref()) {
                         hold.saw(bytes);
                     }

@@ -10,8 +10,8 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokensink_sink::{ErrorKind, SinkError, UnixMillis};
 
-/// The longest wait, in seconds, for which a client is left to try again by itself. Clients give up on a
-/// `retry-after` beyond about a minute and try at once instead, several times.
+/// The longest wait, in seconds, for which a client is left to try again by itself. Some clients obey a `retry-after` of
+/// any length and sleep for hours; others give up on one beyond about a minute and try at once, several times.
 const RETRY_BY_ITSELF_MAX_S: u64 = 60;
 
 /// How long a client is asked to wait where nobody knows the end, as of a refresh of another process.

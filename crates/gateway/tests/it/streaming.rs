@@ -52,6 +52,26 @@ fn an_event_is_passed_on_before_the_next_one_exists() {
     assert_eq!(client.chunk().unwrap(), b"");
 }
 
+/// Whichever of the gateway's threads is faster.
+#[test]
+fn what_comes_before_a_silence_does_not_wait_for_its_end() {
+    let world = World::new(&["one"], |_, talk| {
+        talk.begin_events();
+        talk.chunk("data: 1\n\n");
+        talk.chunk("data: 2\n\n");
+        assert!(talk.left_within(Duration::from_secs(20)).is_some());
+    });
+    let gateway = world.gateway();
+    for _ in 0..100 {
+        let mut client = client(&gateway);
+        client.post("/rig/x", "{}").head().unwrap();
+        let mut came = Vec::new();
+        while !came.ends_with(b"data: 2\n\n") {
+            came.extend(client.chunk().unwrap());
+        }
+    }
+}
+
 #[test]
 fn a_burst_of_twenty_events_is_not_slowed_down() {
     let world = World::new(&["one"], |_, talk| {
