@@ -2,8 +2,10 @@
 //!
 //! [`PROJECTS`] is the list to extend when a test needs another npm package or Debian program. A project whose lock
 //! file is not in the checkout fails the run, so that its tests are never left out in silence. Everything is announced
-//! before it is installed. The big packages go into `npm` of the target folder, so that `cargo clean` removes them and
-//! nothing outside of it is touched.
+//! before it is installed. The big packages go into `npm` and `venv` of the target folder, so that `cargo clean` removes
+//! them and nothing outside of it is touched.
+
+mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,13 +39,21 @@ struct DebianProgram {
     package: &'static str,
 }
 
-static PROJECTS: [NodeProject; 5] = [
+static PROJECTS: [NodeProject; 6] = [
     NodeProject {
         dir: "tests/oidc",
         why: "the npm package oidc-provider, a real authorization server",
         full: false,
         in_target: false,
         npm: &[],
+        debian: &[],
+    },
+    NodeProject {
+        dir: SDK_CLIENTS,
+        why: "the official npm clients of Anthropic and OpenAI, which are run against the gateway; 52 MB",
+        full: false,
+        in_target: false,
+        npm: NO_SCRIPTS,
         debian: &[],
     },
     NodeProject {
@@ -84,6 +94,9 @@ static PROJECTS: [NodeProject; 5] = [
     },
 ];
 
+/// Where the clients of both languages and the scripts that use them are.
+const SDK_CLIENTS: &str = "tests/sdk-clients";
+
 /// What other people's packages want to run while they are installed is not needed by any of them.
 const NO_SCRIPTS: &[&str] = &["--ignore-scripts", "--loglevel=error"];
 
@@ -104,7 +117,10 @@ pub(crate) fn provide(full: bool) -> Result<(), Failure> {
         }
         packages(project, &dir)?;
     }
-    Ok(())
+    python::provide(
+        &root.join(SDK_CLIENTS),
+        "the official Python clients of Anthropic and OpenAI, which are run against the gateway; 110 MB",
+    )
 }
 
 /// The projects that a run needs.
@@ -354,9 +370,10 @@ mod tests {
     #[test]
     fn the_long_run_wants_the_big_programs_too() {
         let dirs = |full| wanted(full).map(|project| project.dir).collect::<Vec<_>>();
-        assert_eq!(dirs(false), ["tests/oidc"]);
+        assert_eq!(dirs(false), ["tests/oidc", "tests/sdk-clients"]);
         let all = [
             "tests/oidc",
+            "tests/sdk-clients",
             "tests/browser",
             "tests/node",
             "tests/real-openclaw",

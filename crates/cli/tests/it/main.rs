@@ -12,6 +12,7 @@ mod browser;
 mod bundles;
 mod chat;
 mod client_keys;
+mod clients;
 mod demo;
 mod disk_full;
 mod doctor;

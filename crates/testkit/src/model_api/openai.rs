@@ -169,11 +169,11 @@ fn chunks(call: &Call<'_>, said: &Said) -> Vec<String> {
 
 fn response(shared: &Shared, call: &Call<'_>, talk: &mut Talk) -> Option<u16> {
     let id = format!("resp_{}", call.account);
-    if let Some(previous) = call.body["previous_response_id"].as_str() {
-        if previous != id {
-            let text = format!("Previous response with id '{previous}' not found.");
-            return refuse(talk, 404, "previous_response_not_found", &text);
-        }
+    if let Some(previous) = call.body["previous_response_id"].as_str()
+        && previous != id
+    {
+        let text = format!("Previous response with id '{previous}' not found.");
+        return refuse(talk, 404, "previous_response_not_found", &text);
     }
     let input = &call.body["input"];
     let items = input.as_array().map(Vec::as_slice).unwrap_or_default();

@@ -6,6 +6,7 @@ mod agreement;
 mod chat;
 mod clis;
 mod cooperative;
+mod gateway;
 mod kills;
 mod openclaw;
 mod protocol;
