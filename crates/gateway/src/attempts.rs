@@ -134,7 +134,7 @@ impl Job<'_> {
         let ids = plan.ties.iter().filter_map(|tie| tie.id.as_deref());
         let known = ids
             .chain(plan.session.as_deref())
-            .find_map(|what| self.relay.ties.served(&plan.agent, what));
+            .find_map(|what| self.relay.ties.served(&plan.agent, &plan.provider, what));
         if known.is_some() {
             return Ok(known);
         }
@@ -143,12 +143,13 @@ impl Job<'_> {
         let looking = tokio::task::spawn_blocking(move || {
             let session = session.as_deref().and_then(|key| SessionKey::parse(key).ok());
             let info = session.and_then(|key| sink.session(&agent, &key).ok());
-            let pinned = info.and_then(|info| info.pin).filter(|pin| pin.exists);
-            if let Some(pin) = pinned {
-                return Some(pin.profile);
+            let pinned = info.and_then(|info| info.pin).map(|pin| pin.profile);
+            let mut profiles = sink.profiles(&agent, Some(provider.as_str())).ok()?;
+            // The session's account may be another provider's, who would not know what is meant and must not see it.
+            if let Some(pin) = pinned.filter(|pin| profiles.iter().any(|profile| profile.id == *pin)) {
+                return Some(pin);
             }
             // Where there is only one account, it is the one.
-            let mut profiles = sink.profiles(&agent, Some(provider.as_str())).ok()?;
             let only = profiles.pop()?;
             profiles.is_empty().then_some(only.id)
         });
@@ -324,7 +325,8 @@ impl Job<'_> {
     fn served(&self, used: &mut Used, profile: &Profile, headers: &HeaderMap) {
         let lease = used.lease();
         if let Some(session) = &self.plan.session {
-            self.relay.ties.note(&self.plan.agent, session, &lease.profile);
+            let ties = &self.relay.ties;
+            ties.note(&self.plan.agent, &self.plan.provider, session, &lease.profile);
         }
         if lease.tests || profile.is_news(lease.model.as_deref(), now()) {
             used.note(Outcome::Served {

@@ -1,12 +1,13 @@
 //! Which profile served what: sessions, and the answers that a later request may refer to.
 //!
 //! In memory only, and of bounded size. What was forgotten is looked up in the sessions of the sink; a tie that nobody
-//! knows is a broken one.
+//! knows is a broken one. A session may go to several providers in turn, and a tie holds within one of them: a request
+//! never goes to another provider's account because of it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use tokensink_sink::{AgentId, ProfileId};
+use tokensink_sink::{AgentId, ProfileId, ProviderId};
 
 /// Most ties that are remembered: at a hundred bytes each, one megabyte.
 const TIES_MAX: usize = 10_000;
@@ -15,17 +16,20 @@ const TIES_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct Ties(Mutex<Known>);
 
+/// Whose, where, and what.
+type Key = (AgentId, ProviderId, String);
+
 #[derive(Debug, Default)]
 struct Known {
-    profiles: HashMap<(AgentId, String), ProfileId>,
-    oldest_first: VecDeque<(AgentId, String)>,
+    profiles: HashMap<Key, ProfileId>,
+    oldest_first: VecDeque<Key>,
 }
 
 impl Ties {
-    /// Remembers that `profile` served `what`: a session's key or an answer's id.
-    pub(crate) fn note(&self, agent: &AgentId, what: &str, profile: &ProfileId) {
+    /// Remembers that `profile` of `provider` served `what`: a session's key or an answer's id.
+    pub(crate) fn note(&self, agent: &AgentId, provider: &ProviderId, what: &str, profile: &ProfileId) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (agent.clone(), what.to_owned());
+        let key = (agent.clone(), provider.clone(), what.to_owned());
         if let Some(served) = known.profiles.get_mut(&key) {
             served.clone_from(profile);
             return;
@@ -39,10 +43,11 @@ impl Ties {
         known.profiles.insert(key, profile.clone());
     }
 
-    /// Who served `what`.
-    pub(crate) fn served(&self, agent: &AgentId, what: &str) -> Option<ProfileId> {
+    /// Who of `provider` served `what`.
+    pub(crate) fn served(&self, agent: &AgentId, provider: &ProviderId, what: &str) -> Option<ProfileId> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.profiles.get(&(agent.clone(), what.to_owned())).cloned()
+        let key = (agent.clone(), provider.clone(), what.to_owned());
+        known.profiles.get(&key).cloned()
     }
 }
 
@@ -55,15 +60,17 @@ mod tests {
         let ties = Ties::default();
         let profile = |name: &str| ProfileId::parse(&format!("rig:{name}")).unwrap();
         let agent = AgentId::main();
-        ties.note(&agent, "session", &profile("a"));
-        ties.note(&agent, "session", &profile("b"));
-        assert_eq!(ties.served(&agent, "session"), Some(profile("b")));
-        assert_eq!(ties.served(&AgentId::normalise("other"), "session"), None);
+        let rig = ProviderId::parse("rig").unwrap();
+        ties.note(&agent, &rig, "session", &profile("a"));
+        ties.note(&agent, &rig, "session", &profile("b"));
+        assert_eq!(ties.served(&agent, &rig, "session"), Some(profile("b")));
+        assert_eq!(ties.served(&AgentId::normalise("other"), &rig, "session"), None);
+        assert_eq!(ties.served(&agent, &ProviderId::parse("other").unwrap(), "session"), None);
         for n in 0..TIES_MAX {
-            ties.note(&agent, &format!("resp_{n}"), &profile("c"));
+            ties.note(&agent, &rig, &format!("resp_{n}"), &profile("c"));
         }
-        assert_eq!(ties.served(&agent, "session"), None);
-        assert_eq!(ties.served(&agent, "resp_0"), Some(profile("c")));
+        assert_eq!(ties.served(&agent, &rig, "session"), None);
+        assert_eq!(ties.served(&agent, &rig, "resp_0"), Some(profile("c")));
         assert_eq!(ties.0.lock().unwrap().profiles.len(), TIES_MAX);
     }
 }

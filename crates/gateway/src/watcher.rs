@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use tokensink_sink::AgentId;
+use tokensink_sink::{AgentId, ProviderId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::outcome::{Outcome, Used};
@@ -35,6 +35,7 @@ pub(crate) struct Room {
 pub(crate) struct Watcher {
     used: Used,
     agent: AgentId,
+    provider: ProviderId,
     headers: HeaderMap,
     ties: Arc<Ties>,
     look: Look,
@@ -65,6 +66,7 @@ impl Watcher {
         Self {
             used,
             agent: plan.agent.clone(),
+            provider: plan.provider.clone(),
             headers: if matches!(look, Look::Events(_)) {
                 headers.clone()
             } else {
@@ -108,14 +110,16 @@ impl Hold for Watcher {
                 let left = ID_WITHIN.saturating_sub(begun.len()).min(bytes.len());
                 begun.extend_from_slice(&bytes[..left]);
                 if let Some(id) = first_id(begun) {
-                    self.ties.note(&self.agent, id, &self.used.lease().profile);
+                    let profile = &self.used.lease().profile;
+                    self.ties.note(&self.agent, &self.provider, id, profile);
                     self.look = Look::Nothing;
                 } else if begun.len() >= ID_WITHIN {
                     self.look = Look::Nothing;
                 }
             }
             Look::Events(scanner) => {
-                let (used, headers, ties, agent) = (&mut self.used, &self.headers, &self.ties, &self.agent);
+                let (used, headers, ties) = (&mut self.used, &self.headers, &self.ties);
+                let (agent, provider) = (&self.agent, &self.provider);
                 let profile = &self.room.profile;
                 scanner.feed(bytes, |noticed| match noticed {
                     Noticed::Error { body } => {
@@ -126,7 +130,7 @@ impl Hold for Watcher {
                             body,
                         });
                     }
-                    Noticed::Answer { id } => ties.note(agent, &id, &used.lease().profile),
+                    Noticed::Answer { id } => ties.note(agent, provider, &id, &used.lease().profile),
                     Noticed::Limits { .. } | Noticed::Usage(_) | Noticed::Finished => {}
                 });
             }

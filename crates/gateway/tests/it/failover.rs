@@ -230,6 +230,40 @@ fn what_belongs_to_one_account_stays_with_it() {
     );
 }
 
+/// A session goes to two providers in turn: what is bound to an account of one is never sent to the other's.
+#[test]
+fn what_is_bound_stays_with_its_provider() {
+    let world = World::new(&["one", "two"], |_, talk| talk.json(200, r#"{"id":"resp_1","object":"response"}"#));
+    let other = std::fs::read_to_string(world.state_dir().join("tokensink/providers/rig.toml")).unwrap();
+    let other = other.replace("\"rig\"", "\"other\"").replace("/base", "/other");
+    world.put("tokensink/providers/other.toml", &other);
+    let keys = ["rig:one", "rig:two", "other:a", "other:b"].map(|id| {
+        let (provider, name) = id.split_once(':').unwrap();
+        format!(r#""{id}":{{"type":"api_key","provider":"{provider}","key":"sk-{name}"}}"#)
+    });
+    let store = format!(r#"{{"version":1,"profiles":{{{}}}}}"#, keys.join(","));
+    world.put("agents/main/agent/auth-profiles.json", &store);
+    let post = |gateway: &tokensink_gateway::Running, path: &str, session: &str, body: &str| {
+        let head = format!("x-tokensink-session: {session}\r\ncontent-length: {}\r\n", body.len());
+        client(gateway).request("POST", path, &head).write(body).answer()
+    };
+    let gateway = world.gateway();
+    assert_eq!(by(&post(&gateway, "/other/responses", "s", CHAT)).0, 200);
+    let next = r#"{"model":"small","previous_response_id":"resp_1"}"#;
+    for session in ["s", "t"] {
+        let answer = post(&gateway, "/rig/responses", session, next);
+        assert_eq!(error(&answer.body)["code"], "continuity_break", "{session}");
+    }
+    // Nor after a restart, by what is known of the session then.
+    let gateway = world.gateway();
+    let answer = post(&gateway, "/rig/responses", "s", next);
+    assert_eq!(error(&answer.body)["code"], "continuity_break");
+    for seen in world.upstream.seen() {
+        assert!(seen.path.starts_with("/other/"), "{seen:?}");
+    }
+    assert_eq!(by(&post(&gateway, "/other/responses", "s", next)).0, 200);
+}
+
 #[test]
 fn a_profile_that_is_named_is_the_only_one() {
     let world = but_for_one(|_, talk| talk.answer(429, &[("retry-after", "60")], LIMIT));
