@@ -65,7 +65,10 @@ mod tests {
         ties.note(&agent, &rig, "session", &profile("b"));
         assert_eq!(ties.served(&agent, &rig, "session"), Some(profile("b")));
         assert_eq!(ties.served(&AgentId::normalise("other"), &rig, "session"), None);
-        assert_eq!(ties.served(&agent, &ProviderId::parse("other").unwrap(), "session"), None);
+        assert_eq!(
+            ties.served(&agent, &ProviderId::parse("other").unwrap(), "session"),
+            None
+        );
         for n in 0..TIES_MAX {
             ties.note(&agent, &rig, &format!("resp_{n}"), &profile("c"));
         }

@@ -94,6 +94,13 @@ impl Sources {
         own.or(self.benches.main.as_ref())?.entry(id)
     }
 
+    /// Could the owner's `auth-state.json` be read?
+    fn is_state_known(&self, owner: &AgentId) -> bool {
+        self.all()
+            .find(|store| store.agent == *owner)
+            .is_some_and(AgentStore::is_state_known)
+    }
+
     /// The fields of an OAuth profile that hold a reference, which none may.
     fn oauth_refs(&self, profile: &OwnedProfile) -> &[String] {
         let owner = self.all().find(|store| store.agent == profile.owner);
@@ -198,6 +205,14 @@ impl Sink {
         if self.inherits(agent) {
             notes.extend(self.import_legacy(&AgentId::main()));
         }
+        // Benches first: read after `auth-state.json` they could say of a window that another process has just written
+        // there that somebody had cleared it.
+        let benches = Benched {
+            own: self.calls().benches().read(agent),
+            main: self
+                .inherits(agent)
+                .then(|| self.calls().benches().read(&AgentId::main())),
+        };
         let own = self.store().load(agent)?;
         let (main, main_error) = if self.inherits(agent) {
             match self.store().load(&AgentId::main()) {
@@ -209,10 +224,6 @@ impl Sink {
         };
         let config = self.policy_config()?;
         let externals = self.externals();
-        let benches = Benched {
-            own: self.calls().benches().read(agent),
-            main: main.as_ref().map(|main| self.calls().benches().read(&main.agent)),
-        };
         let sources = Sources {
             own,
             main,
@@ -252,6 +263,7 @@ impl Sink {
                     &view,
                     (&secrets, &guests),
                     sources.belief(&profile.owner, &profile.entry.id),
+                    sources.is_state_known(&profile.owner),
                 );
                 candidate.ref_fields = sources.oauth_refs(profile).to_vec();
                 candidate
@@ -325,6 +337,7 @@ impl Sink {
         view: &View,
         (secrets, guests): (&SecretsConfig, &Guests),
         belief: Option<&Entry>,
+        is_known: bool,
     ) -> policy::Candidate {
         let entry = &profile.entry;
         let billing = self.billing_of(&entry.id, &entry.credential);
@@ -333,24 +346,30 @@ impl Sink {
         let mut candidate =
             policy::Candidate::new(entry.id.clone(), profile.owner.clone(), credential, billing);
         candidate.inherited = profile.inherited;
-        self.believe(&mut candidate, credential, view.usage.get(&entry.id), belief);
+        self.believe(
+            &mut candidate,
+            credential,
+            (view.usage.get(&entry.id), is_known),
+            belief,
+        );
         candidate.references = self.references_of(&entry.credential, secrets);
         candidate
     }
 
     /// Adds what is known of the profile's use: our benches that hold for the credential as it is now, and the windows
-    /// that other programs have written.
+    /// that other programs have written. With `is_known` false `auth-state.json` could not be read.
     fn believe(
         &self,
         candidate: &mut policy::Candidate,
         credential: &Credential,
-        usage: Option<&Usage>,
+        (usage, is_known): (Option<&Usage>, bool),
         belief: Option<&Entry>,
     ) {
         let usage = usage.cloned().unwrap_or_default();
         let mut lanes = Lanes::of_usage(&usage);
         if let Some(entry) = belief {
-            let (benches, read) = entry.in_force(&Identity::of(credential), &usage, self.now());
+            let found = Some(&lanes).filter(|_| is_known);
+            let (benches, read) = entry.in_force(&Identity::of(credential), found, self.now());
             candidate.benches = benches;
             lanes = read.foreign;
         }

@@ -61,6 +61,15 @@ pub struct AgentStore {
     pub stamps: [Option<FileStamp>; 2],
 }
 
+impl AgentStore {
+    /// False where `auth-state.json` could not be read, so that `state` says nothing of what stands there.
+    #[must_use]
+    pub fn is_state_known(&self) -> bool {
+        let unreadable = |warning: &Warning| matches!(warning, Warning::StateUnreadable(_));
+        !self.warnings.iter().any(unreadable)
+    }
+}
+
 /// Something about a store's files that does not stop its use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

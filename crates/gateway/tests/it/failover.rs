@@ -233,7 +233,9 @@ fn what_belongs_to_one_account_stays_with_it() {
 /// A session goes to two providers in turn: what is bound to an account of one is never sent to the other's.
 #[test]
 fn what_is_bound_stays_with_its_provider() {
-    let world = World::new(&["one", "two"], |_, talk| talk.json(200, r#"{"id":"resp_1","object":"response"}"#));
+    let world = World::new(&["one", "two"], |_, talk| {
+        talk.json(200, r#"{"id":"resp_1","object":"response"}"#)
+    });
     let other = std::fs::read_to_string(world.state_dir().join("tokensink/providers/rig.toml")).unwrap();
     let other = other.replace("\"rig\"", "\"other\"").replace("/base", "/other");
     world.put("tokensink/providers/other.toml", &other);
@@ -244,7 +246,10 @@ fn what_is_bound_stays_with_its_provider() {
     let store = format!(r#"{{"version":1,"profiles":{{{}}}}}"#, keys.join(","));
     world.put("agents/main/agent/auth-profiles.json", &store);
     let post = |gateway: &tokensink_gateway::Running, path: &str, session: &str, body: &str| {
-        let head = format!("x-tokensink-session: {session}\r\ncontent-length: {}\r\n", body.len());
+        let head = format!(
+            "x-tokensink-session: {session}\r\ncontent-length: {}\r\n",
+            body.len()
+        );
         client(gateway).request("POST", path, &head).write(body).answer()
     };
     let gateway = world.gateway();

@@ -116,6 +116,8 @@ impl Sink {
             };
             if claim == Claim::Theirs {
                 claims += 1;
+                // A watch tells of it a little later.
+                self.moved();
                 if claims < CLAIMS_MAX || self.pause_before_the_next_claim(&call) {
                     continue;
                 }
@@ -164,10 +166,10 @@ impl Sink {
             return Claim::Free;
         };
         let identity = Identity::of(&profile.entry.credential);
-        let usage = snapshot.view.usage.get(id).cloned().unwrap_or_default();
         let now = self.now();
         self.change_benches(&profile.owner, id, |entry| {
-            let (mut benches, _) = entry.in_force(&identity, &usage, now);
+            let found = self.lanes_now(&profile.owner, id);
+            let (mut benches, _) = entry.in_force(&identity, found.as_ref(), now);
             if benches.gate(model, now) == Gate::Open {
                 return Claim::Free;
             }

@@ -68,23 +68,25 @@ pub(super) fn hash(parts: &[&str]) -> String {
 }
 
 impl Entry {
-    /// The benches that hold for the credential as it is now, and the windows of other programs.
+    /// The benches that hold for the credential as it is now, and the windows of other programs. `found` is what stands
+    /// in `auth-state.json`, read after this entry was; `None` where that is not known, and ends nothing.
     pub(crate) fn in_force(
         &self,
         identity: &Identity,
-        usage: &Usage,
+        found: Option<&Lanes>,
         now: UnixMillis,
     ) -> (Benches, Reconciled) {
-        let found = Lanes::of_usage(usage);
-        let reconciled = reconcile(&found, &self.projected, self.intended.as_ref(), now);
+        let reconciled = found.map_or_else(Reconciled::default, |found| {
+            reconcile(found, &self.projected, self.intended.as_ref(), now)
+        });
         let holds = |noted: &&Noted| self.is_about(noted, identity) && !reconciled.has_ended(&noted.bench);
         let all = self.benches.iter().filter(holds).map(|noted| noted.bench.clone());
         (Benches { all: all.collect() }, reconciled)
     }
 
     /// Drops what no longer holds, before something is added.
-    pub(crate) fn settle(&mut self, identity: &Identity, usage: &Usage, now: UnixMillis) {
-        let (held, _) = self.in_force(identity, usage, now);
+    pub(crate) fn settle(&mut self, identity: &Identity, found: Option<&Lanes>, now: UnixMillis) {
+        let (held, _) = self.in_force(identity, found, now);
         self.take(held, None);
         self.material.clone_from(&identity.material);
     }

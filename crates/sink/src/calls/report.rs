@@ -42,7 +42,8 @@ struct Benched {
 }
 
 impl Sink {
-    /// Changes what is believed of one profile (see `benches`), which may change who serves the next call.
+    /// Changes what is believed of one profile (see `benches`), which may change who serves the next call. Every clone
+    /// of this sink knows at once: a watch tells of files a little later, and never of what could not be written.
     pub(super) fn change_benches<R>(
         &self,
         owner: &AgentId,
@@ -185,7 +186,6 @@ impl Sink {
         if self.is_of_another_secret(lease, credential) {
             return Ok(class_only);
         }
-        let usage = snapshot.view.usage.get(id).cloned().unwrap_or_default();
         let identity = Identity::of(credential);
         let blamed = Blamed {
             reason: class.reason,
@@ -201,7 +201,7 @@ impl Sink {
                     changed: false,
                 };
             }
-            entry.settle(&identity, &usage, blamed.now);
+            entry.settle(&identity, self.lanes_now(owner, id).as_ref(), blamed.now);
             bench_entry(entry, lease, &blamed)
         });
         if benched.changed {
@@ -218,6 +218,18 @@ impl Sink {
             bench: info,
             ..class_only
         })
+    }
+
+    /// What `auth-state.json` says of a profile now; `None` where it cannot be read. To be asked under the lock of the
+    /// benches: what was read before may be older than what they say was written there, and would look as if somebody
+    /// had cleared it.
+    pub(super) fn lanes_now(&self, owner: &AgentId, id: &ProfileId) -> Option<Lanes> {
+        let store = self
+            .store()
+            .load(owner)
+            .ok()
+            .filter(|store| store.is_state_known())?;
+        Some(Lanes::of_usage(&store.state.usage(id).unwrap_or_default()))
     }
 
     /// Was the call made with a key or token that is no longer the profile's? One that is fetched or exchanged cannot be

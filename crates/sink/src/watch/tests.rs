@@ -281,3 +281,43 @@ fn where_the_system_tells_nothing_files_are_looked_at() {
     assert!(sink.current().agent(Some("one")).is_ok());
     drop(watch);
 }
+
+/// What this process has found out itself, or is told by a claim, counts before a watch tells of it.
+#[test]
+fn a_bench_and_a_claim_count_at_once() {
+    use crate::{AcquireRequest, CallOutcome, Want};
+
+    let world = World::new();
+    world.store("main", &json!({ "rig:a": key("rig"), "rig:b": key("rig") }));
+    world.put(
+        "openclaw.json",
+        r#"{"auth": {"order": {"rig": ["rig:a", "rig:b"]}}}"#,
+    );
+    let other = world.sink_with_warnings();
+    let looking = Looking::new(world);
+    let sink = looking.sink();
+    let request = AcquireRequest {
+        model: Some("m".to_owned()),
+        wait: Duration::ZERO,
+        ..AcquireRequest::new(agent("main"), Want::Provider("rig".to_owned()))
+    };
+    let served = |sink: &Sink| sink.acquire(&request).unwrap().profile;
+    assert_eq!(served(&sink), id("rig:a"));
+    let lease = sink.acquire(&request).unwrap();
+    let mut headers = http::HeaderMap::new();
+    headers.insert("retry-after", "36000".parse().unwrap());
+    let limited = CallOutcome::Failed {
+        status: Some(429),
+        headers: &headers,
+        body: b"",
+    };
+    sink.report(&lease, &limited).unwrap();
+    assert_eq!(
+        sink.acquire_ready(&request).unwrap().unwrap().profile,
+        id("rig:b")
+    );
+    // Its half-open point: the other process tests, and this one has not heard of it.
+    looking.world.test.clock.advance(Duration::from_secs(300));
+    assert!(other.acquire(&request).unwrap().tests);
+    assert_eq!(served(&sink), id("rig:b"));
+}

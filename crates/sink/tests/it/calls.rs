@@ -313,6 +313,24 @@ fn two_processes_lose_nothing_of_each_other() {
     assert_eq!(found, models);
 }
 
+/// A program that writes it in two steps leaves half of it for a moment, which clears nothing.
+#[test]
+fn a_state_file_that_does_not_parse_ends_no_bench() {
+    let world = two_keys();
+    let sink = world.sink();
+    fail(&sink, &of(&sink, A, Some("m")), 429, Some("900"), LIMITED);
+    let lease = of(&sink, A, Some("n"));
+    let path = format!("{STATE}/agents/main/agent/auth-state.json");
+    world.test.files.put(path, "{\"usa", 0o600);
+    for sink in [&sink, &world.sink()] {
+        assert_eq!(take(sink, Some("m")).profile.as_str(), B);
+    }
+    fail(&sink, &lease, 429, Some("900"), LIMITED);
+    for model in ["m", "n"] {
+        assert_eq!(take(&sink, Some(model)).profile.as_str(), B, "{model}");
+    }
+}
+
 #[test]
 fn without_a_place_to_write_benches_hold_in_memory() {
     let world = two_keys();
