@@ -234,7 +234,7 @@ fn what_belongs_to_one_account_stays_with_it() {
 #[test]
 fn what_is_bound_stays_with_its_provider() {
     let world = World::new(&["one", "two"], |_, talk| {
-        talk.json(200, r#"{"id":"resp_1","object":"response"}"#)
+        talk.json(200, r#"{"id":"resp_1","object":"response"}"#);
     });
     let other = std::fs::read_to_string(world.state_dir().join("tokensink/providers/rig.toml")).unwrap();
     let other = other.replace("\"rig\"", "\"other\"").replace("/base", "/other");

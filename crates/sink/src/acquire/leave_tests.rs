@@ -23,7 +23,11 @@ fn world(settings: &str) -> World {
 fn a_costlier_profile_serves_by_leave_only_and_a_forbidden_one_never() {
     let leave = "[billing]\nallow = [\"subscription -> metered\"]\n";
     let deny = format!("{leave}[[deny]]\nid = \"no-b\"\nprofile = \"rig:b\"\n");
-    let any = || AcquireRequest::new(agent("main"), Want::Provider("rig".into()));
+    // With time to spare it would wait for the cheaper one.
+    let any = || AcquireRequest {
+        wait: std::time::Duration::ZERO,
+        ..AcquireRequest::new(agent("main"), Want::Provider("rig".into()))
+    };
     let refused = world("").sink().acquire(&any()).unwrap_err();
     assert_eq!(
         (refused.kind(), refused.code()),
