@@ -20,7 +20,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "ID", requires = "provider", add = ArgValueCandidates::new(complete::agents))]
     pub(crate) agent: Option<String>,
 
-    /// With --provider: the model that will be called, as the provider names it
+    /// With --provider: the model that will be called, as it is written elsewhere
     #[arg(long, value_name = "NAME", requires = "provider")]
     pub(crate) model: Option<String>,
 

@@ -65,8 +65,42 @@ fn a_choice_that_was_not_the_first_is_told_and_made_again() {
     let kept: Vec<_> = world
         .files()
         .into_iter()
-        .filter(|(path, _)| path.to_string_lossy().contains("state/decisions"))
+        .filter(|(path, _)| path.to_string_lossy().contains("state/decisions/"))
         .collect();
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(kept.iter().all(|(_, text)| !text.contains("canary")));
+}
+
+#[test]
+fn a_model_is_written_as_elsewhere() {
+    let world = World::new();
+    let profile =
+        |name: &str| json!({"type": "api_key", "provider": "anthropic", "key": format!("sk-{name}-canary")});
+    let store = json!({"version": 1, "profiles": {"anthropic:a": profile("a"), "anthropic:b": profile("b")}});
+    world.write(
+        ".openclaw/agents/main/agent/auth-profiles.json",
+        &store.to_string(),
+    );
+    world.write(
+        ".openclaw/openclaw.json",
+        "{ agents: { defaults: { models: { 'anthropic/claude-opus-4-6': { alias: 'best' } } } } }",
+    );
+    // (what is asked, the model that is meant, the only profile that may serve)
+    let cases = [
+        ("claude-opus-4-6", "claude-opus-4-6", None),
+        ("opus", "claude-opus-4-6", None),
+        ("best", "claude-opus-4-6", None),
+        ("anthropic/opus", "claude-opus-4-6", None),
+        ("opus@anthropic:b", "claude-opus-4-6", Some("anthropic:b")),
+        ("came-out-today", "came-out-today", None),
+        ("openai/gpt-5.1", "openai/gpt-5.1", None),
+    ];
+    for (asked, model, only) in cases {
+        let told = world.run(&format!(
+            "tokensink explain --provider anthropic --model {asked} --json"
+        ));
+        let choice = &told.code(0).json()["choices"][0];
+        assert_eq!(choice["model"], json!(model), "{asked}");
+        assert_eq!(choice["wanted"], json!(only.unwrap_or("anthropic")), "{asked}");
+    }
 }

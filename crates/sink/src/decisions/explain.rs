@@ -2,7 +2,7 @@
 
 use tokensink_policy::record::RecordedDecision;
 use tokensink_policy::{self as policy, Decision, OAuthRefError, Outcome, Target, Verdict, Window};
-use tokensink_types::UnixMillis;
+use tokensink_types::{AgentId, ProfileId, ProviderId, UnixMillis};
 
 use super::book::{Kept, KeptAttempt, KeptChoice};
 use super::report::{
@@ -69,10 +69,12 @@ impl Sink {
         let session = key
             .map(|key| sink.session_pin(&snapshot, key, &provider))
             .transpose()?;
+        let (model, profile) = sink.explained_model(&ask.agent, &provider, ask.model.as_deref());
+        let target = profile.map_or(Target::Provider(provider), Target::Profile);
         let request = policy::Request {
-            model: ask.model.clone(),
+            model,
             session,
-            ..policy::Request::new(Target::Provider(provider))
+            ..policy::Request::new(target)
         };
         let now = sink.now();
         let result = policy::select(&snapshot.config, &snapshot.state, &request, now);
@@ -80,6 +82,25 @@ impl Sink {
         let mut told = told(&record);
         told.agent = ask.agent.to_string();
         Ok(told)
+    }
+
+    /// The provider's name of a model that may be written as elsewhere (an alias, a short name, with `@<profile>`), as
+    /// benches and rules go by that name. What cannot be resolved to this provider stays as it is.
+    fn explained_model(
+        &self,
+        agent: &AgentId,
+        provider: &ProviderId,
+        text: Option<&str>,
+    ) -> (Option<String>, Option<ProfileId>) {
+        let Some(text) = text else { return (None, None) };
+        let found = [text.to_owned(), format!("{provider}/{text}")]
+            .iter()
+            .filter_map(|text| self.resolve_model(agent, text).ok())
+            .find(|target| target.provider == *provider);
+        match found {
+            Some(target) => (Some(target.model), target.profile),
+            None => (Some(text.to_owned()), None),
+        }
     }
 }
 
