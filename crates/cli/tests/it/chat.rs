@@ -309,6 +309,29 @@ fn a_session_stays_with_its_account_and_its_conversation() {
     assert!(text.contains("fourth") && !text.contains("first"), "{text}");
 }
 
+#[test]
+fn what_a_chat_was_opened_with_shows_and_gives_way_to_a_choice() {
+    let upstream = Upstream::start();
+    let world = upstream.world("openai-chat", &[("a", "sk-good-0123456789abcdef")]);
+    let said = world
+        .feed(
+            "tokensink chat --model rig/large",
+            "/status\nfirst\n/model small\nsecond\n/status\n",
+        )
+        .code(0);
+    let lines: Vec<_> = said.out.lines().chain(said.err.lines()).collect();
+    let here = lines
+        .iter()
+        .filter(|line| line.starts_with("Here: rig/large (--model)"));
+    assert_eq!(here.count(), 1, "only before another was chosen: {said:#?}");
+    // `small` is the default, so that nothing changes in the session by choosing it.
+    let models = [
+        upstream.body(0)["model"].clone(),
+        upstream.body(1)["model"].clone(),
+    ];
+    assert_eq!(models, ["large", "small"], "{said:#?}");
+}
+
 /// `claude` as far as a chat needs it; it tells how it was called.
 const CLAUDE: &str = r#"#!/bin/sh
 prompt=$(cat)

@@ -196,14 +196,22 @@ impl Sink {
         let chosen = |info: SessionInfo| (info.provider_override, info.model_override, info.pin);
         let agent = chat.agent().clone();
         let before = self.session(&agent, &session)?;
-        let Some(reply) = self.chat_command(&agent, &session, text)? else {
+        let model = before.model.clone();
+        let Some(mut reply) = self.chat_command(&agent, &session, text)? else {
             return Ok(None);
         };
         if reply.new_session.is_some() {
             self.chat_anew(chat)?;
             chat.serving = None;
-        } else if chosen(before) != chosen(self.session(&agent, &session)?) {
+        } else if reply.model_chosen || chosen(before) != chosen(self.session(&agent, &session)?) {
             chat.follow_session();
+        } else if let Some(opened_with) = &chat.request.model {
+            // The session's model is in the answer, and does not serve here.
+            let here = self.resolve_model(&agent, opened_with)?.key();
+            if here != model {
+                let line = format!("Here: {here} (--model), until you choose another with /model");
+                reply.lines.push(line);
+            }
         }
         Ok(Some(reply))
     }

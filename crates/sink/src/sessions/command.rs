@@ -16,6 +16,8 @@ pub struct CommandReply {
     pub rest: String,
     /// The id of the new conversation, after `/new` and `/reset`: what was said before is not part of it.
     pub new_session: Option<String>,
+    /// `/model <model>` (or an alias) was written: the session's model counts from now on, also where it was that before.
+    pub model_chosen: bool,
 }
 
 impl Sink {
@@ -42,6 +44,7 @@ impl Sink {
             lines,
             rest: found.rest.clone(),
             new_session: None,
+            model_chosen: matches!(found.directive, Directive::SetModel(_)),
         };
         Ok(match &found.directive {
             Directive::Model => Some(reply(self.current_model(agent, key)?)),

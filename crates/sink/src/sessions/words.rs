@@ -181,6 +181,7 @@ impl Sink {
             lines,
             rest: String::new(),
             new_session: None,
+            model_chosen: false,
         })
     }
 
