@@ -37,7 +37,8 @@ pub(crate) struct LeaseArgs {
     #[arg(long, value_name = "DURATION", value_parser = values::seconds)]
     pub(crate) min_ttl: Option<Duration>,
 
-    /// How long to wait for a refresh (default: 90s); the refresh goes on without us
+    /// How long to wait for a refresh, or the end of a bench (default: 90s); the refresh goes on without
+    /// us
     #[arg(long, value_name = "DURATION", value_parser = values::seconds)]
     pub(crate) wait: Option<Duration>,
 }

@@ -5,8 +5,8 @@ use std::io;
 
 use tokensink_host::{ProcessRequest, StdioSource, detach_self};
 use tokensink_sink::{
-    AcquireRequest, ChildEnvironment, ErrorKind, FlightArgs, Flights, Lease, RenewResult, Sink, SinkError,
-    Want,
+    AcquireRequest, Asked, ChildEnvironment, ErrorKind, ExplainAsk, FlightArgs, Flights, Lease, RenewResult,
+    Sink, SinkError, Want,
 };
 
 use super::{App, remark, warn};
@@ -48,11 +48,34 @@ fn acquire(app: &mut App<'_>, args: LeaseArgs) -> Result<Lease, SinkError> {
     let mut request = AcquireRequest::new(agent, want);
     request.min_ttl = args.min_ttl;
     request.wait = args.wait.unwrap_or(request.wait);
+    if let Some(why) = long_wait(&app.sink, &request) {
+        remark(app.printer, &format!("{why}; waiting for that (--wait)"));
+    }
     let lease = app.sink.acquire(&request)?;
     if let Some(note) = &lease.note {
         remark(app.printer, note);
     }
     Ok(lease)
+}
+
+/// Why the request will wait for the end of a bench, so that a person knows what the silence means.
+fn long_wait(sink: &Sink, request: &AcquireRequest) -> Option<String> {
+    let Want::Provider(provider) = &request.want else {
+        return None;
+    };
+    let told = sink.explain(&Asked::Now(ExplainAsk {
+        agent: request.agent.clone(),
+        provider: provider.clone(),
+        model: request.model.clone(),
+        session: None,
+    }));
+    let told = told.ok()?;
+    let [choice] = &*told.choices else { return None };
+    let free = choice.profiles.iter().filter_map(|one| one.free_at).min()?;
+    let left = told.now.until(free);
+    (left <= request.wait)
+        .then(|| choice.unavailable.clone())
+        .flatten()
 }
 
 /// `exec`: the child's exit code is ours.

@@ -1,5 +1,9 @@
 //! `token` and `exec`.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+
 use crate::world::{API_KEY, World};
 
 #[test]
@@ -38,6 +42,27 @@ fn without_a_login_the_exit_code_and_the_fix_say_so() {
     world
         .run("tokensink token --provider anthropic --agent nobody")
         .code(2);
+}
+
+#[test]
+fn who_waits_for_a_bench_is_told_so() {
+    let world = World::new();
+    world.store_key("anthropic");
+    let bench = |left: Duration| {
+        let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + left;
+        let window = json!({"disabledUntil": until.as_millis(), "disabledReason": "billing"});
+        let state = json!({"version": 1, "usageStats": {"anthropic:manual": window}});
+        world.write(".openclaw/agents/main/agent/auth-state.json", &state.to_string());
+    };
+    bench(Duration::from_secs(3));
+    let said = world.run("tokensink token --provider anthropic").code(0);
+    assert_eq!(said.out, format!("{API_KEY}\n"));
+    assert!(said.err.starts_with("note: "), "{said:#?}");
+    assert!(said.err.contains("waiting for that (--wait)"), "{said:#?}");
+    // One that is longer than the patience is not waited for.
+    bench(Duration::from_secs(3600));
+    let said = world.run("tokensink token --provider anthropic").code(75);
+    assert!(!said.err.contains("waiting for that"), "{said:#?}");
 }
 
 #[test]
