@@ -48,7 +48,7 @@ fn acquire(app: &mut App<'_>, args: LeaseArgs) -> Result<Lease, SinkError> {
     let mut request = AcquireRequest::new(agent, want);
     request.min_ttl = args.min_ttl;
     request.wait = args.wait.unwrap_or(request.wait);
-    if let Some(why) = long_wait(&app.sink, &request) {
+    if let Some(why) = long_wait(app.sink, &request) {
         remark(app.printer, &format!("{why}; waiting for that (--wait)"));
     }
     let lease = app.sink.acquire(&request)?;
