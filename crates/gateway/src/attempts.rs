@@ -4,13 +4,15 @@
 //! nothing of an answer may have reached the client. What the client gets when nobody can serve is an upstream's own
 //! answer, byte for byte: of several the one that says when to come back.
 
+use std::time::Duration;
+
 use http::header::{HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Body as _;
 use tokensink_sink::failover::{Attempted, Happened, Step, next};
 use tokensink_sink::{
-    AcquireRequest, Class, ErrorKind, Lease, ProfileId, Reason, SessionKey, Sink, SinkError, Want,
+    AcquireRequest, Class, ErrorKind, Lease, ProfileId, Reason, SessionKey, Sink, SinkError, UnixMillis, Want,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -24,7 +26,7 @@ use crate::request::plan::Plan;
 use crate::request::route::upstream_uri;
 use crate::slots::Profile;
 use crate::stream::{Answer, Peeked};
-use crate::time::now;
+use crate::time::{now, sleep};
 use crate::upstream::{Begun, Fault};
 use crate::watcher::{Room, Watcher};
 
@@ -32,6 +34,13 @@ use crate::watcher::{Room, Watcher};
 pub(crate) const PROFILE: HeaderName = HeaderName::from_static("x-tokensink-profile");
 /// The header of an answer by which it is looked up later.
 pub(crate) const REQUEST: HeaderName = HeaderName::from_static("x-tokensink-request");
+
+/// How often it is looked whether another request's test of an account is over.
+const TEST_PAUSE: Duration = Duration::from_millis(50);
+/// The shortest wait for the end of a bench, so that a clock that was put back makes nobody spin.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// The longest one without looking again: benches are ended early by a success, a login or a reading of the limits.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A request that is to be served.
 pub(crate) struct Job<'a> {
@@ -87,6 +96,16 @@ impl Left {
 enum Came {
     Over(Response<Answer>),
     Next,
+}
+
+/// How long to wait where nothing but time is missing: the end of a bench, or the outcome of another request's test.
+/// `None` where something is under way that is waited for in the sink.
+fn pause(error: &SinkError, now: UnixMillis) -> Option<Duration> {
+    match error.code() {
+        "being_tested" => Some(TEST_PAUSE),
+        "all_benched" | "too_costly" => error.retry_at().map(|at| now.until(at).max(PAUSE_MIN)),
+        _ => None,
+    }
 }
 
 impl Job<'_> {
@@ -228,8 +247,38 @@ impl Job<'_> {
         }
     }
 
-    /// A lease that may have to be waited for. A client that leaves meanwhile leaves it to its guard.
+    /// A lease that may have to be waited for: the end of a bench on a timer, because hundreds may wait for the same
+    /// one and a thread each would cost more memory than all else; a refresh on a thread. A client that leaves
+    /// meanwhile leaves it to its guard.
     async fn acquire(&self, request: AcquireRequest) -> Result<Used, SinkError> {
+        let deadline = now() + request.wait;
+        loop {
+            let at_once = AcquireRequest {
+                wait: Duration::ZERO,
+                ..request.clone()
+            };
+            let error = match self.acquire_on_thread(at_once).await {
+                Ok(used) => return Ok(used),
+                Err(error) if error.kind() == ErrorKind::TryAgain => error,
+                Err(error) => return Err(error),
+            };
+            let left = deadline.saturating_duration_since(now());
+            match pause(&error, self.sink.now()) {
+                Some(pause) if pause <= left => sleep(pause.min(PAUSE_MAX)).await,
+                Some(_) => return Err(error),
+                None => {
+                    return self
+                        .acquire_on_thread(AcquireRequest {
+                            wait: left,
+                            ..request
+                        })
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn acquire_on_thread(&self, request: AcquireRequest) -> Result<Used, SinkError> {
         let sink = self.sink.clone();
         let acquiring =
             tokio::task::spawn_blocking(move || sink.acquire(&request).map(|lease| Used::new(&sink, lease)));
