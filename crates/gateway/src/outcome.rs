@@ -72,6 +72,11 @@ impl Used {
         self.is_reported = true;
     }
 
+    /// An event inside the answer says what is left of the account's limits.
+    pub(crate) fn limits(&self, event: &[u8]) {
+        self.sink.note_limits(&self.lease, event);
+    }
+
     /// Reports and waits for what is made of it.
     pub(crate) async fn report(&mut self, outcome: Outcome) -> Reported {
         self.is_reported = true;

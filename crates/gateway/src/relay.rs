@@ -150,8 +150,14 @@ impl Relay {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
         };
         let api = self.api.clone();
-        // A lease may have to wait for a refresh.
-        let answering = tokio::task::spawn_blocking(move || api.answer(&route, &caller, &bytes));
+        // A lease may have to wait for a refresh, and each that waits takes a thread: they take the room of requests, so
+        // that there are threads left for the others. The room stays taken when the caller leaves.
+        let room = self.slots.request().await?;
+        let answering = tokio::task::spawn_blocking(move || {
+            let answer = api.answer(&route, &caller, &bytes);
+            drop(room);
+            answer
+        });
         match answering.await {
             Ok(Some(answer)) => Ok(answer.map(Answer::whole)),
             Ok(None) | Err(_) => Err(internal("the request could not be answered")),

@@ -131,7 +131,8 @@ impl Hold for Watcher {
                         });
                     }
                     Noticed::Answer { id } => ties.note(agent, provider, &id, &used.lease().profile),
-                    Noticed::Limits { .. } | Noticed::Usage(_) | Noticed::Finished => {}
+                    Noticed::Limits { body } => used.limits(&body),
+                    Noticed::Usage(_) | Noticed::Finished => {}
                 });
             }
         }

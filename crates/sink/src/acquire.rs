@@ -348,12 +348,22 @@ impl Sink {
                     (_, Some(_)) => (ErrorKind::TryAgain, "too_costly"),
                     (_, None) => (ErrorKind::Failed, "too_costly"),
                 };
+                let costly = match why {
+                    Unavailable::TooCostly { provider, .. } => Some(provider),
+                    _ => None,
+                };
+                let fix =
+                    costly.map(|provider| format!("tokensink explain --provider {provider}{for_agent}"));
                 SinkError::new(kind, code, why.to_string())
+                    .with_fix_if(fix)
                     .until(why.retry_at())
                     .about(profile)
             }
-            Unavailable::Denied { profile, .. } => {
-                SinkError::new(ErrorKind::Failed, "denied", why.to_string()).about(profile)
+            Unavailable::Denied { profile, rule, .. } => {
+                let settings = self.paths().settings_file();
+                SinkError::new(ErrorKind::Failed, "denied", why.to_string())
+                    .with_fix(format!("change the rule {rule} in {}", settings.display()))
+                    .about(profile)
             }
             Unavailable::NoneEligible {
                 first, eligibility, ..

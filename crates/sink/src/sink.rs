@@ -32,7 +32,7 @@ use crate::view::{Ground, View};
 /// The one place of a process through which credentials are stored and handed out. Cheap to clone; all clones share
 /// caches and flights.
 ///
-/// What settings, provider files and `openclaw.json` say is one [`View`], which a `Sink` keeps for its whole life, so
+/// What settings, provider files and `openclaw.json` say is one `View`, which a `Sink` keeps for its whole life, so
 /// that no operation sees half of a change. [`Sink::current`] is the sink on the newest one.
 #[derive(Debug, Clone)]
 pub struct Sink {

@@ -62,7 +62,7 @@ pub enum Malformed {
     NotJson(usize),
     /// JSON, but no object.
     NotAnObject,
-    /// Nested more than [`json::DEPTH_MAX`] deep.
+    /// Nested deeper than is read.
     TooDeep,
     /// More than one top-level `model`.
     TwoModels,

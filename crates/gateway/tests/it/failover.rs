@@ -309,6 +309,26 @@ fn an_error_inside_a_stream_benches_and_changes_nothing_else() {
 }
 
 #[test]
+fn limits_told_inside_a_stream_are_kept_for_their_account() {
+    let stream = "event: codex.rate_limits\ndata: {\"type\":\"codex.rate_limits\",\"rate_limits\":{\"primary\":\
+                  {\"used_percent\":42.0,\"window_minutes\":300,\"reset_at\":4102444800}}}\n\n";
+    let world = World::new(&["one"], move |_, talk| {
+        talk.begin_events();
+        talk.chunk(stream);
+        talk.end();
+    });
+    let sink = world.sink();
+    let gateway = World::gateway_on(sink.clone(), Bounds::default());
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!((answer.status, answer.text()), (200, stream));
+    eventually("the reading", || {
+        let known = sink.quota(&tokensink_sink::AgentId::main()).unwrap();
+        let mut readings = known.values().flatten();
+        readings.any(|reading| (reading.used - 0.42).abs() < 1e-9)
+    });
+}
+
+#[test]
 fn a_token_that_is_refused_is_refreshed_once_for_everybody() {
     let random = Arc::new(OsRandom);
     let clock = Arc::new(SystemClock::from_env(&MapEnvironment::default()));

@@ -92,15 +92,15 @@ fn a_kept_connection_that_died_costs_nothing() {
 fn answers_without_a_body_and_odd_statuses() {
     let world = World::new(&["one"], |seen, talk| match &*seen.path {
         "/base/head" => {
-            talk.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n");
+            talk.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 1234\r\nconnection: close\r\n\r\n");
             talk.cut();
         }
         "/base/none" => {
-            talk.raw(b"HTTP/1.1 204 No Content\r\n\r\n");
+            talk.raw(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
             talk.cut();
         }
         "/base/same" => {
-            talk.raw(b"HTTP/1.1 304 Not Modified\r\netag: \"e\"\r\n\r\n");
+            talk.raw(b"HTTP/1.1 304 Not Modified\r\netag: \"e\"\r\nconnection: close\r\n\r\n");
             talk.cut();
         }
         "/base/moved" => talk.answer(302, &[("location", "https://elsewhere.example/")], ""),

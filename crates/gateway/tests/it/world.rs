@@ -129,6 +129,11 @@ impl World {
     }
 
     pub(crate) fn gateway_with(&self, bounds: Bounds) -> Running {
+        Self::gateway_on(self.sink(), bounds)
+    }
+
+    /// A gateway on a sink that the test keeps a clone of.
+    pub(crate) fn gateway_on(sink: Sink, bounds: Bounds) -> Running {
         let options = Options {
             names: vec!["gateway".to_owned(), "g".to_owned()],
             keys: vec![(KEY.into(), AgentId::main())],
@@ -136,7 +141,7 @@ impl World {
             workers: 2,
             ..Options::default()
         };
-        Gateway::start(self.sink(), &options).unwrap()
+        Gateway::start(sink, &options).unwrap()
     }
 }
 

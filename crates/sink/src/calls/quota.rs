@@ -12,7 +12,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tokensink_host::Host;
 use tokensink_host::lock::Wait;
-use tokensink_policy::quota::{Headers, Reading, Source, readings};
+use tokensink_policy::quota::{Headers, Reading, Source, readings, readings_of_json};
 use tokensink_store::{Beliefs, Paths};
 use tokensink_types::{AgentId, Credential, ProfileId, UnixMillis};
 
@@ -259,8 +259,22 @@ impl Sink {
         };
         let mut plan = found.iter().filter(of_plan).peekable();
         let has_room = plan.peek().is_some() && plan.all(Reading::has_room);
+        self.learn_limits(lease, found);
+        has_room
+    }
+
+    /// Keeps what an event inside an answer says of the account's limits (`codex.rate_limits`, clients.md 5), in memory.
+    /// Any other JSON says nothing.
+    pub fn note_limits(&self, lease: &Lease, event: &[u8]) {
+        let found = readings_of_json(event, self.now());
+        if !found.is_empty() {
+            self.learn_limits(lease, found);
+        }
+    }
+
+    fn learn_limits(&self, lease: &Lease, found: Vec<Reading>) {
         let Ok(snapshot) = self.snapshot(&lease.owner) else {
-            return has_room;
+            return;
         };
         if let Some(profile) = snapshot.profile(&lease.profile)
             && self.is_of_this_login(&snapshot, lease)
@@ -270,7 +284,6 @@ impl Sink {
                 .quotas
                 .learn(&lease.owner, &lease.profile, about, found);
         }
-        has_room
     }
 
     /// Is it time to write what is known of limits?
