@@ -37,7 +37,8 @@ fn the_pure_crates_list_no_crate_that_does_io() {
         "mio",
         "libc",
     ];
-    for layer in TABLE {
+    // What we are measured against is a proxy, and uses nothing of ours.
+    for layer in TABLE.iter().filter(|layer| layer.name != "baseline") {
         for name in layer.outside.into_iter().flatten() {
             assert!(!io.contains(name), "{} lists {name}", layer.name);
         }
