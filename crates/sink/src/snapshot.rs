@@ -183,21 +183,36 @@ impl Sink {
         notes
     }
 
-    /// What `agent` sees now; served from memory while no file has changed, and without a look at any while a watch has
-    /// seen none change.
+    /// What `agent` sees now; served from memory while no file has changed, and without a look at any but
+    /// the benches' while a watch has seen none change.
     pub(crate) fn snapshot(&self, agent: &AgentId) -> Result<Arc<AgentSnapshot>> {
         // Before the files are read: what changes while they are being read counts as changed afterwards.
         let generation = self.generation();
         if self.is_watched() {
             let snapshots = self.snapshots().lock().unwrap_or_else(PoisonError::into_inner);
-            let known = snapshots.get(agent);
-            if let Some(known) = known.filter(|known| known.held_at.load(Ordering::Acquire) == generation) {
-                return Ok(Arc::clone(known));
+            let known = snapshots.get(agent).map(Arc::clone);
+            drop(snapshots);
+            // A watch tells of another process's bench a little later, and until then each of us would make a call that
+            // is known to fail: one `stat` is cheaper.
+            if let Some(known) = known
+                .filter(|known| known.held_at.load(Ordering::Acquire) == generation)
+                .filter(|known| self.benched(agent).are(&known.sources.benches))
+            {
+                return Ok(known);
             }
         }
         let snapshot = self.snapshot_of_files(agent)?;
         snapshot.held_at.store(generation, Ordering::Release);
         Ok(snapshot)
+    }
+
+    fn benched(&self, agent: &AgentId) -> Benched {
+        Benched {
+            own: self.calls().benches().read(agent),
+            main: self
+                .inherits(agent)
+                .then(|| self.calls().benches().read(&AgentId::main())),
+        }
     }
 
     fn snapshot_of_files(&self, agent: &AgentId) -> Result<Arc<AgentSnapshot>> {
@@ -207,12 +222,7 @@ impl Sink {
         }
         // Benches first: read after `auth-state.json` they could say of a window that another process has just written
         // there that somebody had cleared it.
-        let benches = Benched {
-            own: self.calls().benches().read(agent),
-            main: self
-                .inherits(agent)
-                .then(|| self.calls().benches().read(&AgentId::main())),
-        };
+        let benches = self.benched(agent);
         let own = self.store().load(agent)?;
         let (main, main_error) = if self.inherits(agent) {
             match self.store().load(&AgentId::main()) {

@@ -183,7 +183,7 @@ fn agent_dirs_and_providers_change_without_a_restart() {
 }
 
 #[test]
-fn a_watched_sink_looks_at_no_file_while_nothing_has_changed() {
+fn a_watched_sink_looks_at_the_benches_alone_while_nothing_has_changed() {
     let world = World::new();
     world.store("main", &json!({ "rig:one": crate::world::oauth("rig", "one") }));
     let mut looking = Looking::new(world);
@@ -197,7 +197,9 @@ fn a_watched_sink_looks_at_no_file_while_nothing_has_changed() {
     }
     let before = faults.trace().len();
     sink.acquire(&request).unwrap();
-    assert_eq!(faults.trace()[before..], [""; 0], "from memory alone");
+    let looked: Vec<_> = faults.trace()[before..].to_vec();
+    let one = looked.len() == 1 && looked[0].ends_with("stat main.json");
+    assert!(one, "all else is served from memory: {looked:?}");
     sink.watch_ends();
     sink.acquire(&request).unwrap();
     assert!(
@@ -214,6 +216,9 @@ fn real(dir: &Path) -> Host {
     let env: Arc<dyn Environment> = Arc::new(env);
     Host { env, ..Host::real() }
 }
+
+/// Longer than it takes, because the machine of the tests may be busy.
+const SEEN_WITHIN: Duration = Duration::from_secs(8);
 
 /// Waits until the generation is above `seen`; how long that took.
 fn seen_after(sink: &Sink, seen: u64) -> Duration {
@@ -246,7 +251,7 @@ fn real_files_are_seen_at_once_whatever_way_they_are_saved() {
     let config = state.join("openclaw.json");
     let seen = quiet();
     write(&config, "{ agents: { list: [{ id: 'one' }] } }");
-    assert!(seen_after(&sink, seen) < Duration::from_secs(1));
+    assert!(seen_after(&sink, seen) < SEEN_WITHIN);
     assert!(sink.agent(Some("one")).is_err(), "a sink is of one piece");
     assert!(sink.current().agent(Some("one")).is_ok());
     // Replaced, so that it is another inode: a watch on the file would have ended.
@@ -255,16 +260,22 @@ fn real_files_are_seen_at_once_whatever_way_they_are_saved() {
         let fresh = state.join("fresh");
         write(&fresh, &format!("{{ agents: {{ list: [{{ id: '{name}' }}] }} }}"));
         files.rename(&fresh, &config).unwrap();
-        assert!(seen_after(&sink, seen) < Duration::from_secs(1));
-        quiet();
-        assert!(sink.current().agent(Some(name)).is_ok(), "{name}");
+        assert!(seen_after(&sink, seen) < SEEN_WITHIN);
+        let known = || sink.current().agent(Some(name)).is_ok();
+        // The new file's birth may be told before its renaming.
+        for _ in 0..10 {
+            if !known() {
+                let _ = sink.wait_for_change(sink.generation(), Duration::from_secs(1));
+            }
+        }
+        assert!(known(), "{name}");
     }
     let seen = quiet();
     write(
         &state.join("agents/main/agent/auth-profiles.json"),
         "{\"version\":1,\"profiles\":{}}",
     );
-    assert!(seen_after(&sink, seen) < Duration::from_secs(1));
+    assert!(seen_after(&sink, seen) < SEEN_WITHIN);
     drop(watch);
     assert!(!sink.is_watched());
 }
