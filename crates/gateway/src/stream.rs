@@ -377,7 +377,7 @@ impl Peeked {
 }
 
 fn cut_off(error: &hyper::Error) -> io::Error {
-    let cause = crate::upstream::in_words(error);
+    let cause = tokensink_host::in_words(error);
     io::Error::other(format!("the upstream cut its answer: {cause}"))
 }
 

@@ -24,6 +24,7 @@ use url::Url;
 
 pub use self::dial::{ByteStream, CONNECT_TIME, Destination, Dialed, Dialer, Stream};
 use self::exchange::HttpConnection;
+pub use self::exchange::in_words;
 use crate::{ConnectError, ConnectPhase, Connection, Environment, Transport};
 
 /// The real [`Transport`].

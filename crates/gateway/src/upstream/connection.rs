@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use atomic_waker::AtomicWaker;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokensink_host::{Dialed, Stream};
+use tokensink_host::{Dialed, Stream, in_words};
 
 use crate::stream::Upload;
 
@@ -102,18 +102,4 @@ impl Future for Beating {
             }
         })
     }
-}
-
-/// An error with its causes, which the library leaves out of its own text.
-pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
 }

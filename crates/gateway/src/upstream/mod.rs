@@ -13,11 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokensink_host::{ConnectError, Destination, Dialer};
+use tokensink_host::{ConnectError, Destination, Dialer, in_words};
 use url::Url;
 
 use self::connection::Connection;
-pub(crate) use self::connection::in_words;
 pub(crate) use self::pool::Lending;
 use self::pool::Pool;
 use crate::bounds::Bounds;

@@ -190,8 +190,9 @@ async fn collect(mut body: Incoming, most: usize) -> Result<Body, String> {
     Ok(Body::new(std::mem::take(&mut *bytes)))
 }
 
-/// An error with its causes, which hyper leaves out of its own text.
-pub(super) fn in_words(error: &dyn std::error::Error) -> String {
+/// An error with its causes, which the HTTP library leaves out of its own text.
+#[must_use]
+pub fn in_words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
