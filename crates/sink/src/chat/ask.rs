@@ -169,42 +169,11 @@ impl Sink {
         called: &Called,
         (refreshed, tries): (bool, u32),
     ) -> Result<Next> {
-        let secret = lease.map(|lease| &lease.secret);
-        let told = |outcome: &CallOutcome<'_>| lease.and_then(|lease| self.tell_report(lease, outcome));
-        let (happened, reported, reason, text) = match called {
-            Called::Refused {
-                status,
-                headers,
-                body,
-            } => {
-                let reported = told(&CallOutcome::Failed {
-                    status: *status,
-                    headers,
-                    body: body.expose(),
-                });
-                let class = reported.as_ref().and_then(|reported| reported.class);
-                let class = class.or_else(|| self.class_without_lease(asked, *status, body));
-                let class = class.unwrap_or(UNCLASSIFIED);
-                let status = status.unwrap_or_else(|| status_of(class.reason));
-                let text = words::of_refusal(status, body.expose(), secret);
-                (Happened::Answered { status, class }, reported, class.reason, text)
-            }
-            Called::NotSent(cause) => {
-                told(&CallOutcome::NotConnected { error: cause });
-                (Happened::NotConnected, None, Reason::Timeout, cause.clone())
-            }
-            Called::TimedOut(cause) => {
-                told(&CallOutcome::TimedOut);
-                (Happened::TimedOut, None, Reason::Timeout, cause.clone())
-            }
-            Called::CutOff(cause) => {
-                told(&CallOutcome::CutOff);
-                (Happened::CutOff, None, Reason::Timeout, cause.clone())
-            }
-            Called::Answered { .. } | Called::GivenUp => return Ok(Next::Model),
+        let Some(came) = self.judged(asked, lease, called) else {
+            return Ok(Next::Model);
         };
-        if !run.shown.is_empty() || matches!(happened, Happened::TimedOut | Happened::CutOff) {
-            return Err(broken(serving, &text));
+        if !run.shown.is_empty() || matches!(came.happened, Happened::TimedOut | Happened::CutOff) {
+            return Err(broken(serving, &came.text));
         }
         let attempted = Attempted {
             head_sent: false,
@@ -212,19 +181,11 @@ impl Sink {
             refreshed,
             tries,
         };
-        let refused = matches!(reason, Reason::Auth | Reason::AuthPermanent);
-        // An account that was refused is tried again some time, but no waiting helps it.
-        let bench = reported.and_then(|reported| reported.bench).filter(|_| !refused);
-        let failure = Failure {
-            profile: serving.profile.clone(),
-            reason,
-            text,
-            until: bench.map(|bench| bench.until),
-            billing: Some(serving.billing),
-            fix: refused.then(|| self.login_fix(serving, lease)),
-        };
-        Ok(match failover::next(&happened, &attempted) {
-            Step::RefreshAndRepeat => return Ok(Next::Refresh(failure)),
+        let step = failover::next(&came.happened, &attempted);
+        let (happened, reason) = (came.happened, came.reason);
+        let failure = self.failure(came, serving, lease);
+        Ok(match step {
+            Step::RefreshAndRepeat => Next::Refresh(failure),
             Step::TryAnother => {
                 run.fail(asked.model, failure);
                 // Where no connection comes about, it does not for another account of the provider either.
@@ -243,6 +204,69 @@ impl Sink {
                 Next::Model
             }
         })
+    }
+
+    /// Reports a call that was not answered, and says what it means. `None` where nothing failed.
+    fn judged(&self, asked: &Asked<'_>, lease: Option<&Lease>, called: &Called) -> Option<Came> {
+        let told = |outcome: &CallOutcome<'_>| lease.and_then(|lease| self.tell_report(lease, outcome));
+        let unanswered = |happened, outcome: &CallOutcome<'_>, cause: &str| {
+            told(outcome);
+            Came {
+                happened,
+                reported: None,
+                reason: Reason::Timeout,
+                text: cause.to_owned(),
+            }
+        };
+        Some(match called {
+            Called::Refused {
+                status,
+                headers,
+                body,
+            } => {
+                let reported = told(&CallOutcome::Failed {
+                    status: *status,
+                    headers,
+                    body: body.expose(),
+                });
+                let class = reported.as_ref().and_then(|reported| reported.class);
+                let class = class.or_else(|| self.class_without_lease(asked, *status, body));
+                let class = class.unwrap_or(UNCLASSIFIED);
+                let status = status.unwrap_or_else(|| status_of(class.reason));
+                let secret = lease.map(|lease| &lease.secret);
+                Came {
+                    happened: Happened::Answered { status, class },
+                    reported,
+                    reason: class.reason,
+                    text: words::of_refusal(status, body.expose(), secret),
+                }
+            }
+            Called::NotSent(cause) => {
+                let outcome = CallOutcome::NotConnected { error: cause };
+                unanswered(Happened::NotConnected, &outcome, cause)
+            }
+            Called::TimedOut(cause) => unanswered(Happened::TimedOut, &CallOutcome::TimedOut, cause),
+            Called::CutOff(cause) => unanswered(Happened::CutOff, &CallOutcome::CutOff, cause),
+            Called::Answered { .. } | Called::GivenUp => return None,
+        })
+    }
+
+    /// What is told of it.
+    fn failure(&self, came: Came, serving: &Serving, lease: Option<&Lease>) -> Failure {
+        let refused = matches!(came.reason, Reason::Auth | Reason::AuthPermanent);
+        // An account that was refused is tried again some time, but no waiting helps it.
+        let bench = came
+            .reported
+            .and_then(|reported| reported.bench)
+            .filter(|_| !refused);
+        Failure {
+            profile: serving.profile.clone(),
+            reason: came.reason,
+            text: came.text,
+            until: bench.map(|bench| bench.until),
+            billing: Some(serving.billing),
+            fix: refused.then(|| self.login_fix(serving, lease)),
+        }
     }
 
     /// The command that gives a refused account a new credential.
@@ -275,6 +299,15 @@ impl Sink {
             text: &ErrorText::of_body(body.expose()),
         })
     }
+}
+
+/// What a call came to that was not answered.
+struct Came {
+    happened: Happened,
+    reported: Option<Reported>,
+    reason: Reason,
+    /// Without secrets.
+    text: String,
 }
 
 const UNCLASSIFIED: Class = Class {
