@@ -113,10 +113,16 @@ const TABLE: &[Layer] = &[
         ours: &["types", "host", "sink"],
         outside: None,
     },
+    // Not sink: what is put to the test is a process, ours like anybody's.
+    Layer {
+        name: "conformance",
+        ours: &["types", "oauth", "host", "authserver"],
+        outside: None,
+    },
     // The command builds the one real host and hands it down.
     Layer {
         name: "cli",
-        ours: &["types", "host", "sink", "gateway", "authserver"],
+        ours: &["types", "host", "sink", "gateway", "authserver", "conformance"],
         outside: None,
     },
     Layer {

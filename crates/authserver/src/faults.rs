@@ -180,6 +180,12 @@ pub enum FaultAction {
         #[serde(default = "too_many_requests")]
         status: u16,
     },
+    /// The request is not handled; the answer sends the client elsewhere with the same request (RFC 9110 section
+    /// 15.4.8). A token endpoint never does (RFC 9700 section 4.12): who follows gives the refresh token away.
+    Redirect {
+        /// `location` of the answer.
+        location: String,
+    },
     /// The connection is closed and the request is not handled: nothing was spent.
     CutBeforeHandling,
     /// The request is handled, and the connection is closed before the first byte of the answer.
@@ -227,6 +233,7 @@ impl fmt::Display for FaultAction {
         f.write_str(match self {
             Self::Status { .. } => "status",
             Self::RetryAfter { .. } => "retry_after",
+            Self::Redirect { .. } => "redirect",
             Self::CutBeforeHandling => "cut_before_handling",
             Self::CutBeforeAnswer => "cut_before_answer",
             Self::CutAfterBytes { .. } => "cut_after_bytes",

@@ -120,6 +120,13 @@ impl Running {
         format!("{}{path}", self.base_url.as_str().trim_end_matches('/'))
     }
 
+    /// Answers a request that came by another way than this server's socket, for example through a server that also
+    /// serves an API. Waits where the script holds the answer back.
+    #[must_use]
+    pub fn answer(&self, request: &Request<Body>) -> Reply {
+        self.shared.serve(request)
+    }
+
     /// The books as they are now.
     #[must_use]
     pub fn ledger(&self) -> Ledger {

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
-use http::header::{ALLOW, RETRY_AFTER, USER_AGENT};
+use http::header::{ALLOW, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 use tokensink_host::Random;
@@ -277,9 +277,10 @@ impl AuthorizationServer {
             call.omit.clone_from(fields);
         }
         let handled = match &fault {
-            FaultAction::Status { .. } | FaultAction::RetryAfter { .. } | FaultAction::CutBeforeHandling => {
-                false
-            }
+            FaultAction::Status { .. }
+            | FaultAction::RetryAfter { .. }
+            | FaultAction::Redirect { .. }
+            | FaultAction::CutBeforeHandling => false,
             FaultAction::Garbage { handled } => *handled,
             _ => true,
         };
@@ -292,6 +293,7 @@ impl AuthorizationServer {
         let response = match fault {
             FaultAction::Status { status, body } => fixed(status, body, None),
             FaultAction::RetryAfter { seconds, status } => fixed(status, String::new(), Some(seconds)),
+            FaultAction::Redirect { location } => elsewhere(&location),
             FaultAction::Garbage { .. } => page_answer(StatusCode::OK, "<html>\u{fffd} not what you expect"),
             FaultAction::HugeBody { bytes } => inflated(&response, bytes),
             _ => response,
@@ -420,6 +422,15 @@ fn fixed(status: u16, body: String, retry_after: Option<u64>) -> Response<Body> 
     );
     if let Some(seconds) = retry_after {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// The same request, please, at `location`; a text that can be no header's value leaves the header out.
+fn elsewhere(location: &str) -> Response<Body> {
+    let mut response = fixed(StatusCode::TEMPORARY_REDIRECT.as_u16(), String::new(), None);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
     }
     response
 }

@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod auth;
 mod chat;
+mod conformance;
 mod demo;
 mod doctor;
 mod explain;
@@ -36,6 +37,7 @@ pub(crate) use auth::{
     SecretInput, SetupTokenArgs,
 };
 pub(crate) use chat::ChatArgs;
+pub(crate) use conformance::{ConformanceArgs, ConformanceCommand, ConformanceRunArgs};
 pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use explain::ExplainArgs;
@@ -160,6 +162,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Watch it work: real processes against a strict server, in a throw-away directory
     Demo(DemoArgs),
+    /// What a program does to its login when the world goes wrong: scenarios, real processes, a score
+    Conformance(ConformanceArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages

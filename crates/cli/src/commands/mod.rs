@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod channels;
 mod chat;
+mod conformance;
 mod doctor;
 mod explain;
 mod export;
@@ -36,9 +37,9 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
-    AgentsCommand, AliasCommand, AuditCommand, AuthCommand, ChannelsCommand, Command, ExternalCommand,
-    FallbackCommand, KeysCommand, ModelsCommand, OrderCommand, PluginsCommand, ProvidersCommand,
-    SecretsCommand, ServiceCommand, SessionsCommand,
+    AgentsCommand, AliasCommand, AuditCommand, AuthCommand, ChannelsCommand, Command, ConformanceCommand,
+    ExternalCommand, FallbackCommand, KeysCommand, ModelsCommand, OrderCommand, PluginsCommand,
+    ProvidersCommand, SecretsCommand, ServiceCommand, SessionsCommand,
 };
 use crate::demo;
 use crate::exit::{OK, Outcome};
@@ -75,6 +76,7 @@ pub(crate) fn run(command: Command, printer: &mut Printer) -> Outcome {
         Command::Completions(args) => tools::completions(&args, printer),
         Command::Man(args) => tools::man(&args, &Host::real(), printer),
         Command::Demo(args) => demo::run(&args, &Host::real(), printer),
+        Command::Conformance(args) => conformance::run(&args, &Host::real(), printer),
         Command::Doctor(args) => doctor::run(&args, printer),
         Command::Browser { url } => demo::visit(&Host::real(), &url),
         Command::Flight { args } => lease::flight(&args, printer),
@@ -118,6 +120,7 @@ fn with_sink(command: Command, printer: &mut Printer) -> Outcome {
         Command::Completions(_)
         | Command::Man(_)
         | Command::Demo(_)
+        | Command::Conformance(_)
         | Command::Doctor(_)
         | Command::Browser { .. }
         | Command::Flight { .. } => Ok(OK),
@@ -196,6 +199,10 @@ pub(crate) fn wants_json(command: &Command) -> bool {
             | SessionsCommand::Reset { json, .. } => *json,
         },
         Command::Demo(args) => args.json,
+        Command::Conformance(args) => match &args.command {
+            ConformanceCommand::List { json } => *json,
+            ConformanceCommand::Run(args) => args.json,
+        },
         Command::Import(args) => args.command.wants_json(),
         Command::Doctor(args) => args.json,
         Command::Explain(args) => args.json,

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod chat;
 pub(crate) mod colour;
+pub(crate) mod conformance;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod external;

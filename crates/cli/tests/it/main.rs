@@ -13,6 +13,7 @@ mod bundles;
 mod chat;
 mod client_keys;
 mod clients;
+mod conformance;
 mod demo;
 mod disk_full;
 mod doctor;

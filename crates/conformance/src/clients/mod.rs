@@ -1,0 +1,43 @@
+//! The programs that the kit knows, one adapter each.
+
+mod tokensink;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+use tokensink_host::Host;
+
+use crate::client::Client;
+
+/// The names that [`find`] knows.
+pub const KNOWN: [&str; 1] = ["tokensink"];
+
+/// Why a program cannot be put to the test.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotFound {
+    /// Nobody knows it.
+    #[error("there is no adapter for {0:?}; known are {known}", known = KNOWN.join(", "))]
+    Unknown(String),
+    /// It is not installed, or does not run.
+    #[error("{name} cannot be run: {why}")]
+    NotInstalled {
+        /// Its name.
+        name: String,
+        /// What went wrong.
+        why: String,
+        /// The command that installs it.
+        install: String,
+    },
+}
+
+/// The adapter of a program: by its name, with the program's path where it is not the one that is found by itself.
+///
+/// # Errors
+/// [`NotFound`], with what helps.
+pub fn find(host: &Host, name: &str, program: Option<PathBuf>) -> Result<Box<dyn Client>, NotFound> {
+    match name {
+        "tokensink" => Ok(Box::new(tokensink::Tokensink::find(host, program)?)),
+        other => Err(NotFound::Unknown(other.to_owned())),
+    }
+}

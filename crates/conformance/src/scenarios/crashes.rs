@@ -1,0 +1,77 @@
+//! Processes that die in the middle, with everything that they started.
+
+use std::time::Duration;
+
+use tokensink_authserver::{Fault, FaultAction};
+
+use super::ordinary::EXPIRED;
+use crate::report::Verdict;
+use crate::stage::{Findings, Stage};
+use crate::world::Trouble;
+
+/// How long a program may take to come back after its death: locks of the dead must be recognised.
+const PATIENCE: Duration = Duration::from_secs(100);
+/// How long the kit waits for a request.
+const ARRIVAL: Duration = Duration::from_secs(30);
+
+pub(super) fn during_the_request(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(EXPIRED)?;
+    stage.world.fault(Fault::on_refresh(FaultAction::Hold));
+    let process = stage.start()?;
+    let faults = stage.world.faults();
+    if !faults.wait_until_held(1, ARRIVAL) {
+        return Ok(Verdict::Failed("no refresh request came".to_owned()));
+    }
+    let killed = stage.kill();
+    drop(process);
+    faults.release();
+    let mut findings = Findings::default();
+    findings.not_blank(&stage.stored()?);
+    let began = stage.host.clock.monotonic();
+    let (last, uses) = stage.use_until_served(PATIENCE)?;
+    let took = stage.host.clock.monotonic().saturating_sub(began);
+    let ledger = stage.ledger();
+    findings
+        .served(&format!("after {uses} uses"), &last)
+        .no_reuse(&ledger);
+    if last.is_served() {
+        findings.newest_stored(&ledger, &stage.stored()?);
+    }
+    Ok(findings.verdict(format!(
+        "{killed} processes killed; the login worked again after {} ms",
+        took.as_millis()
+    )))
+}
+
+pub(super) fn at_any_moment(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    // How long a whole use takes, to spread the deaths over it.
+    stage.log_in(EXPIRED)?;
+    let whole = stage.use_once()?;
+    let mut findings = Findings::default();
+    findings.served("a use that nobody disturbs", &whole);
+    let rounds = u32::try_from(stage.client.crowd()).unwrap_or(1).max(2);
+    let mut lost = Vec::new();
+    for round in 0..rounds {
+        let home = stage.new_home(&format!("round-{round}"))?;
+        stage.log_in_at(&home, EXPIRED)?;
+        let process = stage.start_at(&home)?;
+        let moment = whole.ended.took * (round + 1) / (rounds + 1);
+        stage.host.clock.sleep(moment);
+        stage.kill();
+        drop(process);
+        let before = std::mem::replace(&mut stage.home, home);
+        let (last, _) = stage.use_until_served(PATIENCE)?;
+        stage.home = before;
+        if !last.is_served() {
+            lost.push(format!("killed after {} ms: {}", moment.as_millis(), last.told()));
+        }
+    }
+    findings.expect(lost.is_empty(), || {
+        format!("{} of {rounds} logins were lost; {}", lost.len(), lost.join("; "))
+    });
+    findings.no_reuse(&stage.ledger());
+    Ok(findings.verdict(format!(
+        "{rounds} deaths spread over {} ms, no login lost",
+        whole.ended.took.as_millis()
+    )))
+}

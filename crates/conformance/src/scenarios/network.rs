@@ -1,0 +1,130 @@
+//! What can go wrong between a program and the token endpoint.
+
+use std::time::Duration;
+
+use tokensink_authserver::{Fault, FaultAction};
+
+use super::answers::{PATIENCE, passing};
+use super::ordinary::EXPIRED;
+use crate::client::Used;
+use crate::report::Verdict;
+use crate::stage::{Findings, Stage};
+use crate::world::Trouble;
+
+/// A token with so many seconds left is due for a refresh and still lives.
+const ENDING: i64 = 120;
+/// How long an answer is held back at least.
+const SLOW: Duration = Duration::from_secs(10);
+/// How long a use with a living token may take.
+const AT_ONCE: Duration = Duration::from_secs(30);
+/// A name that no server has (RFC 6761 section 6.4).
+const NO_NAME: &str = "https://kit.invalid/oauth/token";
+
+pub(super) fn refused(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(EXPIRED)?;
+    stage.world.hang_up();
+    let during = stage.use_once();
+    stage.world.come_back()?;
+    away(stage, &during?.used)
+}
+
+pub(super) fn no_name(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    elsewhere(stage, NO_NAME)
+}
+
+pub(super) fn no_tls(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    // What listens there does not speak TLS.
+    let url = stage.home.endpoints.token.replace("http://", "https://");
+    elsewhere(stage, &url)
+}
+
+/// The token endpoint is at a place where no connection comes about, for one use.
+fn elsewhere(stage: &mut Stage<'_>, url: &str) -> Result<Verdict, Trouble> {
+    if !stage.is_direct() {
+        return Ok(Verdict::NotApplicable(
+            "its token endpoint cannot be moved".to_owned(),
+        ));
+    }
+    stage.log_in(EXPIRED)?;
+    let right = stage.home.endpoints.token.clone();
+    stage.point_at(url)?;
+    let during = stage.use_once()?;
+    stage.point_at(&right)?;
+    away(stage, &during.used)
+}
+
+/// No connection came about during one use; now it would.
+fn away(stage: &mut Stage<'_>, during: &Used) -> Result<Verdict, Trouble> {
+    let mut findings = Findings::default();
+    findings
+        .expect(*during != Used::LoginNeeded, || {
+            "it asked for a new login".to_owned()
+        })
+        .expect(*during != Used::Served, || {
+            "it says that it was served, and it was not".to_owned()
+        })
+        .not_blank(&stage.stored()?);
+    let (last, uses) = stage.use_until_served(PATIENCE)?;
+    let ledger = stage.ledger();
+    findings
+        .served("afterwards", &last)
+        .no_reuse(&ledger)
+        .newest_stored(&ledger, &stage.stored()?);
+    Ok(findings.verdict(format!("the login was kept; use {uses} afterwards was served")))
+}
+
+pub(super) fn cut_before(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    passing(stage, Fault::on_refresh(FaultAction::CutBeforeHandling))
+}
+
+pub(super) fn answer_lost(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    passing(stage, Fault::on_refresh(FaultAction::CutBeforeAnswer))
+}
+
+pub(super) fn slow(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(ENDING)?;
+    stage.world.fault(Fault::on_refresh(FaultAction::Hold));
+    let began = stage.host.clock.monotonic();
+    let mut process = stage.start()?;
+    let faults = stage.world.faults();
+    let mut first = None;
+    while faults.held() == 0 && first.is_none() {
+        first = process.ended();
+        stage.host.clock.sleep(Duration::from_millis(10));
+    }
+    let mut findings = Findings::default();
+    if faults.held() == 0 {
+        let one = stage.end_of(process);
+        findings.served("the use", &one);
+        return Ok(findings.verdict("it uses a token to its end and refreshes nothing before"));
+    }
+    let second = stage.use_once()?;
+    findings
+        .served("a second use while the answer is held back", &second)
+        .expect(second.ended.took < AT_ONCE, || {
+            format!(
+                "the second use took {} s although the token lives",
+                second.ended.took.as_secs()
+            )
+        })
+        .asked(&stage.ledger(), 1);
+    let passed = stage.host.clock.monotonic().saturating_sub(began);
+    stage.host.clock.sleep(SLOW.saturating_sub(passed));
+    faults.release();
+    let first = stage.end_of(process);
+    findings.served("the use whose answer was held back", &first);
+    let last = stage.use_once()?;
+    let ledger = stage.ledger();
+    findings.served("a use afterwards", &last).no_reuse(&ledger);
+    let settled = stage.wait_until(|| {
+        stage.stored().is_ok_and(|stored| {
+            stored.refresh() == ledger.families.first().map(|family| family.current.clone())
+        })
+    });
+    findings.expect(settled, || "the answer that came late was not stored".to_owned());
+    Ok(findings.verdict(format!(
+        "a second use was served in {} ms while the first one's refresh took {} s",
+        second.ended.took.as_millis(),
+        SLOW.as_secs()
+    )))
+}

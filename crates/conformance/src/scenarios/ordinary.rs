@@ -1,0 +1,152 @@
+//! What happens every day.
+
+use tokensink_authserver::{Fault, FaultAction};
+
+use crate::report::Verdict;
+use crate::stage::{Findings, Stage};
+use crate::world::Trouble;
+
+/// A token with so many seconds left is fresh for everybody.
+const FRESH: i64 = 3000;
+/// A token that ran out so many seconds ago.
+pub(super) const EXPIRED: i64 = -60;
+
+pub(super) fn fresh(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    let tokens = stage.log_in(FRESH)?;
+    let mut findings = Findings::default();
+    for which in ["first use", "second use", "third use"] {
+        let one = stage.use_once()?;
+        findings.served(which, &one);
+    }
+    findings
+        .asked(&stage.ledger(), 0)
+        .still_stored(&tokens, &stage.stored()?);
+    Ok(findings.verdict("three uses, no refresh"))
+}
+
+pub(super) fn expired(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(EXPIRED)?;
+    let mut findings = Findings::default();
+    let first = stage.use_once()?;
+    findings
+        .served("first use", &first)
+        .newest_stored(&stage.ledger(), &stage.stored()?);
+    let second = stage.use_once()?;
+    findings.served("second use", &second).asked(&stage.ledger(), 1);
+    Ok(findings.verdict("two uses, one refresh, and the store holds what the server issued last"))
+}
+
+pub(super) fn many(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(EXPIRED)?;
+    let crowd = stage.client.crowd();
+    let started = (0..crowd).map(|_| stage.start()).collect::<Result<Vec<_>, _>>()?;
+    let mut findings = Findings::default();
+    let uses: Vec<_> = started.into_iter().map(|process| stage.end_of(process)).collect();
+    let unserved: Vec<_> = uses.iter().filter(|one| !one.is_served()).collect();
+    findings.expect(unserved.is_empty(), || {
+        let first = unserved.first().map(|one| one.told()).unwrap_or_default();
+        format!(
+            "{} of {crowd} processes were not served; one of them: {first}",
+            unserved.len()
+        )
+    });
+    let ledger = stage.ledger();
+    findings
+        .asked(&ledger, 1)
+        .no_reuse(&ledger)
+        .newest_stored(&ledger, &stage.stored()?);
+    let after = stage.use_once()?;
+    findings.served("a use afterwards", &after);
+    Ok(findings.verdict(format!("{crowd} processes, one refresh, all served")))
+}
+
+pub(super) fn two_agents(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(EXPIRED)?;
+    let Some(other) = stage.client.second(&stage.home)? else {
+        let why = "it has one store for everybody on a host";
+        return Ok(Verdict::NotApplicable(why.to_owned()));
+    };
+    let started = [stage.start()?, stage.start_at(&other)?];
+    let mut findings = Findings::default();
+    for (which, process) in ["the first agent", "the second agent"].into_iter().zip(started) {
+        let one = stage.end_of(process);
+        findings.served(which, &one);
+    }
+    for (which, home) in [
+        ("the first agent, again", stage.home.clone()),
+        ("the second agent, again", other),
+    ] {
+        let one = stage.use_at(&home)?;
+        findings.served(which, &one);
+    }
+    let ledger = stage.ledger();
+    findings.asked(&ledger, 1).no_reuse(&ledger);
+    Ok(findings.verdict("two agents, one refresh, both served"))
+}
+
+pub(super) fn without_refresh_token(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    let tokens = stage.log_in(EXPIRED)?;
+    stage.world.fault(Fault::on_refresh(FaultAction::Omit {
+        fields: vec!["refresh_token".to_owned()],
+    }));
+    let mut findings = Findings::default();
+    let first = stage.use_once()?;
+    findings
+        .served("first use", &first)
+        .still_stored(&tokens, &stage.stored()?);
+    let second = stage.use_once()?;
+    findings.served("second use", &second);
+    Ok(findings.verdict("the new access token serves, and the old refresh token is still stored"))
+}
+
+pub(super) fn without_expires_in(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(EXPIRED)?;
+    let omit = FaultAction::Omit {
+        fields: vec!["expires_in".to_owned()],
+    };
+    stage.world.fault(Fault::on_refresh(omit).times(10));
+    let mut findings = Findings::default();
+    for which in ["first use", "second use"] {
+        let one = stage.use_once()?;
+        findings.served(which, &one);
+    }
+    let ledger = stage.ledger();
+    findings
+        .asked(&ledger, 1)
+        .no_reuse(&ledger)
+        .newest_stored(&ledger, &stage.stored()?);
+    Ok(findings.verdict("two uses, one refresh"))
+}
+
+pub(super) fn rejected(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(FRESH)?;
+    stage.world.forget_access_tokens();
+    let one = stage.use_once()?;
+    let ledger = stage.ledger();
+    let mut findings = Findings::default();
+    findings
+        .served("the use", &one)
+        .asked(&ledger, 1)
+        .newest_stored(&ledger, &stage.stored()?);
+    Ok(findings.verdict("one refresh, and the call was repeated with the new token"))
+}
+
+pub(super) fn rejects_everything(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    stage.log_in(FRESH)?;
+    stage.world.refuse_all();
+    let refused = stage.use_once()?;
+    let asked = stage.refreshes_asked();
+    let mut findings = Findings::default();
+    findings
+        .expect(!refused.is_served(), || {
+            "it says that it was served, and it was not".to_owned()
+        })
+        .expect(asked <= 1, || format!("{asked} refreshes for one use"))
+        .not_blank(&stage.stored()?);
+    // When the program tries again is its own affair; whether there is anything left to try with is not.
+    let alive = stage.is_login_alive()?;
+    findings
+        .expect(alive, || "the stored refresh token is no longer good".to_owned())
+        .no_reuse(&stage.ledger());
+    Ok(findings.verdict(format!("refreshes for one use: {asked}; the login is alive")))
+}
