@@ -15,7 +15,11 @@ struct Times {
     wall: UnixMillis,
     monotonic: Duration,
     slept: Duration,
+    is_patient: bool,
 }
+
+/// Longest real time that a sleep of a patient clock takes.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 impl Default for FakeClock {
     /// Starts at 2026-01-01T00:00:00Z.
@@ -32,7 +36,14 @@ impl FakeClock {
             wall: now,
             monotonic: Duration::from_secs(3600),
             slept: Duration::ZERO,
+            is_patient: false,
         })))
+    }
+
+    /// From now on a sleep takes a moment of real time too. For tests whose threads wait for each other with a limit:
+    /// without it, a busy machine lets the whole limit pass before the other thread runs once.
+    pub fn be_patient(&self) {
+        self.times().is_patient = true;
     }
 
     fn times(&self) -> MutexGuard<'_, Times> {
@@ -72,10 +83,25 @@ impl Clock for FakeClock {
 
     fn sleep(&self, time: Duration) {
         self.advance(time);
-        self.times().slept += time;
+        let mut times = self.times();
+        times.slept += time;
+        let is_patient = times.is_patient;
+        drop(times);
         // Threads that wait for each other by polling must get their turn.
-        std::thread::yield_now();
+        if is_patient {
+            doze(time.min(PATIENCE));
+        } else {
+            std::thread::yield_now();
+        }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where a test's clock takes real time, so that another thread can run"
+)]
+fn doze(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[cfg(test)]

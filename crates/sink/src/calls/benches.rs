@@ -277,11 +277,16 @@ impl BenchFiles {
         }
         let mut all = self.unsaved();
         let mut book = all.get(owner).map(|book| Book::clone(book)).unwrap_or_default();
-        let entry = book
-            .entry(id.clone())
-            .or_insert_with(|| self.files.read(owner).value.get(id).cloned().unwrap_or_default());
-        let result = change(entry);
-        all.insert(owner.clone(), Arc::new(book));
+        let known = book.get(id).cloned();
+        let before =
+            known.unwrap_or_else(|| self.files.read(owner).value.get(id).cloned().unwrap_or_default());
+        let mut entry = before.clone();
+        let result = change(&mut entry);
+        // What changes nothing is not kept: it would hide what other processes write from now on.
+        if entry != before {
+            book.insert(id.clone(), entry);
+            all.insert(owner.clone(), Arc::new(book));
+        }
         result
     }
 
@@ -325,4 +330,63 @@ fn edit<R>(map: &mut Map<String, Value>, id: &ProfileId, change: impl FnOnce(&mu
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use tokensink_host::lock::KernelLock;
+    use tokensink_testkit::TestHost;
+
+    use super::*;
+
+    fn files(test: &TestHost) -> BenchFiles {
+        BenchFiles::new(test.host(), Paths::resolve(&test.env).unwrap(), false)
+    }
+
+    fn bench_for(entry: &mut Entry, until: i64) {
+        let bench = Bench {
+            bucket: Bucket::Account,
+            reason: Reason::RateLimit,
+            since: UnixMillis(1),
+            until: UnixMillis(until),
+            stated: false,
+            failures: 1,
+            half_open: UnixMillis(until),
+            probing: None,
+        };
+        entry.benches = vec![Noted {
+            bench,
+            generation: None,
+        }];
+    }
+
+    fn until(files: &BenchFiles, owner: &AgentId, id: &ProfileId) -> Option<i64> {
+        let seen = files.read(owner);
+        seen.entry(id)?.benches.first().map(|noted| noted.bench.until.0)
+    }
+
+    /// Whoever could not have the lock and had nothing to write goes on seeing what others write.
+    #[test]
+    fn what_changes_nothing_hides_nothing() {
+        let test = TestHost::new();
+        let other = test.other_process(4000);
+        let (ours, theirs) = (files(&test), files(&other));
+        let (owner, id) = (AgentId::main(), ProfileId::parse("rig:a").unwrap());
+        theirs.change(&owner, &id, |entry| bench_for(entry, 5_000));
+        let paths = Paths::resolve(&test.env).unwrap();
+        let lock = paths.locks_dir().join("benches-main");
+        let held = KernelLock::try_acquire(&other.host(), &lock).unwrap();
+        ours.change(&owner, &id, |entry| assert_eq!(entry.benches.len(), 1));
+        drop(held);
+        theirs.change(&owner, &id, |entry| bench_for(entry, 9_000));
+        assert_eq!(until(&ours, &owner, &id), Some(9_000));
+        // What could not be written counts here until it can be.
+        let held = KernelLock::try_acquire(&other.host(), &lock).unwrap();
+        ours.change(&owner, &id, |entry| bench_for(entry, 11_000));
+        drop(held);
+        assert_eq!(
+            (until(&ours, &owner, &id), until(&theirs, &owner, &id)),
+            (Some(11_000), Some(9_000))
+        );
+    }
 }
