@@ -40,6 +40,9 @@ pub(crate) const STATED_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
 const EXEMPT: [&str; 2] = ["openrouter", "kilocode"];
 /// How far in the future a failure may lie to be believed.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
+/// Most benches of single models that one profile has. Clients make up the names of models, and a provider that refuses
+/// them with a limit must not fill our files; real programs use a handful.
+const MODELS_MAX: usize = 64;
 /// Doublings beyond this change nothing any more (spec.md 5.3.3).
 const DOUBLINGS_MAX: u32 = 10;
 
@@ -151,6 +154,9 @@ impl Benches {
         let bucket = bucket_of(failed)?;
         self.forget(failed.now, limits);
         let same = |bench: &Bench| bench.bucket == bucket && bench.reason == failed.reason;
+        if !self.all.iter().any(same) {
+            self.make_room(&bucket);
+        }
         let at = match self.all.iter().position(same) {
             Some(at) => {
                 renew(&mut self.all[at], failed, limits);
@@ -162,6 +168,23 @@ impl Benches {
             }
         };
         self.all.get(at)
+    }
+
+    /// Drops the bench of a model that ends first, or has ended the longest time ago, where one more of `bucket` would be
+    /// too many. The account's own stay.
+    fn make_room(&mut self, bucket: &Bucket) {
+        let of_model = |bench: &Bench| matches!(bench.bucket, Bucket::Model(_));
+        if *bucket == Bucket::Account || self.all.iter().filter(|bench| of_model(bench)).count() < MODELS_MAX
+        {
+            return;
+        }
+        let all = self.all.iter().enumerate();
+        let first = all
+            .filter(|(_, bench)| of_model(bench))
+            .min_by_key(|(_, bench)| bench.until);
+        if let Some((at, _)) = first {
+            self.all.remove(at);
+        }
     }
 
     /// Takes note of a call that was served: the account works, and so does the model's bucket. Benches of other

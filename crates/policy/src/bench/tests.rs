@@ -274,3 +274,31 @@ proptest! {
         }
     }
 }
+
+/// Clients make up names of models; what is remembered of them has an end, and never at the account's own expense.
+#[test]
+fn benches_of_made_up_models_have_an_end() {
+    let mut benches = Benches::default();
+    benches.fail(&failed(Reason::Auth, None, T), &Limits::default());
+    let mut long = failed(Reason::RateLimit, Some("long"), T);
+    long.stated = Some(T.plus(HOUR));
+    benches.fail(&long, &Limits::default());
+    for n in 0..500_u64 {
+        let model = format!("made-up-{n}");
+        let now = T.plus(Duration::from_millis(10 * n));
+        benches.fail(&failed(Reason::RateLimit, Some(&model), now), &Limits::default());
+        let gate = benches.gate(Some(&model), now);
+        assert!(matches!(gate, Gate::Shut(_)), "the newest counts: {n}");
+    }
+    let of_models = benches.all.iter().filter(|bench| bench.bucket != Bucket::Account);
+    assert_eq!(of_models.count(), MODELS_MAX);
+    for kept in ["long", "made-up-499"] {
+        let kept = Bucket::Model(kept.to_owned());
+        assert!(benches.all.iter().any(|bench| bench.bucket == kept), "{kept:?}");
+    }
+    assert!(benches.all.iter().any(|bench| bench.bucket == Bucket::Account));
+    // One more failure of a model that is known drops nothing.
+    let before = benches.all.len();
+    benches.fail(&failed(Reason::RateLimit, Some("long"), T), &Limits::default());
+    assert_eq!(benches.all.len(), before);
+}
