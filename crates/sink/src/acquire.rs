@@ -162,10 +162,7 @@ impl Sink {
         };
         let mut waiting = None;
         for other in others(made, id) {
-            let claim = match other.tests {
-                true => self.claim(snapshot, &other.profile, call.request.model.as_deref()),
-                false => Claim::Free,
-            };
+            let claim = self.claim_for(other.tests, snapshot, &other.profile, call);
             if claim == Claim::Theirs {
                 continue;
             }
@@ -179,11 +176,23 @@ impl Sink {
             }
         }
         if first.kind() == ErrorKind::TryAgain {
-            // None of the others serves, so it is worth while to wait for the first.
-            return self.lease_or_give_back(snapshot, id, Claim::Free, call);
+            // None of the others serves, so it is worth while to wait for the first. Its test was given back.
+            return match self.claim_for(choice.tests, snapshot, id, call) {
+                Claim::Theirs => Err(first),
+                claim => self.lease_or_give_back(snapshot, id, claim, call),
+            };
         }
         // Where waiting helps one of them, it would be wrong to say that only a login does.
         Err(waiting.unwrap_or(first))
+    }
+
+    /// The claim on a test, where the choice `tests` a bench.
+    fn claim_for(&self, tests: bool, snapshot: &AgentSnapshot, id: &ProfileId, call: &Call<'_>) -> Claim {
+        if tests {
+            self.claim(snapshot, id, call.request.model.as_deref())
+        } else {
+            Claim::Free
+        }
     }
 
     /// A lease; the claim on a test goes with it, or back.

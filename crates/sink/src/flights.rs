@@ -19,6 +19,7 @@ use tokensink_types::{AgentId, ProfileId, Secret, UnixMillis};
 
 use crate::boarding::{Boarding, Pass, Turn};
 use crate::error::{ErrorKind, Result, SinkError};
+use crate::login::Cancel;
 use crate::owner::{Keeper, Target};
 use crate::sink::Sink;
 
@@ -112,6 +113,43 @@ impl Flights {
     }
 }
 
+/// How often a caller who may give up is asked whether it has.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long somebody waits for a flight. Its end is never the flight's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience<'a> {
+    time: Duration,
+    cancel: Option<&'a Cancel>,
+}
+
+impl<'a> Patience<'a> {
+    pub(crate) fn new(time: Duration, cancel: Option<&'a Cancel>) -> Self {
+        Self { time, cancel }
+    }
+
+    /// Waits by `wait`, which is told how long at most, until that brings something.
+    fn wait<T>(self, mut wait: impl FnMut(Duration) -> Option<T>) -> Option<T> {
+        let Some(cancel) = self.cancel else {
+            return wait(self.time);
+        };
+        let mut left = self.time;
+        loop {
+            let found = wait(left.min(ASK_EVERY));
+            left = left.saturating_sub(ASK_EVERY);
+            if found.is_some() || left.is_zero() || cancel.is_set() {
+                return found;
+            }
+        }
+    }
+}
+
+impl From<Duration> for Patience<'_> {
+    fn from(time: Duration) -> Self {
+        Self { time, cancel: None }
+    }
+}
+
 /// What a helper process is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlightArgs {
@@ -199,7 +237,7 @@ fn horizon_of(word: &str) -> Option<Horizon> {
 }
 
 impl Sink {
-    /// Starts a flight with the lock and waits for it, at most `wait`. The pass ends with the flight, as far as that
+    /// Starts a flight with the lock and waits for it as long as `patience` lasts. The pass ends with the flight, as far as that
     /// is in this process.
     pub(crate) fn launch(
         &self,
@@ -207,9 +245,9 @@ impl Sink {
         demand: Demand,
         lock: KernelLock,
         pass: Option<Pass>,
-        wait: Duration,
+        patience: Patience<'_>,
     ) -> Landing {
-        let landing = self.launched(target, demand, lock, pass, wait);
+        let landing = self.launched(target, demand, lock, pass, patience);
         self.tally().count(&target.profile, landing.word());
         landing
     }
@@ -220,12 +258,12 @@ impl Sink {
         demand: Demand,
         lock: KernelLock,
         pass: Option<Pass>,
-        wait: Duration,
+        patience: Patience<'_>,
     ) -> Landing {
         match &self.flights().mode {
             Mode::Inline => Landing::Verdict(self.fly(target, demand, &lock)),
-            Mode::Thread => self.launch_thread(target, demand, (lock, pass), wait),
-            Mode::Helper { command } => match self.launch_helper(command, target, &demand, lock, wait) {
+            Mode::Thread => self.launch_thread(target, demand, (lock, pass), patience),
+            Mode::Helper { command } => match self.launch_helper(command, target, &demand, lock, patience) {
                 Ok(landing) => landing,
                 Err(error) => Landing::Verdict(try_again(format!(
                     "the refresh helper could not be started: {error}"
@@ -239,7 +277,7 @@ impl Sink {
         target: &Target,
         demand: Demand,
         (lock, pass): (KernelLock, Option<Pass>),
-        wait: Duration,
+        patience: Patience<'_>,
     ) -> Landing {
         let (sender, receiver) = mpsc::channel();
         let (sink, flown) = (self.clone(), target.clone());
@@ -257,13 +295,14 @@ impl Sink {
         {
             return Landing::Verdict(try_again(format!("no thread for the refresh: {error}")));
         }
-        match receiver.recv_timeout(wait) {
-            Ok(verdict) => Landing::Verdict(verdict),
-            Err(mpsc::RecvTimeoutError::Timeout) => Landing::StillFlying,
-            Err(mpsc::RecvTimeoutError::Disconnected) => Landing::Verdict(try_again(
+        let landed = patience.wait(|time| match receiver.recv_timeout(time) {
+            Ok(verdict) => Some(verdict),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => Some(try_again(
                 "internal error: the refresh ended without a result".to_owned(),
             )),
-        }
+        });
+        landed.map_or(Landing::StillFlying, Landing::Verdict)
     }
 
     fn launch_helper(
@@ -272,7 +311,7 @@ impl Sink {
         target: &Target,
         demand: &Demand,
         lock: KernelLock,
-        wait: Duration,
+        patience: Patience<'_>,
     ) -> std::io::Result<Landing> {
         let args = FlightArgs {
             owner: target.owner.clone(),
@@ -291,7 +330,8 @@ impl Sink {
             stdin,
         };
         let mut report = processes.spawn_helper(request)?;
-        Ok(report.wait(wait)?.map_or(Landing::StillFlying, |bytes| {
+        let said = patience.wait(|time| report.wait(time).transpose()).transpose()?;
+        Ok(said.map_or(Landing::StillFlying, |bytes| {
             read_verdict(&bytes).map_or(Landing::NoWord, Landing::Verdict)
         }))
     }
@@ -501,5 +541,29 @@ mod tests {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
             assert!(FlightArgs::parse(&words).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn patience_ends_with_its_time_or_with_the_caller() {
+        let waits = |patience: Patience<'_>, comes: usize, cancel: &Cancel| {
+            let mut told = Vec::new();
+            let found = patience.wait(|time| {
+                told.push(time);
+                if told.len() == 3 {
+                    cancel.set();
+                }
+                (told.len() == comes).then_some(())
+            });
+            (found.is_some(), told.len(), told.iter().sum::<Duration>())
+        };
+        let seconds = Duration::from_secs;
+        let cancel = Cancel::default();
+        let plain = Patience::from(seconds(90));
+        assert_eq!(waits(plain, 9, &cancel), (false, 1, seconds(90)));
+        let watched = |time, cancel| Patience::new(seconds(time), Some(cancel));
+        assert_eq!(waits(watched(2, &cancel), 9, &cancel), (false, 2, seconds(2)));
+        assert_eq!(waits(watched(90, &cancel), 2, &cancel), (true, 2, seconds(2)));
+        assert_eq!(waits(watched(90, &cancel), 9, &cancel), (false, 3, seconds(3)));
+        assert_eq!(waits(watched(0, &cancel), 1, &cancel), (true, 1, seconds(0)));
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::calls::{Issued, LeaseId};
+use crate::login::Cancel;
 use tokensink_providers::Betas;
 use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, Secret, SessionKey, UnixMillis,
@@ -43,6 +44,8 @@ pub struct AcquireRequest {
     pub request_id: Option<LeaseId>,
     /// Profiles that have failed in this request already; none of them is handed out again.
     pub tried: Vec<ProfileId>,
+    /// Ends the waiting before its time, within a second. As with that, a refresh that is under way goes on.
+    pub cancel: Option<Cancel>,
 }
 
 impl AcquireRequest {
@@ -60,6 +63,7 @@ impl AcquireRequest {
             session: None,
             request_id: None,
             tried: Vec::new(),
+            cancel: None,
         }
     }
 }

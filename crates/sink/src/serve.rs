@@ -12,10 +12,11 @@ use tokensink_types::{AgentId, OAuth, ProfileId, ProviderId};
 use crate::block::{Block, no_profile, quoted};
 use crate::boarding::{Pass, Turn};
 use crate::error::{ErrorKind, Result, SinkError};
-use crate::flights::Landing;
+use crate::flights::{Landing, Patience};
 use crate::grant::{Grant, readable};
 use crate::kept::Ready;
 use crate::lease::{AcquireRequest, Lease};
+use crate::login::Cancel;
 use crate::owner::Target;
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -234,7 +235,7 @@ impl Sink {
             Turn::Ours(pass) => pass,
             Turn::Theirs(other) => {
                 let block = Block::under_way(&target.profile);
-                return Ok(meanwhile(block, &mut |left| other.wait(left)));
+                return Ok(meanwhile(block, &mut |left| other.wait(call.unwatched(left))));
             }
         };
         match self.try_lock(&path) {
@@ -245,7 +246,8 @@ impl Sink {
                 } else {
                     left
                 };
-                match self.launch(target, call.demand.clone(), lock, Some(pass), wait) {
+                let patience = Patience::new(wait, call.request.cancel.as_ref());
+                match self.launch(target, call.demand.clone(), lock, Some(pass), patience) {
                     Landing::Verdict(verdict) => self.after(verdict, target, call),
                     Landing::StillFlying => Ok(Flown::Blocked(Block::still_flying(&target.profile, wait))),
                     Landing::NoWord => Ok(Flown::HelperDied),
@@ -296,11 +298,13 @@ impl Sink {
             }
             Err(error) => return Err(lock_error(&error, &target.profile)),
         };
-        Ok(match self.launch(target, demand.clone(), lock, None, wait) {
-            Landing::StillFlying => Some(Block::still_flying(&target.profile, wait)),
-            Landing::Verdict(verdict) => Block::of_verdict(verdict),
-            Landing::NoWord => Some(Block::helper_died()),
-        })
+        Ok(
+            match self.launch(target, demand.clone(), lock, None, wait.into()) {
+                Landing::StillFlying => Some(Block::still_flying(&target.profile, wait)),
+                Landing::Verdict(verdict) => Block::of_verdict(verdict),
+                Landing::NoWord => Some(Block::helper_died()),
+            },
+        )
     }
 
     fn after(&self, verdict: Verdict, target: &Target, call: &Call<'_>) -> Result<Flown> {
@@ -332,7 +336,7 @@ impl Sink {
         let path = self.refresh_lock_path(&grant.oauth.provider, &target.profile);
         if let Ok(lock) = self.try_lock(&path) {
             let wait = call.left(self).min(HEAL_WAIT);
-            let landing = self.launch(target, call.demand.clone(), lock, None, wait);
+            let landing = self.launch(target, call.demand.clone(), lock, None, wait.into());
             tracing::debug!(profile = %target.profile, ?landing, "the store was behind its record");
         }
     }
@@ -372,9 +376,20 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What is left of the caller's patience.
+    /// What is left of the caller's patience; nothing once it has given up.
     pub(crate) fn left(&self, sink: &Sink) -> Duration {
+        if self.request.cancel.as_ref().is_some_and(Cancel::is_set) {
+            return Duration::ZERO;
+        }
         self.deadline.saturating_sub(sink.host().clock.monotonic())
+    }
+
+    /// As much of `time` as may pass until it is looked whether the caller has given up.
+    fn unwatched(&self, time: Duration) -> Duration {
+        match self.request.cancel {
+            Some(_) => time.min(LOOK_EVERY),
+            None => time,
+        }
     }
 }
 

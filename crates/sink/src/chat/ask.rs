@@ -396,7 +396,7 @@ fn unspeakable(lease: &Lease) -> Failure {
     }
 }
 
-fn given_up() -> SinkError {
+pub(super) fn given_up() -> SinkError {
     SinkError::new(ErrorKind::Failed, "cancelled", "the answer was given up")
 }
 

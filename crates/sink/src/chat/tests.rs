@@ -1,5 +1,7 @@
 //! Turns against a scripted network.
 
+mod cancel;
+
 use std::time::Duration;
 
 use http::Response;
@@ -315,25 +317,6 @@ fn an_error_before_any_text_is_like_an_error_answer() {
     answers(&world, &["hello"]);
     let (answer, told) = ask(&world);
     assert_eq!((profile_of(&answer.unwrap()), told.moved.len()), ("rig:b", 1));
-}
-
-#[test]
-fn who_wants_no_more_ends_the_call() {
-    let world = two_accounts();
-    let piece = chat_events(&["hel"]).remove(0);
-    world
-        .test
-        .transport
-        .push(Scripted::events([piece, Step::Silence(Duration::MAX)]));
-    let (cancel, mut told) = (Cancel::default(), String::new());
-    let mut chat = world.sink().chat(request(None)).unwrap();
-    let answer = world.sink().chat_turn(&mut chat, "hi", &cancel, &mut |event| {
-        if let ChatEvent::Text(text) = event {
-            told.push_str(text);
-            cancel.set();
-        }
-    });
-    assert_eq!((failed(answer).code(), told.as_str()), ("cancelled", "hel"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use tokensink_policy::chain::Model;
 use tokensink_policy::classify::Reason;
 use tokensink_types::{BillingClass, ProfileId};
 
-use super::ask::{Given, Next, by_program};
+use super::ask::{Given, Next, by_program, given_up};
 use super::run::{Failure, Run};
 use super::via::Kept;
 use super::{Chat, ChatAnswer, ChatEvent};
@@ -136,6 +136,9 @@ impl Sink {
         for tries in 0..ACCOUNTS_MAX {
             let request = acquire_request(chat, run, asked, kept, refresh.as_ref().map(|(lease, _)| lease));
             let acquired = self.acquire(&request);
+            if acquired.is_err() && run.cancel.is_set() {
+                return Err(given_up());
+            }
             let refreshed = refresh.is_some();
             let lease = match (acquired, refresh.take()) {
                 (Ok(lease), Some((old, failure))) if lease.secret == old.secret => {
@@ -256,6 +259,7 @@ fn acquire_request(
     request.request_id = Some(run.id);
     request.tried = run.tried.clone();
     request.wait = ACQUIRE_WAIT;
+    request.cancel = Some(run.cancel.clone());
     request
 }
 

@@ -116,6 +116,15 @@ impl Choice {
     }
 }
 
+impl Sink {
+    /// An id for a request that may take several leases ([`crate::AcquireRequest::request_id`]): by it `explain` tells
+    /// all of its choices, also where none of them came to a lease.
+    #[must_use]
+    pub fn request_id(&self) -> LeaseId {
+        self.calls().lease_id()
+    }
+}
+
 /// What became of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {

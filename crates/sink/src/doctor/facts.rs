@@ -8,7 +8,7 @@ use tokensink_providers::Problem;
 use tokensink_store::{Blemish, LockPlace, LockState};
 use tokensink_types::{AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
-use super::{Copies, DiskTrial, NetworkCheck};
+use super::{Copies, NetworkCheck};
 
 /// Everything.
 #[derive(Debug, Default)]
@@ -34,8 +34,7 @@ pub(super) struct Facts {
     pub(super) env_keys: Vec<EnvKeyFacts>,
     pub(super) proxies: Vec<(String, String)>,
     pub(super) certificates: Vec<(String, String)>,
-    /// The state directory's first, then those of agents' folders elsewhere.
-    pub(super) disks: Vec<DiskFacts>,
+    pub(super) disk: DiskFacts,
     pub(super) copies: Vec<Copies>,
     pub(super) network: Vec<NetworkCheck>,
 }
@@ -165,10 +164,13 @@ pub(super) struct EnvKeyFacts {
     pub(super) provider: ProviderId,
 }
 
-/// A disk, and what trying it out showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What trying out the disk showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DiskFacts {
-    pub(super) trial: DiskTrial,
+    pub(super) not_writable: Option<String>,
+    pub(super) no_locks: Option<String>,
+    pub(super) no_hard_links: Option<String>,
+    pub(super) no_fsync: Option<String>,
     /// The type, where it is one of a network.
     pub(super) network_type: Option<String>,
     /// The program whose folder it is in.

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
-use tokensink_sink::{AcquireRequest, AgentId, CallOutcome, ErrorKind, Lease, ProfileId, Reason, Want};
+use tokensink_authserver::{Fault, FaultAction};
+use tokensink_sink::{
+    AcquireRequest, AgentId, CallOutcome, Cancel, ErrorKind, Lease, ProfileId, Reason, Want,
+};
 
 use crate::calls::{A, B, LIMITED, NO_MONEY, asking, fail, later, of, served, stats, take, two_keys};
 use crate::world::{self, HOUR, STATE, World};
@@ -27,6 +30,7 @@ fn at_the_half_open_point_one_request_of_all_processes_tests() {
     later(&world, HALF_OPEN - 1);
     assert_eq!(take(&sinks[1], Some("m")).profile.as_str(), B);
     later(&world, 1);
+    world.test.clock.be_patient();
     assert!(
         sinks[1].acquire_ready(&asking(Some("m"))).unwrap().is_none(),
         "a claim is written, which is nothing for an event loop"
@@ -262,4 +266,58 @@ fn limits_are_kept_per_login_with_source_and_age() {
     assert_eq!(sink.quota(&agent).unwrap().len(), 1);
     later(&world, 3600);
     assert!(sink.quota(&agent).unwrap().is_empty());
+}
+
+/// Nobody else can serve, so the first choice is waited for: it is still the one request that tests its bench.
+#[test]
+fn a_test_that_has_to_wait_for_a_refresh_is_still_a_test() {
+    let world = World::new(world::strict());
+    world.put_store(
+        "main",
+        &json!({ A: world.grant_entry("alice"), B: world.grant_entry("bob") }),
+    );
+    let config = json!({"auth": {"order": {"rig": [A, B]}}}).to_string();
+    world
+        .test
+        .files
+        .put(format!("{STATE}/openclaw.json"), config, 0o600);
+    let sink = world.sink();
+    fail(&sink, &of(&sink, A, Some("m")), 429, Some("36000"), LIMITED);
+    // The bench is half-open by now, and both tokens have ended.
+    later(&world, 2 * HOUR.as_secs());
+    for _ in [A, B] {
+        world.push(Fault::on_refresh(FaultAction::RetryAfter {
+            seconds: 20,
+            status: 429,
+        }));
+    }
+    let patient = AcquireRequest {
+        wait: Duration::from_secs(60),
+        ..asking(Some("m"))
+    };
+    let lease = sink.acquire(&patient).unwrap();
+    assert_eq!((lease.profile.as_str(), lease.tests), (A, true));
+    // And nobody else does so meanwhile.
+    assert_eq!(world.sink().acquire(&patient).unwrap().profile.as_str(), B);
+    served(&sink, &lease);
+    assert!(!take(&sink, Some("m")).tests);
+}
+
+#[test]
+fn who_gives_up_waits_no_longer() {
+    let world = two_keys();
+    let sink = world.sink();
+    for id in [A, B] {
+        fail(&sink, &of(&sink, id, Some("m")), 429, Some("40"), LIMITED);
+    }
+    let patient = |cancel: &Cancel| AcquireRequest {
+        wait: Duration::from_secs(60),
+        cancel: Some(cancel.clone()),
+        ..asking(Some("m"))
+    };
+    let (before, cancel) = (world.now(), Cancel::default());
+    cancel.set();
+    assert_eq!(sink.acquire(&patient(&cancel)).unwrap_err().code(), "all_benched");
+    assert_eq!(world.now(), before);
+    assert!(sink.acquire(&patient(&Cancel::default())).is_ok());
 }
