@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokensink_host::EndWatch;
 use tokensink_sink::{
-    AcquireRequest, AgentId, CallOutcome, Lease, ProfileId, Secret, SessionKey, Sink, WAIT, Want,
+    AcquireRequest, AgentId, CallOutcome, Cancel, Lease, ProfileId, Secret, SessionKey, Sink, WAIT, Want,
 };
 use tokensink_types::ProcessId;
 
@@ -73,11 +73,17 @@ impl Api {
     }
 
     /// Answers a request to one of these endpoints; `None` for a route that is not one of them. May wait as long as the
-    /// request allows, so it is called on a thread of its own.
+    /// request allows and it is not cancelled, so it is called on a thread of its own.
     #[must_use]
-    pub fn answer(&self, route: &Route, caller: &Caller, body: &[u8]) -> Option<Response<Bytes>> {
+    pub fn answer(
+        &self,
+        route: &Route,
+        caller: &Caller,
+        body: &[u8],
+        cancel: &Cancel,
+    ) -> Option<Response<Bytes>> {
         let answered = match route {
-            Route::Lease => self.lease(caller, body),
+            Route::Lease => self.lease(caller, body, cancel),
             Route::Report => self.report(caller, body),
             Route::Bindings => self.route(caller, body),
             Route::Health => Ok(self.health(caller)),
@@ -97,31 +103,38 @@ impl Api {
         self.leases.counts(self.sink.host())
     }
 
-    fn lease(&self, caller: &Caller, body: &[u8]) -> Answered {
+    fn lease(&self, caller: &Caller, body: &[u8], cancel: &Cancel) -> Answered {
         let wanted: LeaseRequest = read(body)?;
         let sink = self.sink.current();
         let agent = self.agent_of(&sink, caller, &wanted)?;
         let mut request = request_of(&sink, caller, &agent, &wanted)?;
+        request.cancel = Some(cancel.clone());
         let holder = Holder::of(caller);
         let acquire = |request: &AcquireRequest| {
             sink.acquire(request)
+                .map(|lease| Unclaimed::new(&sink, lease))
                 .map_err(|error| Refusal::from_sink(&error, sink.now()))
         };
-        let mut lease = acquire(&request)?;
-        if request.rejected.is_none() && self.leases.is_rejected(&lease) {
-            request.rejected = Some(lease.secret.clone());
-            lease = acquire(&request)?;
+        let mut got = acquire(&request)?;
+        if request.rejected.is_none() && self.leases.is_rejected(&got.lease) {
+            request.rejected = Some(got.lease.secret.clone());
+            drop(got);
+            got = acquire(&request)?;
         }
-        if !caller.may_use(&lease.provider) {
-            return Err(not_theirs(lease.provider.as_str()));
+        if !caller.may_use(&got.lease.provider) {
+            return Err(not_theirs(got.lease.provider.as_str()));
         }
-        let id = lease.id.to_string();
-        if self.leases.take(sink.host(), &holder, &id, &lease)?
+        if cancel.is_set() {
+            let text = "the client has left";
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "client_left", text));
+        }
+        let id = got.lease.id.to_string();
+        if self.leases.take(sink.host(), &holder, &id, &got.lease)?
             && let CallerKind::Socket(peer) = &caller.kind
         {
             self.watch(peer);
         }
-        Ok(json(&lease_answer(&sink, &agent, &lease)))
+        Ok(json(&lease_answer(&sink, &agent, &got.handed_out())))
     }
 
     /// For whom: the key's agent and no other; on the socket the one that is named, or that the bindings find.
@@ -269,13 +282,49 @@ impl Api {
     }
 }
 
+/// A lease that nobody has yet. Dropped, it gives back the test that came with it, so that others need not wait for an
+/// outcome that nobody will report.
+struct Unclaimed<'a> {
+    lease: Lease,
+    sink: Option<&'a Sink>,
+}
+
+impl<'a> Unclaimed<'a> {
+    fn new(sink: &'a Sink, lease: Lease) -> Self {
+        Self {
+            lease,
+            sink: Some(sink),
+        }
+    }
+
+    /// It goes to its client, who reports.
+    fn handed_out(mut self) -> Lease {
+        self.sink = None;
+        self.lease.clone()
+    }
+}
+
+impl Drop for Unclaimed<'_> {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink {
+            give_back(sink, &self.lease);
+        }
+    }
+}
+
 /// A process has ended: nobody will report about what it had.
 fn process_ended(sink: &Sink, leases: &Leases, process: &ProcessId) {
-    let back = leases.process_ended(process, sink.now());
-    for lease in back.iter().filter(|lease| lease.tests) {
-        if let Err(error) = sink.current().report(lease, &CallOutcome::Abandoned) {
-            tracing::warn!(profile = %lease.profile, %error, "a test whose process has ended could not be given back");
-        }
+    for lease in leases.process_ended(process, sink.now()) {
+        give_back(&sink.current(), &lease);
+    }
+}
+
+/// Nobody will report about the lease; a test that came with it is free for others.
+fn give_back(sink: &Sink, lease: &Lease) {
+    if lease.tests
+        && let Err(error) = sink.report(lease, &CallOutcome::Abandoned)
+    {
+        tracing::warn!(profile = %lease.profile, %error, "a test could not be given back");
     }
 }
 

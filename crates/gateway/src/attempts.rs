@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::log::Trail;
 use crate::outcome::{Outcome, Used};
-use crate::relay::{Relay, internal, set_length};
+use crate::relay::{Leaving, Relay, internal, set_length};
 use crate::replay::Held;
 use crate::request::errors::Refusal;
 use crate::request::headers::{Dress, client_headers, upstream_headers};
@@ -242,7 +242,7 @@ impl Job<'_> {
                 .as_deref()
                 .and_then(|key| SessionKey::parse(key).ok()),
             tried: progress.tried.clone(),
-            request_id: self.trail.request(),
+            request_id: Some(self.trail.request()),
             ..AcquireRequest::new(plan.agent.clone(), want)
         }
     }
@@ -278,8 +278,10 @@ impl Job<'_> {
         }
     }
 
-    async fn acquire_on_thread(&self, request: AcquireRequest) -> Result<Used, SinkError> {
+    async fn acquire_on_thread(&self, mut request: AcquireRequest) -> Result<Used, SinkError> {
         let sink = self.sink.clone();
+        let left = Leaving::default();
+        request.cancel = Some(left.0.clone());
         let acquiring =
             tokio::task::spawn_blocking(move || sink.acquire(&request).map(|lease| Used::new(&sink, lease)));
         acquiring.await.unwrap_or_else(|_| {
@@ -386,11 +388,11 @@ impl Job<'_> {
         }
     }
 
-    /// The values of [`PROFILE`] and [`REQUEST`]. The request's first lease names it.
+    /// The values of [`PROFILE`] and [`REQUEST`].
     fn names(&self, lease: &Lease) -> [HeaderValue; 2] {
         let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"));
-        let request = self.trail.request().unwrap_or(lease.id);
-        [value(lease.profile.to_string()), value(request.to_string())]
+        let request = self.trail.request().to_string();
+        [value(lease.profile.to_string()), value(request)]
     }
 
     /// Sends the request with this lease.

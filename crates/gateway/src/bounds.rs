@@ -55,6 +55,10 @@ pub struct Bounds {
     pub replay_body: usize,
     /// Request bodies held at a time, in bytes altogether.
     pub replay_total: usize,
+    /// What decompressing request bodies may take at a time, in bytes altogether. Each counts with the most that it could
+    /// take ([`crate::request::decode::room`]): four of the largest, a hundred of usual ones. It takes milliseconds, so a
+    /// request that waits for room does not wait long.
+    pub decode_total: usize,
     /// How much of an error answer is read to classify it. Known ones have a few hundred bytes.
     pub error_body: usize,
     /// How long that may take.
@@ -83,6 +87,7 @@ impl Default for Bounds {
             pool_idle_max: 64,
             replay_body: 32 * MIB,
             replay_total: 256 * MIB,
+            decode_total: 256 * MIB,
             error_body: 256 * 1024,
             error_time: Duration::from_secs(5),
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokensink_host::Liveness;
-use tokensink_sink::{Host, Lease, ProfileId, Secret, UnixMillis};
+use tokensink_sink::{AgentId, Host, Lease, ProfileId, Secret, UnixMillis};
 use tokensink_types::ProcessId;
 
 use crate::guard::{Caller, CallerKind};
@@ -34,8 +34,9 @@ pub(crate) struct Leases(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     kept: HashMap<String, Kept>,
-    /// Access tokens that clients have reported as rejected and that have not been replaced yet.
-    rejected: HashMap<ProfileId, Secret>,
+    /// Access tokens that clients have reported as rejected and that have not been replaced yet, by the store that the
+    /// profile is of: two agents may have one of the same id.
+    rejected: HashMap<(AgentId, ProfileId), Secret>,
     /// Processes whose end somebody waits for.
     watched: HashSet<ProcessId>,
 }
@@ -172,14 +173,14 @@ impl Leases {
 
     /// An access token was rejected by its API: it is not handed out again.
     pub(crate) fn note_rejected(&self, lease: &Lease) {
-        self.state()
-            .rejected
-            .insert(lease.profile.clone(), lease.secret.clone());
+        let profile = (lease.owner.clone(), lease.profile.clone());
+        self.state().rejected.insert(profile, lease.secret.clone());
     }
 
     /// Was this lease's token rejected before?
     pub(crate) fn is_rejected(&self, lease: &Lease) -> bool {
-        self.state().rejected.get(&lease.profile) == Some(&lease.secret)
+        let profile = (lease.owner.clone(), lease.profile.clone());
+        self.state().rejected.get(&profile) == Some(&lease.secret)
     }
 
     /// How many leases each client has out.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use tokensink_host::Clock;
-use tokensink_sink::{AgentId, Lease, LeaseId, ProfileId};
+use tokensink_sink::{AgentId, Lease, LeaseId, ProfileId, Sink};
 
 use crate::metrics::Metrics;
 use crate::request::plan::Plan;
@@ -19,8 +19,11 @@ use crate::stream::{Ended, Hold};
 const PATH_MAX: usize = 80;
 
 /// What is known of a request so far.
-#[derive(Debug, Default)]
-pub(crate) struct Trail(Mutex<Facts>);
+#[derive(Debug)]
+pub(crate) struct Trail {
+    request: LeaseId,
+    facts: Mutex<Facts>,
+}
 
 #[derive(Debug, Default)]
 struct Facts {
@@ -28,8 +31,6 @@ struct Facts {
     provider: Option<String>,
     model: Option<String>,
     profile: Option<ProfileId>,
-    /// The first lease, which names the request.
-    request: Option<LeaseId>,
     tries: u32,
     /// Why attempts failed.
     failures: Vec<&'static str>,
@@ -37,8 +38,15 @@ struct Facts {
 }
 
 impl Trail {
+    fn new(request: LeaseId) -> Self {
+        Self {
+            request,
+            facts: Mutex::default(),
+        }
+    }
+
     fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who asks.
@@ -56,14 +64,13 @@ impl Trail {
     /// Who is to serve.
     pub(crate) fn lease(&self, lease: &Lease) {
         let mut facts = self.facts();
-        facts.request = facts.request.or(Some(lease.id));
         facts.profile = Some(lease.profile.clone());
         facts.tries += 1;
     }
 
-    /// The request's id, from its first lease on.
-    pub(crate) fn request(&self) -> Option<LeaseId> {
-        self.facts().request
+    /// The request's id.
+    pub(crate) fn request(&self) -> LeaseId {
+        self.request
     }
 
     /// An attempt failed.
@@ -95,11 +102,12 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    pub(crate) fn new(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, head: &Parts) -> Self {
+    pub(crate) fn new(metrics: &Arc<Metrics>, sink: &Sink, head: &Parts) -> Self {
+        let clock = &sink.host().clock;
         Self {
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
-            trail: Arc::default(),
+            trail: Arc::new(Trail::new(sink.request_id())),
             begun: clock.monotonic(),
             method: head.method.clone(),
             path: head.uri.path().chars().take(PATH_MAX).collect(),
@@ -202,7 +210,7 @@ impl Drop for Told {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "tokensink_gateway::access",
-            request = facts.request.map(tracing::field::display),
+            request = %self.trail.request(),
             agent = facts.agent.as_ref().map(AgentId::as_str),
             method = %self.method,
             path = self.path,

@@ -7,10 +7,10 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Bytes, Incoming};
 use tokensink_host::Dialer;
-use tokensink_sink::{Host, Sink};
+use tokensink_sink::{Cancel, Host, Sink};
 
 use crate::api::{Api, BODY_MAX};
-use crate::attempts::{Job, PROFILE};
+use crate::attempts::{Job, PROFILE, REQUEST};
 use crate::bounds::Bounds;
 use crate::client::Line;
 use crate::directory::{Directory, offered};
@@ -18,7 +18,7 @@ use crate::guard::{Caller, Guard};
 use crate::log::{Told, Trail};
 use crate::metrics::{self, Metrics};
 use crate::replay::{Held, Memory};
-use crate::request::decode::{DecodedBody, decode};
+use crate::request::decode::{DecodedBody, decode, room};
 use crate::request::errors::{ErrorShape, Refusal};
 use crate::request::models::models;
 use crate::request::plan::{BodyUse, Plan, body_use, error_shape, plan};
@@ -78,9 +78,9 @@ impl Relay {
         let (head, body) = request.into_parts();
         let sink = self.sink.current();
         let has_body = !body.is_end_stream();
-        let mut told = Told::new(&self.metrics, &sink.host().clock, &head);
+        let mut told = Told::new(&self.metrics, &sink, &head);
         let trail = told.trail();
-        let response = match self.serve(&sink, &head, body, line, &trail).await {
+        let mut response = match self.serve(&sink, &head, body, line, &trail).await {
             Ok(response) => response,
             Err(refusal) => {
                 tracing::debug!(peer = %line.peer(), status = %refusal.status, "{}", refusal.message);
@@ -92,6 +92,11 @@ impl Relay {
             }
         };
         told.answers(response.status());
+        if !response.status().is_success()
+            && let Ok(id) = HeaderValue::try_from(trail.request().to_string())
+        {
+            response.headers_mut().entry(REQUEST).or_insert(id);
+        }
         let response = if response.headers().contains_key(PROFILE) {
             response.map(|body| body.held_by(|inner| told.passes_on(inner)))
         } else {
@@ -151,10 +156,12 @@ impl Relay {
         };
         let api = self.api.clone();
         // A lease may have to wait for a refresh, and each that waits takes a thread: they take the room of requests, so
-        // that there are threads left for the others. The room stays taken when the caller leaves.
+        // that there are threads left for the others. When the caller leaves, the thread ends its waiting.
         let room = self.slots.request().await?;
+        let left = Leaving::default();
+        let cancel = left.0.clone();
         let answering = tokio::task::spawn_blocking(move || {
-            let answer = api.answer(&route, &caller, &bytes);
+            let answer = api.answer(&route, &caller, &bytes, &cancel);
             drop(room);
             answer
         });
@@ -207,15 +214,34 @@ impl Relay {
         }
         let is_encoded = head.headers.contains_key(http::header::CONTENT_ENCODING);
         let inline = if is_encoded { DECODE_INLINE } else { LOOK_INLINE };
+        let needed = bytes.as_ref().map_or(0, |bytes| room(&head.headers, bytes.len()));
+        let memory = match needed {
+            0 => None,
+            needed => Some(self.memory.to_decode(needed, self.bounds.queue_time).await?),
+        };
         if bytes.as_ref().is_none_or(|bytes| bytes.len() <= inline) {
             return judge(sink, head, &route, caller, bytes, wanted);
         }
         let (sink, head, caller) = (sink.clone(), head.clone(), caller.clone());
-        let judging =
-            tokio::task::spawn_blocking(move || judge(&sink, &head, &route, &caller, bytes, wanted));
+        // It stays taken when the client leaves, for as long as the thread needs it.
+        let judging = tokio::task::spawn_blocking(move || {
+            let plan = judge(&sink, &head, &route, &caller, bytes, wanted);
+            drop(memory);
+            plan
+        });
         judging
             .await
             .unwrap_or_else(|_| Err(internal("the request could not be judged")))
+    }
+}
+
+/// Tells a thread that works for a client when the client has left, which drops this.
+#[derive(Debug, Default)]
+pub(crate) struct Leaving(pub(crate) Cancel);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.set();
     }
 }
 

@@ -1,4 +1,5 @@
-//! Request bodies that are held so that they can be sent again, within a bound for each and one for all.
+//! The memory that request bodies take: those that are held so that they can be sent again, within a bound for each and
+//! one for all, and those that are being decompressed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ const UNIT: usize = 4096;
 pub(crate) struct Memory {
     units: Arc<Semaphore>,
     per_body: usize,
+    decoding: Arc<Semaphore>,
 }
 
 impl Memory {
@@ -29,7 +31,25 @@ impl Memory {
         Self {
             units: Arc::new(Semaphore::new(bounds.replay_total / UNIT)),
             per_body: bounds.replay_body,
+            decoding: Arc::new(Semaphore::new(bounds.decode_total / UNIT)),
         }
+    }
+
+    /// Room for decompressing a body that may take `bytes`; waits for it at most `time`.
+    ///
+    /// # Errors
+    /// 503 when none came free in time.
+    pub(crate) async fn to_decode(
+        &self,
+        bytes: usize,
+        time: Duration,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let room = within(time, Arc::clone(&self.decoding).acquire_many_owned(units)).await;
+        room.and_then(Result::ok).ok_or_else(|| {
+            let text = "the memory for decompressing request bodies is taken by other requests".to_owned();
+            overloaded("no_memory", text).with_fix("send the body uncompressed")
+        })
     }
 
     /// Reads a body for as long as there is room for it.

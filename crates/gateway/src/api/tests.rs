@@ -1,3 +1,5 @@
+mod refused;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -5,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, Response, Uri};
 use serde_json::{Map, Value, json};
 use tokensink_host::Liveness;
-use tokensink_sink::{AgentId, Flights, ProviderId, Sink};
+use tokensink_sink::{AgentId, Cancel, Flights, ProviderId, Sink};
 use tokensink_testkit::{FakeProcesses, TestHost};
 
 use super::Api;
@@ -89,7 +91,7 @@ impl World {
         };
         let uri: Uri = format!("/tokensink/v1/{path}").parse().unwrap();
         let route = route(&method, &uri, &http::HeaderMap::new()).unwrap();
-        self.api.answer(&route, caller, body).unwrap()
+        self.api.answer(&route, caller, body, &Cancel::default()).unwrap()
     }
 
     fn leased(&self, caller: &Caller, body: &Value) -> Value {

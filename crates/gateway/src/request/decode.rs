@@ -58,6 +58,21 @@ pub fn decode(headers: &HeaderMap, body: &Bytes) -> Result<DecodedBody, Refusal>
     })
 }
 
+/// The most memory that decoding `given` bytes can take: what may come out, and as much again for the decoder's window or
+/// for the growth of the buffer. Nothing for what is not compressed.
+#[must_use]
+pub fn room(headers: &HeaderMap, given: usize) -> usize {
+    match encoding(headers) {
+        Ok(Encoding::Gzip | Encoding::Zstd) => 2 * most(given),
+        Ok(Encoding::Identity) | Err(_) => 0,
+    }
+}
+
+/// How much may come out of `given` bytes.
+fn most(given: usize) -> usize {
+    given.saturating_mul(RATIO_MAX).clamp(RATIO_FREE, DECODED_MAX)
+}
+
 fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     let mut found = Encoding::Identity;
     let mut count = 0;
@@ -111,7 +126,7 @@ fn unzstd(body: &Bytes) -> Result<Bytes, Refusal> {
 
 /// All that comes out, at most what the bounds allow for `given` bytes.
 fn read_bounded(decoder: &mut impl Read, given: usize, name: &str) -> Result<Bytes, Refusal> {
-    let max = given.saturating_mul(RATIO_MAX).clamp(RATIO_FREE, DECODED_MAX);
+    let max = most(given);
     let mut out = Vec::new();
     let read = decoder.take(max as u64 + 1).read_to_end(&mut out);
     if out.len() > max {

@@ -1,7 +1,10 @@
 //! Bounds: a clear answer, and nothing left behind.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use tokensink_gateway::Bounds;
 use tokensink_testkit::{Seen, Talk};
 
@@ -307,4 +310,39 @@ fn nothing_is_left_behind() {
     }
     eventually("the end of all connections", settled);
     eventually("descriptors as before", || open_descriptors() <= before);
+}
+
+/// What decompressing may take is reserved before it begins: without room a compressed body waits and is then told to
+/// come back, and what is not compressed is none the worse for it.
+#[test]
+fn decompressing_has_a_memory_of_its_own() {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(br#"{"model":"small"}"#).unwrap();
+    let body = encoder.finish().unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {KEY}\r\n\
+         content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let compressed = [head.as_bytes(), &body].concat();
+    let world = World::new(&["one"], echo);
+    let mib = 1024 * 1024;
+    for (decode_total, status) in [(2 * mib, 200), (2 * mib - 4096, 503)] {
+        let gateway = world.gateway_with(Bounds {
+            decode_total,
+            ..small()
+        });
+        for _ in 0..3 {
+            let answer = client(&gateway).write(&compressed).answer();
+            assert_eq!(answer.status, status, "{}", answer.text());
+            if status == 503 {
+                assert_eq!(error(&answer.body)["code"], "no_memory");
+                assert_eq!(answer.header("retry-after"), Some("1"));
+            }
+        }
+        let plain = client(&gateway)
+            .post("/v1/chat/completions", r#"{"model":"rig/small"}"#)
+            .answer();
+        assert_eq!(plain.status, 200);
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokensink_authserver::{Running, ServerConfig};
+use tokensink_authserver::{Fault, FaultAction, Running, ServerConfig};
 use tokensink_gateway::Bounds;
 use tokensink_host::{OsRandom, SystemClock};
 use tokensink_testkit::{MapEnvironment, Seen, Talk};
@@ -360,6 +360,34 @@ fn a_token_that_is_refused_is_refreshed_once_for_everybody() {
         }
     });
     assert_eq!((server.ledger().refreshes, server.ledger().reuses), (1, 0));
+}
+
+/// Each lease that waits for a refresh takes a thread and the room of a request. Who leaves takes neither any longer,
+/// and the refresh goes on.
+#[test]
+fn who_leaves_waits_for_no_account() {
+    let random = Arc::new(OsRandom);
+    let clock = Arc::new(SystemClock::from_env(&MapEnvironment::default()));
+    let server = Running::start(ServerConfig::default(), clock, random).unwrap();
+    let issued = server.issue("alice", &["openid", "offline_access"]).unwrap();
+    let world = World::new(&[], served);
+    world.login(&server.provider_toml("rig"), "rig:alice", &issued);
+    let gateway = world.gateway_with(Bounds {
+        requests: 1,
+        queue_time: Duration::from_secs(10),
+        ..Bounds::default()
+    });
+    server.faults().push(Fault::on_refresh(FaultAction::Hold));
+    let mut waiting = client(&gateway);
+    let wish = r#"{"provider":"rig","min_ttl":86000,"deadline":600}"#;
+    waiting.post("/tokensink/v1/lease", wish);
+    assert!(server.faults().wait_until_held(1, Duration::from_secs(10)));
+    drop(waiting);
+    let health = client(&gateway)
+        .request("GET", "/tokensink/v1/health", "")
+        .answer();
+    assert_eq!(health.status, 200, "{}", health.text());
+    server.faults().release();
 }
 
 #[test]

@@ -50,10 +50,11 @@ fn an_answer_names_its_request_and_explain_tells_all_of_it() {
         .map(|choice| choice.served.clone().unwrap())
         .collect();
     assert_eq!(served, ["rig:first-canary", "rig:second-canary"]);
-    assert_eq!(
-        told.choices[0].id.as_ref(),
-        Some(&id),
-        "a request goes by its first lease"
+    assert!(
+        told.choices
+            .iter()
+            .all(|choice| choice.request.as_ref() == Some(&id)),
+        "{told:#?}"
     );
     let attempt = &told.choices[0].attempts[0];
     assert_eq!((attempt.outcome.as_str(), attempt.status), ("failed", Some(429)));
@@ -65,6 +66,29 @@ fn an_answer_names_its_request_and_explain_tells_all_of_it() {
             .all(|choice| choice.reproduced == Reproduced::Same),
         "{told:#?}"
     );
+}
+
+/// What the gateway refuses itself can be looked up, too: here because every account rests.
+#[test]
+fn a_refusal_names_its_request_and_explain_tells_why() {
+    let world = World::new(&["one"], |_, talk| {
+        let body = r#"{"error":{"type":"rate_limit_error","message":"slow"}}"#;
+        talk.answer(429, &[("retry-after", "600")], body);
+    });
+    let gateway = world.gateway();
+    let ask = || client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    let (passed_on, refused) = (ask(), ask());
+    assert_eq!((passed_on.status, refused.status), (429, 429));
+    assert!(refused.text().contains("all_benched"), "{}", refused.text());
+    let ids = [&passed_on, &refused].map(|answer| answer.header("x-tokensink-request").unwrap().to_owned());
+    assert_ne!(ids[0], ids[1]);
+    // So does one that comes to no choice at all.
+    let unknown = client(&gateway).request("GET", "/nowhere", "").answer();
+    assert!(unknown.status == 404 && unknown.header("x-tokensink-request").is_some());
+    gateway.shutdown(std::time::Duration::from_secs(5));
+    let told = world.sink().explain(&Asked::Id(ids[1].clone())).unwrap();
+    assert_eq!(told.choices.len(), 1, "{told:#?}");
+    assert_eq!(told.choices[0].error.as_deref(), Some("all_benched"), "{told:#?}");
 }
 
 #[test]

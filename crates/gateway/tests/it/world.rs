@@ -113,21 +113,6 @@ impl World {
         self.gateway_with(Bounds::default())
     }
 
-    /// A gateway with a key for each of these agents, and the keys.
-    pub(crate) fn gateway_of<const N: usize>(&self, agents: [&str; N]) -> (Running, [String; N]) {
-        let keys = agents.map(|agent| format!("tsk-of-{agent}"));
-        let pairs = keys.iter().zip(agents);
-        let options = Options {
-            names: vec!["gateway".to_owned()],
-            keys: pairs
-                .map(|(key, agent)| (key.as_str().into(), AgentId::normalise(agent)))
-                .collect(),
-            workers: 2,
-            ..Options::default()
-        };
-        (Gateway::start(self.sink(), &options).unwrap(), keys)
-    }
-
     pub(crate) fn gateway_with(&self, bounds: Bounds) -> Running {
         Self::gateway_on(self.sink(), bounds)
     }

@@ -163,3 +163,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_memory_that_decoding_can_take_is_known_before() {
+    let needed = |encoding: &str, given: usize| {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_str(encoding).unwrap());
+        room(&headers, given)
+    };
+    assert_eq!(room(&HeaderMap::new(), DECODED_MAX), 0);
+    assert_eq!((needed("identity", 1_000), needed("br", 1_000)), (0, 0));
+    for encoding in ["gzip", "zstd"] {
+        assert_eq!(needed(encoding, 10), 2 * RATIO_FREE);
+        assert_eq!(needed(encoding, 10_000), 2 * 10_000 * RATIO_MAX);
+        assert_eq!(needed(encoding, usize::MAX), 2 * DECODED_MAX);
+    }
+}

@@ -93,13 +93,14 @@ pub(super) fn attempts(names: &Names<'_>) -> Vec<Attempt> {
 }
 
 /// A template with its names, and `CL` as the length of what follows the head.
-fn filled(template: &str, names: &Names<'_>) -> Vec<u8> {
+pub(super) fn filled(template: &str, names: &Names<'_>) -> Vec<u8> {
     let text = template
-        .replace("KEY", &names.key)
         .replace("OTHER", names.other)
         .replace("ME", names.me)
         .replace("UP", &names.upstream)
-        .replace("HOST", &names.host);
+        .replace("HOST", &names.host)
+        // Last, since a key may hold any of the words above.
+        .replace("KEY", &names.key);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let head = head.replace(
         "$AUTH",
@@ -221,9 +222,10 @@ const TARGETS: Table = &[
     ),
 ];
 
+/// A key of the store is refused where another agent is named; one of the program around the gateway knows no others.
 const HEADERS: Table = &[
     (
-        SERVED,
+        &[200, 403],
         "POST /rig/x HTTP/1.1\r\n$AUTH\r\nx-tokensink-agent: OTHER\r\n$CL\r\n\r\n{}",
     ),
     (
