@@ -314,8 +314,7 @@ impl Client {
             Ok(0) => self.is_ready = true,
             Ok(n) => {
                 self.bytes.extend_from_slice(&chunk[..n]);
-                self.is_ready =
-                    self.bytes.len() > REQUEST_BYTES || !matches!(parse_head(&self.bytes), Ok(None));
+                self.is_ready = receive(&self.bytes) != Received::Part;
             }
             Err(error)
                 if matches!(
@@ -328,35 +327,19 @@ impl Client {
 
     /// The request, if it is one for us; else the client is answered.
     fn into_request(self) -> Option<CallbackRequest> {
-        if self.bytes.len() > REQUEST_BYTES {
-            self.refuse(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "the request is too large",
-            );
-            return None;
-        }
-        let head = match parse_head(&self.bytes) {
-            Ok(Some(head)) => head,
-            // It left in the middle.
-            Ok(None) => return None,
-            Err(error) => {
-                self.refuse(StatusCode::BAD_REQUEST, &error.to_string());
-                return None;
+        match receive(&self.bytes) {
+            Received::Request { method, target } => Some(CallbackRequest {
+                stream: self.stream,
+                method,
+                target,
+            }),
+            Received::Refused { status, why } => {
+                self.refuse(status, &why);
+                None
             }
-        };
-        if !matches!(head.method, Method::GET | Method::HEAD) {
-            self.refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
-            return None;
+            // It left in the middle.
+            Received::Part => None,
         }
-        if !names_loopback(&head.headers) {
-            self.refuse(StatusCode::FORBIDDEN, "this address is for this machine only");
-            return None;
-        }
-        Some(CallbackRequest {
-            stream: self.stream,
-            method: head.method,
-            target: Secret::new(head.target.to_string()),
-        })
     }
 
     fn refuse(self, status: StatusCode, text: &str) {
@@ -377,6 +360,58 @@ impl Client {
         if sent.is_ok() {
             let _ = (&self.stream).read(&mut rest);
         }
+    }
+}
+
+/// What the bytes are that a client of the listener has sent so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// Not the whole head yet.
+    Part,
+    /// A GET or HEAD request to a loopback host.
+    Request {
+        /// Which of the two.
+        method: Method,
+        /// Path and query, as sent. The query holds the authorization code.
+        target: Secret,
+    },
+    /// Nothing for us.
+    Refused {
+        /// The status that answers it.
+        status: StatusCode,
+        /// The reason, for whoever sent it. Holds nothing of what was sent.
+        why: String,
+    },
+}
+
+/// Reads what a client has sent so far: the whole judgement of the listener on bytes that anybody on this machine, and
+/// any page in the browser, may send. What follows the head is not looked at.
+#[must_use]
+pub fn receive(bytes: &[u8]) -> Received {
+    let refused = |status, why: &str| Received::Refused {
+        status,
+        why: why.to_owned(),
+    };
+    if bytes.len() > REQUEST_BYTES {
+        return refused(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the request is too large",
+        );
+    }
+    let head = match parse_head(bytes) {
+        Ok(Some(head)) => head,
+        Ok(None) => return Received::Part,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return refused(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
+    }
+    if !names_loopback(&head.headers) {
+        return refused(StatusCode::FORBIDDEN, "this address is for this machine only");
+    }
+    Received::Request {
+        method: head.method,
+        target: Secret::new(head.target.to_string()),
     }
 }
 
