@@ -11,16 +11,45 @@ const TIMEOUT_MS: i64 = 65_000;
 const REFRESH_INTERVAL_MS: i64 = 300_000;
 
 /// The settings as a document that keeps its layout.
-pub(super) struct CodexSettings(DocumentMut);
+pub(super) struct CodexSettings {
+    document: DocumentMut,
+    /// The line ends of the file, which the document spells as `\n`.
+    ends: &'static str,
+}
 
 impl CodexSettings {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         // The library's message quotes the line, which may hold a secret.
-        text.parse::<DocumentMut>().map(Self).map_err(|error| {
+        let document = text.parse::<DocumentMut>().map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(1, |before| before.matches('\n').count() + 1);
             format!("it is no TOML: {} (line {line})", error.message())
-        })
+        })?;
+        let survives = |ends: &&'static str| {
+            let again = Self {
+                document: document.clone(),
+                ends,
+            };
+            let again = again.spelled();
+            again == text || again.strip_suffix(*ends) == Some(text)
+        };
+        match ["\n", "\r\n"].into_iter().find(survives) {
+            Some(ends) => Ok(Self { document, ends }),
+            None => Err(
+                "its line ends are mixed, or it begins with a byte order mark, which would not survive an edit; \
+                 convert it (dos2unix)"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn spelled(&self) -> String {
+        let text = self.document.to_string();
+        if self.ends == "\n" {
+            text
+        } else {
+            text.replace('\n', self.ends)
+        }
     }
 }
 
@@ -29,7 +58,7 @@ impl Settings for CodexSettings {
         let (first, rest) = path.split_first()?;
         let item = rest
             .iter()
-            .try_fold(self.0.get(first)?, |item, key| item.get(key))?;
+            .try_fold(self.document.get(first)?, |item, key| item.get(key))?;
         Some(spelled(item))
     }
 
@@ -38,7 +67,7 @@ impl Settings for CodexSettings {
             return Ok(());
         }
         let (key, parents) = path.split_last().ok_or("an empty path cannot be set")?;
-        let mut table = self.0.as_table_mut();
+        let mut table = self.document.as_table_mut();
         for parent in parents {
             let made = || {
                 let mut made = Table::new();
@@ -66,7 +95,7 @@ impl Settings for CodexSettings {
 
     fn remove(&mut self, path: &[&str], keep: usize) -> Result<(), String> {
         let (key, parents) = path.split_last().ok_or("an empty path cannot be removed")?;
-        let mut table = self.0.as_table_mut();
+        let mut table = self.document.as_table_mut();
         for parent in parents {
             match table.get_mut(parent).and_then(Item::as_table_mut) {
                 Some(inner) => table = inner,
@@ -81,11 +110,11 @@ impl Settings for CodexSettings {
     }
 
     fn text(&self) -> Body {
-        Body::new(self.0.to_string())
+        Body::new(self.spelled())
     }
 
     fn is_empty(&self) -> bool {
-        self.0.as_table().is_empty()
+        self.document.as_table().is_empty()
     }
 }
 

@@ -319,6 +319,31 @@ fn any_settings() -> impl Strategy<Value = Map<String, Value>> {
     })
 }
 
+/// Found by fuzzing: the TOML library spells every line end as a line feed.
+#[test]
+fn line_ends_of_codex_settings_stay() {
+    let text = "# mine\r\nmodel = \"gpt-5\"\r\n\r\n[model_providers.x]\r\nname = \"X\"\r\n";
+    let test = TestHost::new();
+    test.files.put(CONFIG, text, 0o600);
+    let record = wire(&test, Neighbour::Codex);
+    let wired = test.files.text(CONFIG);
+    assert_eq!(
+        wired.matches('\n').count(),
+        wired.matches("\r\n").count(),
+        "{wired:?}"
+    );
+    assert!(wired.starts_with("# mine\r\nmodel = \"gpt-5\"\r\n"), "{wired:?}");
+    unwire(&test, &record);
+    assert_eq!(test.files.text(CONFIG), text);
+
+    for mixed in ["a = 1\r\nb = 2\n", "\u{feff}a = 1\n"] {
+        test.files.put(CONFIG, mixed, 0o600);
+        let refused = plan(&test.host(), Neighbour::Codex, &request(), None).unwrap_err();
+        assert!(refused.to_string().contains("dos2unix"), "{refused}");
+        assert_eq!(test.files.text(CONFIG), mixed);
+    }
+}
+
 proptest! {
     #[test]
     fn unwiring_restores_any_settings(settings in any_settings(), pretty: bool) {
