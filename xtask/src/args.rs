@@ -1,5 +1,7 @@
 //! The command line of xtask.
 
+use crate::fuzz::SECONDS;
+
 /// Printed for `--help` and after a mistake.
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask <task>
@@ -8,6 +10,8 @@ Usage: cargo xtask <task>
                               --full adds the browser, the big real programs, long storms, soaks and fuzzing
   bench [--quick] [--json]    measure whole commands and warm calls beside their baselines (docs/benchmarks.md)
   bench --gateway [...]       measure the gateway beside nginx, which is installed if missing, and a bare proxy
+  fuzz [target...] [--seconds N]
+                              run the fuzz targets (docs/simulation.md), each for N seconds (default 30)
   layers                      check which crate may use which
   ci [--full]                 everything that a change must pass: fmt, layers, clippy, doc, test; --full adds deny
   deny [--advisories]         check licences, bans and sources of all dependencies; --advisories also fetches RustSec's list";
@@ -18,6 +22,7 @@ pub(crate) enum Task {
     Help,
     Test(TestOptions),
     Layers,
+    Fuzz(FuzzOptions),
     Bench(BenchOptions),
     /// Runs a program and prints its peak memory; `bench` starts it.
     Peak(Vec<String>),
@@ -36,6 +41,15 @@ pub(crate) struct TestOptions {
     pub(crate) full: bool,
     /// Parts of test names; empty for all.
     pub(crate) filters: Vec<String>,
+}
+
+/// What to fuzz.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FuzzOptions {
+    /// Names of targets; empty for all.
+    pub(crate) targets: Vec<String>,
+    /// How long each of them runs.
+    pub(crate) seconds: u64,
 }
 
 /// How to measure.
@@ -61,6 +75,7 @@ pub(crate) fn parse(given: &[String]) -> Result<Task, String> {
         "help" | "--help" | "-h" => Ok(Task::Help),
         "test" => test(rest),
         "layers" => flag(rest, "layers", None).map(|_| Task::Layers),
+        "fuzz" => fuzz(rest),
         "bench" => bench(rest),
         PEAK => Ok(Task::Peak(rest.to_vec())),
         "ci" => flag(rest, "ci", Some("--full")).map(|full| Task::Ci { full }),
@@ -79,6 +94,27 @@ fn test(rest: &[String]) -> Result<Task, String> {
         }
     }
     Ok(Task::Test(options))
+}
+
+fn fuzz(rest: &[String]) -> Result<Task, String> {
+    let mut options = FuzzOptions {
+        targets: Vec::new(),
+        seconds: SECONDS,
+    };
+    let mut words = rest.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--seconds" => {
+                let number = words.next().and_then(|word| word.parse().ok());
+                options.seconds = number
+                    .filter(|seconds| *seconds > 0)
+                    .ok_or("--seconds wants a number of at least 1")?;
+            }
+            other if other.starts_with('-') => return Err(format!("`fuzz` has no option {other}")),
+            target => options.targets.push(target.to_owned()),
+        }
+    }
+    Ok(Task::Fuzz(options))
 }
 
 fn bench(rest: &[String]) -> Result<Task, String> {
@@ -113,6 +149,12 @@ mod tests {
                 filters: filters.iter().map(|text| (*text).to_owned()).collect(),
             }))
         };
+        let fuzz = |targets: &[&str], seconds| {
+            Ok(Task::Fuzz(FuzzOptions {
+                targets: targets.iter().map(|text| (*text).to_owned()).collect(),
+                seconds,
+            }))
+        };
         let no = |message: &str| Err(message.to_owned());
         let cases = [
             ("", no("no task is given")),
@@ -120,6 +162,11 @@ mod tests {
             ("test", test(false, &[])),
             ("test order --full select", test(true, &["order", "select"])),
             ("test --nope", no("`test` has no option --nope")),
+            ("fuzz", fuzz(&[], SECONDS)),
+            ("fuzz jwt --seconds 5 words", fuzz(&["jwt", "words"], 5)),
+            ("fuzz --seconds", no("--seconds wants a number of at least 1")),
+            ("fuzz --seconds 0", no("--seconds wants a number of at least 1")),
+            ("fuzz --fast", no("`fuzz` has no option --fast")),
             ("bench", Ok(Task::Bench(BenchOptions::default()))),
             (
                 "bench --json --quick",

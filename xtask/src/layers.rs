@@ -130,6 +130,23 @@ const TABLE: &[Layer] = &[
         ours: &["types", "host"],
         outside: None,
     },
+    // For tests and fuzz targets only, as testkit is; nothing may use it.
+    Layer {
+        name: "properties",
+        ours: &[
+            "types",
+            "oauth",
+            "policy",
+            "host",
+            "providers",
+            "store",
+            "neighbours",
+            "sink",
+            "gateway",
+            "testkit",
+        ],
+        outside: None,
+    },
     // What the benchmarks hold us against; it must use nothing of ours. Its proxy, upstream and clients talk to sockets.
     Layer {
         name: "baseline",

@@ -148,6 +148,15 @@ pub(crate) fn cargo_deny() -> Result<(), Failure> {
     )
 }
 
+/// Makes sure of cargo-fuzz.
+pub(crate) fn cargo_fuzz() -> Result<(), Failure> {
+    cargo_tool(
+        "fuzz",
+        "cargo-fuzz",
+        "it builds the fuzz targets; compiling it takes a minute or two, once",
+    )
+}
+
 fn cargo_tool(subcommand: &str, package: &str, why: &str) -> Result<(), Failure> {
     if output_of(&mut cargo([subcommand, "--version"])).is_some() {
         return Ok(());
@@ -275,7 +284,7 @@ fn copy_manifests(from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 /// Where cargo puts what it builds.
-fn target_dir() -> Result<PathBuf, Failure> {
+pub(crate) fn target_dir() -> Result<PathBuf, Failure> {
     let metadata = cargo(["metadata", "--no-deps", "--format-version", "1", "--offline"]);
     let text = output_of(&mut { metadata }).unwrap_or_default();
     let value: Value = serde_json::from_str(&text).unwrap_or_default();

@@ -1,10 +1,11 @@
 //! `cargo xtask test`: the tests of a change, with what they need.
 
-use crate::args::TestOptions;
-use crate::needs;
+use crate::args::{FuzzOptions, TestOptions};
 use crate::run::{Failure, Steps, cargo, run as run_program};
+use crate::{fuzz, needs};
 
-/// Installs what is missing, builds, runs all tests and then the examples in the documentation.
+/// Installs what is missing, builds, runs all tests, then the examples in the documentation, and with `--full` the fuzz
+/// targets.
 pub(crate) fn run(options: &TestOptions) -> Result<(), Failure> {
     let mut steps = Steps::default();
     let outcome = run_in(&mut steps, options);
@@ -32,7 +33,17 @@ pub(crate) fn run_in(steps: &mut Steps, options: &TestOptions) -> Result<(), Fai
             "--workspace",
             "--quiet",
         ]))
-    })
+    })?;
+    if !options.full {
+        return Ok(());
+    }
+    fuzz::run_in(
+        steps,
+        &FuzzOptions {
+            targets: Vec::new(),
+            seconds: fuzz::SECONDS,
+        },
+    )
 }
 
 /// The release profile is also the demo's, so that a fresh machine compiles once.

@@ -18,7 +18,8 @@ fn the_table_has_no_cycle() {
         for used in layer.ours {
             let above = TABLE[..at].iter().any(|other| other.name == *used);
             assert!(above, "{} uses {used}, which does not stand above it", layer.name);
-            assert_ne!(*used, DEV_ONLY, "{}", layer.name);
+            // What must hold for foreign bytes is itself for tests only.
+            assert!(*used != DEV_ONLY || layer.name == "properties", "{}", layer.name);
         }
     }
 }
