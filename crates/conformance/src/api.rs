@@ -5,8 +5,10 @@ use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokensink_types::Body;
 
+use crate::vendors::{self, Vendor};
+
 /// What the API says when all is well.
-pub(crate) const HELLO: &str = "hello from the kit";
+pub const HELLO: &str = "hello from the kit";
 
 /// The path under which requests go to the API of the chat completions kind; its base URL ends in `/v1`.
 const CHAT: &str = "/v1/chat/completions";
@@ -14,13 +16,16 @@ const MODELS: &str = "/v1/models";
 
 /// Whether `path` is one of the API.
 pub(crate) fn serves(path: &str) -> bool {
-    matches!(path, CHAT | MODELS)
+    matches!(path, CHAT | MODELS) || Vendor::of(path).is_some()
 }
 
 /// The answer to a request with a living access token.
 pub(crate) fn answer(request: &Request<Body>) -> Response<Body> {
     match request.uri().path() {
         CHAT => chat(request.body().expose()),
+        path if Vendor::of(path).is_some() => {
+            vendors::served(request.method().as_str(), path, request.body().expose())
+        }
         _ => json_answer(
             StatusCode::OK,
             &json!({"object": "list", "data": [{"id": "kit-small", "object": "model", "created": 0, "owned_by": "kit"}]}),
@@ -29,7 +34,10 @@ pub(crate) fn answer(request: &Request<Body>) -> Response<Body> {
 }
 
 /// The answer to a request without one.
-pub(crate) fn refusal(_path: &str) -> Response<Body> {
+pub(crate) fn refusal(path: &str) -> Response<Body> {
+    if let Some(vendor) = Vendor::of(path) {
+        return vendor.refusal();
+    }
     let error = json!({
         "message": "The access token is missing, unknown, expired or revoked.",
         "type": "authentication_error",

@@ -281,13 +281,6 @@ impl<'a> Stage<'a> {
     pub(crate) fn is_direct(&self) -> bool {
         self.client.reach() == Reach::Direct
     }
-
-    /// From now on the program's token endpoint is another.
-    pub(crate) fn point_at(&mut self, token_endpoint: &str) -> Result<(), Trouble> {
-        token_endpoint.clone_into(&mut self.home.endpoints.token);
-        self.client.configure(&self.home)?;
-        Ok(())
-    }
 }
 
 impl Drop for Stage<'_> {

@@ -15,8 +15,9 @@ use tokensink_host::http_server::{Handler, Reply, RequestLimits, Server};
 use tokensink_types::{Body, Secret};
 
 use crate::api;
-use crate::client::{Client, Tokens};
+use crate::client::{Client, Reach, Tokens};
 use crate::clock::ServerClock;
+use crate::front::Front;
 use crate::home::Endpoints;
 
 /// The account that every login is of.
@@ -61,6 +62,8 @@ pub(crate) struct World {
     site: Arc<Site>,
     clock: ServerClock,
     addr: SocketAddr,
+    /// For programs whose endpoints are fixed.
+    front: Option<Front>,
     /// Gone while nobody listens.
     server: Mutex<Option<Server>>,
     client_id: String,
@@ -113,8 +116,13 @@ impl World {
             changed: Condvar::new(),
         });
         let server = listen(&site, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
+        let front = match client.reach() {
+            Reach::Direct => None,
+            Reach::Proxy => Some(Front::start(host, server.addr())?),
+        };
         Ok(Self {
             addr: server.addr(),
+            front,
             server: Mutex::new(Some(server)),
             site,
             clock,
@@ -128,8 +136,8 @@ impl World {
         Endpoints {
             token: format!("http://{}/oauth/token", self.addr),
             api: format!("http://{}/v1", self.addr),
-            proxy: None,
-            ca: None,
+            proxy: self.front.as_ref().map(Front::url),
+            ca: self.front.as_ref().map(|front| front.ca().to_owned()),
         }
     }
 
@@ -265,6 +273,13 @@ impl World {
         Ok(())
     }
 
+    /// Whether the proxy, where there is one, shows certificates that its programs trust.
+    pub(crate) fn set_trusted(&self, trusted: bool) {
+        if let Some(front) = &self.front {
+            front.set_trusted(trusted);
+        }
+    }
+
     /// Stops the next token request before the server sees it.
     pub(crate) fn stop_the_next(&self) {
         *locked(&self.site.gate) = Gate::Set;
@@ -369,7 +384,12 @@ impl Site {
     }
 }
 
+/// The access token of a request, as a bearer token or in `x-api-key`: some programs tell one from an API key by its
+/// first letters.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get("x-api-key") {
+        return key.to_str().ok();
+    }
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

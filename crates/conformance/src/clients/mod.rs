@@ -1,5 +1,9 @@
 //! The programs that the kit knows, one adapter each.
 
+mod claude;
+mod codex;
+mod installed;
+mod openclaw;
 mod tokensink;
 
 use std::path::PathBuf;
@@ -10,7 +14,7 @@ use tokensink_host::Host;
 use crate::client::Client;
 
 /// The names that [`find`] knows.
-pub const KNOWN: [&str; 1] = ["tokensink"];
+pub const KNOWN: [&str; 4] = ["tokensink", "codex", "claude", "openclaw"];
 
 /// Why a program cannot be put to the test.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -38,6 +42,9 @@ pub enum NotFound {
 pub fn find(host: &Host, name: &str, program: Option<PathBuf>) -> Result<Box<dyn Client>, NotFound> {
     match name {
         "tokensink" => Ok(Box::new(tokensink::Tokensink::find(host, program)?)),
+        "codex" => Ok(Box::new(codex::Codex::find(host, program)?)),
+        "claude" => Ok(Box::new(claude::Claude::find(host, program)?)),
+        "openclaw" => Ok(Box::new(openclaw::OpenClaw::find(host, program)?)),
         other => Err(NotFound::Unknown(other.to_owned())),
     }
 }

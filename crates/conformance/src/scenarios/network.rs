@@ -7,6 +7,7 @@ use tokensink_authserver::{Fault, FaultAction};
 use super::answers::{PATIENCE, passing};
 use super::ordinary::EXPIRED;
 use crate::client::Used;
+use crate::home::Endpoints;
 use crate::report::Verdict;
 use crate::stage::{Findings, Stage};
 use crate::world::Trouble;
@@ -17,8 +18,8 @@ const ENDING: i64 = 120;
 const SLOW: Duration = Duration::from_secs(10);
 /// How long a use with a living token may take.
 const AT_ONCE: Duration = Duration::from_secs(30);
-/// A name that no server has (RFC 6761 section 6.4).
-const NO_NAME: &str = "https://kit.invalid/oauth/token";
+/// A token endpoint whose name no server has (RFC 6761 section 6.4), and a proxy of that kind.
+const NO_NAME: [&str; 2] = ["https://kit.invalid/oauth/token", "http://kit.invalid:3128"];
 
 pub(super) fn refused(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     stage.log_in(EXPIRED)?;
@@ -29,27 +30,36 @@ pub(super) fn refused(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
 }
 
 pub(super) fn no_name(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
-    elsewhere(stage, NO_NAME)
+    stage.log_in(EXPIRED)?;
+    let right = stage.home.endpoints.clone();
+    let [token, proxy] = NO_NAME;
+    if stage.is_direct() {
+        token.clone_into(&mut stage.home.endpoints.token);
+    } else {
+        // It leaves names to its proxy, so it is the proxy's own that does not resolve.
+        stage.home.endpoints.proxy = Some(proxy.to_owned());
+    }
+    elsewhere(stage, right)
 }
 
 pub(super) fn no_tls(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
-    // What listens there does not speak TLS.
-    let url = stage.home.endpoints.token.replace("http://", "https://");
-    elsewhere(stage, &url)
+    stage.log_in(EXPIRED)?;
+    let right = stage.home.endpoints.clone();
+    if stage.is_direct() {
+        // What listens there does not speak TLS.
+        stage.home.endpoints.token = right.token.replace("http://", "https://");
+    }
+    stage.world.set_trusted(false);
+    elsewhere(stage, right)
 }
 
-/// The token endpoint is at a place where no connection comes about, for one use.
-fn elsewhere(stage: &mut Stage<'_>, url: &str) -> Result<Verdict, Trouble> {
-    if !stage.is_direct() {
-        return Ok(Verdict::NotApplicable(
-            "its token endpoint cannot be moved".to_owned(),
-        ));
-    }
-    stage.log_in(EXPIRED)?;
-    let right = stage.home.endpoints.token.clone();
-    stage.point_at(url)?;
+/// No connection comes about at the present endpoints, for one use; at the right ones it would.
+fn elsewhere(stage: &mut Stage<'_>, right: Endpoints) -> Result<Verdict, Trouble> {
+    stage.client.configure(&stage.home)?;
     let during = stage.use_once()?;
-    stage.point_at(&right)?;
+    stage.home.endpoints = right;
+    stage.client.configure(&stage.home)?;
+    stage.world.set_trusted(true);
     away(stage, &during.used)
 }
 

@@ -1,5 +1,7 @@
 //! `chat` with the real Claude Code as its back end (clients.md 8).
 
+use tokensink_conformance::vendors::HELLO;
+
 use super::clis::Clis;
 use super::rig::Reuse;
 use crate::world::Said;
@@ -27,13 +29,16 @@ fn the_real_claude_answers_and_takes_up_its_conversation() {
     let object = said.json();
     assert_eq!(
         (object["answer"].as_str(), object["program"].as_str()),
-        (Some("hello"), Some("claude")),
+        (Some(HELLO), Some("claude")),
         "{said:#?}"
     );
     assert_eq!(object["profile"], "anthropic:claude-cli");
     // The program itself remembers what was said, so it is sent along.
     let said = chat(&clis, "tokensink chat --session notes -p xylophone-two").code(0);
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("hello\n", ""));
+    assert_eq!(
+        (said.out.as_str(), said.err.as_str()),
+        (&*format!("{HELLO}\n"), "")
+    );
     let asked = clis.rig.prompts();
     let [first, second] = asked.as_slice() else {
         panic!("{asked:?}")

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tokensink_authserver::{Issued, fingerprint};
+use tokensink_conformance::vendors;
 use tokensink_host::Host;
 use tokensink_types::Secret;
 
@@ -68,7 +69,7 @@ impl Ask {
         let said = said.code(0);
         match self {
             Self::CodexExec | Self::ClaudePrompt => {
-                assert_eq!(said.out.trim(), "hello", "{self:?}: {said:#?}");
+                assert_eq!(said.out.trim(), vendors::HELLO, "{self:?}: {said:#?}");
             }
             Self::CodexStatus => assert!(said.err.contains("Logged in using ChatGPT"), "{said:#?}"),
             Self::ClaudeStatus => assert_eq!(said.json()["loggedIn"], true, "{said:#?}"),

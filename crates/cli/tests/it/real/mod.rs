@@ -8,6 +8,7 @@ mod clis;
 mod cooperative;
 mod gateway;
 mod kills;
+mod kit;
 mod openclaw;
 mod protocol;
 mod race;

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokensink_authserver::{
     AnswerConfig, Fault, FaultAction, GrantType, Running, ServerConfig, TokenFormat, fingerprint,
 };
+use tokensink_conformance::Front;
 use tokensink_host::Host;
 use tokensink_types::Secret;
 
@@ -16,7 +17,6 @@ use super::agreement::assert_agreement;
 use super::openclaw::OpenClaw;
 use crate::support::crowd::{finish, start};
 use crate::support::stage::{add_profile, stored};
-use crate::support::tls_front::TlsFront;
 use crate::world::World;
 
 const CLIENT: &str = "9d1c250a-e61b-44d9-88ed-5944d1962f5e";
@@ -34,7 +34,7 @@ const THEIR_START: Duration = Duration::from_secs(4);
 struct Race {
     world: World,
     server: Running,
-    front: TlsFront,
+    front: Front,
 }
 
 impl Race {
@@ -55,7 +55,7 @@ impl Race {
         let to = server.base_url().socket_addrs(|| None).unwrap()[0];
         let race = Self {
             world: World::new(),
-            front: TlsFront::start(to),
+            front: Front::start(&host, to).unwrap(),
             server,
         };
         let issued = race.server.issue("alice", &["user:inference"]).unwrap();

@@ -6,40 +6,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokensink_authserver::{
     AccountConfig, AnswerConfig, AuthorizationServer, ErrorStyle, Issued, Ledger, ServerConfig, TokenFormat,
 };
+use tokensink_conformance::Front;
+use tokensink_conformance::vendors::{self, CLAUDE_CLIENT, CODEX_CLIENT, CODEX_SCOPES};
+pub(crate) use tokensink_conformance::vendors::{CLAUDE_SCOPES, Vendor};
 use tokensink_host::http_server::{Handler, Reply, RequestLimits, Server};
 use tokensink_host::{Host, Random};
 use tokensink_types::{Body, UnixMillis};
 
-use crate::support::tls_front::TlsFront;
-
-/// The client that Claude Code names.
-pub(crate) const CLAUDE_CLIENT: &str = "9d1c250a-e61b-44d9-88ed-5944d1962f5e";
-/// The client that Codex names.
-pub(crate) const CODEX_CLIENT: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
-/// What a Claude login is granted, and a refresh of it asks for.
-pub(crate) const CLAUDE_SCOPES: [&str; 6] = [
-    "user:profile",
-    "user:inference",
-    "user:sessions:claude_code",
-    "user:mcp_servers",
-    "user:file_upload",
-    "user:plugins",
-];
-const CODEX_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
-
 /// Both clients send long lists of tools.
 const BODY_MAX: usize = 16 << 20;
-
-/// Whose login it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Vendor {
-    Anthropic,
-    Openai,
-}
 
 /// What becomes of a refresh token that comes a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +66,7 @@ struct Servers {
 /// The running rig; gone when dropped.
 pub(crate) struct Rig {
     servers: Arc<Servers>,
-    front: TlsFront,
+    front: Front,
     _server: Server,
 }
 
@@ -144,14 +123,14 @@ impl Rig {
         };
         let server = Server::start_with("127.0.0.1:0".parse().unwrap(), limits, handler).unwrap();
         Self {
-            front: TlsFront::start(server.addr()),
+            front: Front::start(&Host::real(), server.addr()).unwrap(),
             servers,
             _server: server,
         }
     }
 
     /// The proxy through which every host leads here.
-    pub(crate) fn front(&self) -> &TlsFront {
+    pub(crate) fn front(&self) -> &Front {
         &self.front
     }
 
@@ -267,34 +246,17 @@ impl Servers {
     }
 
     fn api(&self, request: &Request<Body>, path: &str) -> Response<Body> {
-        let vendor = if path.starts_with("/backend-api/") {
-            Vendor::Openai
-        } else {
-            Vendor::Anthropic
-        };
-        let known =
-            matches!(path, "/v1/messages" | "/api/oauth/profile") || path.starts_with("/backend-api/");
-        if known && !self.is_live(vendor, request) {
-            return refusal(vendor);
+        if let Some(vendor) = Vendor::of(path)
+            && !self.is_live(vendor, request)
+        {
+            return vendor.refusal();
         }
-        match (request.method().as_str(), path) {
-            ("POST", "/v1/messages") => {
-                let asked: Value = serde_json::from_slice(request.body().expose()).unwrap_or_default();
-                self.prompts.lock().unwrap().push(asked["messages"].to_string());
-                message(request.body().expose())
-            }
-            ("GET", "/api/oauth/profile") => json_answer(&profile()),
-            ("GET", "/backend-api/wham/accounts/check") => json_answer(&workspaces()),
-            ("GET", "/backend-api/codex/models") => json_answer(&json!({"models": []})),
-            // It tries a WebSocket first and goes on over HTTP when told to.
-            ("GET", "/backend-api/codex/responses") => {
-                answer(StatusCode::UPGRADE_REQUIRED, "application/json", "{}".to_owned())
-            }
-            ("POST", "/backend-api/codex/responses") => {
-                answer(StatusCode::OK, "text/event-stream", codex_events())
-            }
-            _ => answer(StatusCode::NOT_FOUND, "application/json", "{}".to_owned()),
+        let (method, body) = (request.method().as_str(), request.body().expose());
+        if (method, path) == ("POST", "/v1/messages") {
+            let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+            self.prompts.lock().unwrap().push(asked["messages"].to_string());
         }
+        vendors::served(method, path, body)
     }
 
     /// Whether the server takes the access token of a request.
@@ -306,86 +268,4 @@ impl Servers {
         let answer = self.of(vendor).handle(&question, self.now(), &*self.host.random);
         answer.response.status() == StatusCode::OK
     }
-}
-
-fn refusal(vendor: Vendor) -> Response<Body> {
-    let body = match vendor {
-        Vendor::Anthropic => {
-            json!({"type": "error", "error": {"type": "authentication_error", "message": "Invalid bearer token"}})
-        }
-        Vendor::Openai => {
-            json!({"error": {"code": "token_expired", "message": "Provided authentication token is expired."}})
-        }
-    };
-    answer(StatusCode::UNAUTHORIZED, "application/json", body.to_string())
-}
-
-fn profile() -> Value {
-    json!({
-        "account": {"uuid": "acct-alice", "email": "alice@example.com", "has_claude_max": true, "has_claude_pro": false},
-        "organization": {
-            "uuid": "org-alice", "organization_type": "claude_max", "rate_limit_tier": "default_claude_max_5x",
-        },
-    })
-}
-
-fn workspaces() -> Value {
-    json!({"accounts": [{
-        "id": "acct-alice", "workspace_backend_origin": "https://chatgpt.com",
-        "account_routing_override": "NO_CONSTRAINT",
-    }]})
-}
-
-fn events(list: &[Value]) -> String {
-    let event = |value: &Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap());
-    list.iter().map(event).collect()
-}
-
-fn codex_events() -> String {
-    let said = json!({"type": "message", "role": "assistant", "id": "msg_1",
-        "content": [{"type": "output_text", "text": "hello"}]});
-    let usage = json!({"input_tokens": 1, "input_tokens_details": null, "output_tokens": 1,
-        "output_tokens_details": null, "total_tokens": 2});
-    events(&[
-        json!({"type": "response.created", "response": {"id": "resp_1"}}),
-        json!({"type": "response.output_item.done", "item": said}),
-        json!({"type": "response.completed", "response": {"id": "resp_1", "usage": usage}}),
-    ])
-}
-
-/// Claude's answer, as a stream or whole, as asked.
-fn message(request: &[u8]) -> Response<Body> {
-    let request: Value = serde_json::from_slice(request).unwrap_or_default();
-    let usage = json!({"input_tokens": 1, "output_tokens": 1});
-    let head = |content: Value, stop: Value| {
-        json!({"id": "msg_1", "type": "message", "role": "assistant", "model": request["model"],
-            "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage})
-    };
-    if request["stream"] != json!(true) {
-        return json_answer(&head(
-            json!([{"type": "text", "text": "hello"}]),
-            json!("end_turn"),
-        ));
-    }
-    let stream = events(&[
-        json!({"type": "message_start", "message": head(json!([]), Value::Null)}),
-        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hello"}}),
-        json!({"type": "content_block_stop", "index": 0}),
-        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null}, "usage": usage}),
-        json!({"type": "message_stop"}),
-    ]);
-    answer(StatusCode::OK, "text/event-stream", stream)
-}
-
-fn json_answer(value: &Value) -> Response<Body> {
-    answer(StatusCode::OK, "application/json", value.to_string())
-}
-
-fn answer(status: StatusCode, kind: &str, body: String) -> Response<Body> {
-    Response::builder()
-        .status(status)
-        .header("content-type", kind)
-        .body(Body::new(body))
-        .unwrap()
 }

@@ -8,7 +8,6 @@ pub(crate) mod screen;
 pub(crate) mod server;
 pub(crate) mod snapshot;
 pub(crate) mod stage;
-pub(crate) mod tls_front;
 
 /// Whether the long versions of the tests are wanted.
 pub(crate) fn full() -> bool {

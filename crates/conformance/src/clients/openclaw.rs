@@ -1,0 +1,147 @@
+//! OpenClaw 2026.5.28, the newest line that keeps its logins in `auth-profiles.json`, as it comes: with a Claude login,
+//! whose endpoints are fixed, so it meets the kit's servers through the proxy (openclaw-live.md 1, 5, 12). A use is one
+//! turn of an agent.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokensink_host::Host;
+use tokensink_types::Secret;
+
+use super::NotFound;
+use super::claude;
+use super::installed::{Program, Wanted, in_words, said_any, text_at, with_members};
+use crate::api::HELLO;
+use crate::client::{Client, Dialect, Reach, Stored, Tokens, Used};
+use crate::home::Home;
+use crate::process::{Ended, Invocation};
+
+const CONFIG: &str = ".openclaw/openclaw.json";
+const STORE: &str = ".openclaw/agents/main/agent/auth-profiles.json";
+const PROFILE: &str = "anthropic:work";
+
+/// What it says when only a login helps. "Please try again or re-authenticate" it says of every refresh that failed.
+const LOGIN_NEEDED: [&str; 1] = ["reason=auth_permanent"];
+
+/// The installed OpenClaw.
+#[derive(Debug)]
+pub(super) struct OpenClaw {
+    program: Program,
+}
+
+impl OpenClaw {
+    /// The program at `program`, or the one on PATH.
+    pub(super) fn find(host: &Host, program: Option<PathBuf>) -> Result<Self, NotFound> {
+        let wanted = Wanted {
+            name: "openclaw",
+            install: "npm install -g --omit=optional node@24 openclaw@2026.5.28",
+        };
+        let program = Program::find(host, wanted, program)?;
+        Ok(Self { program })
+    }
+}
+
+impl Client for OpenClaw {
+    fn name(&self) -> &'static str {
+        "openclaw"
+    }
+
+    fn version(&self) -> &str {
+        &self.program.version
+    }
+
+    fn dialect(&self) -> Dialect {
+        claude::dialect()
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::Proxy
+    }
+
+    fn configure(&self, home: &Home) -> Result<(), String> {
+        // Nothing that is no model call is of interest, and one turn needs no tools.
+        let workspace = home.path("workspace");
+        let config = json!({
+            "agents": {
+                "defaults": {
+                    "model": {"primary": "anthropic/claude-sonnet-4-6"},
+                    "workspace": workspace,
+                    "skipBootstrap": true,
+                },
+                "list": [{"id": "main", "default": true}, {"id": "work"}],
+            },
+            "auth": {"profiles": {PROFILE: {"provider": "anthropic", "mode": "oauth"}}},
+            "plugins": {"allow": ["anthropic"]},
+            "tools": {"profile": "minimal"},
+        });
+        home.put(CONFIG, format!("{config:#}\n").as_bytes()).map(drop)
+    }
+
+    fn log_in(&self, home: &Home, tokens: &Tokens) -> Result<(), String> {
+        let login = json!({
+            "version": 1,
+            "profiles": {PROFILE: {
+                "type": "oauth",
+                "provider": "anthropic",
+                "email": format!("{}@example.com", tokens.account),
+                "access": tokens.access.expose(),
+                "refresh": tokens.refresh.expose(),
+                "expires": tokens.expires_at.0,
+            }},
+        });
+        let text = format!("{:#}\n", with_members(home.get(STORE)?, login));
+        home.put(STORE, text.as_bytes()).map(drop)
+    }
+
+    fn use_once(&self, home: &Home) -> Result<Invocation, String> {
+        let env = self.program.variables(home)?;
+        let agent = home.agent.as_deref().unwrap_or("main");
+        let args = ["agent", "--local", "--agent", agent, "--message", "hi", "--json"];
+        Ok(self
+            .program
+            .invocation(&args, env, home, Duration::from_secs(120)))
+    }
+
+    fn store(&self, home: &Home) -> PathBuf {
+        // Another agent reads main's logins through; it has no copy (openclaw-live.md 8).
+        home.path(STORE)
+    }
+
+    fn read(&self, store: &[u8]) -> Stored {
+        let value: Value = match serde_json::from_slice(store) {
+            Ok(value) => value,
+            Err(error) => return Stored::Unreadable(error.to_string()),
+        };
+        let profile = &value["profiles"][PROFILE];
+        if profile.is_null() {
+            return Stored::Nothing;
+        }
+        Stored::Login {
+            access: text_at(profile, "/access").map(Secret::new),
+            refresh: text_at(profile, "/refresh").map(Secret::new),
+        }
+    }
+
+    fn outcome(&self, ended: &Ended) -> Used {
+        if ended.code == Some(0) && ended.output.contains(HELLO) {
+            return Used::Served;
+        }
+        if said_any(ended, &LOGIN_NEEDED) {
+            return Used::LoginNeeded;
+        }
+        Used::Failed(in_words(ended))
+    }
+
+    fn second(&self, home: &Home) -> Result<Option<Home>, String> {
+        Ok(Some(home.for_agent("work")))
+    }
+
+    fn crowd(&self) -> usize {
+        3
+    }
+
+    fn jobs(&self) -> usize {
+        2
+    }
+}
