@@ -16,7 +16,7 @@ use crate::scenarios::Scenario;
 use crate::world::{STRANGER, Trouble, World};
 
 /// How long the kit waits for something that must come, such as a request of a process that was started.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it looks.
 const GLANCE: Duration = Duration::from_millis(10);
 /// Longest text of a program in a verdict, in characters.

@@ -18,6 +18,8 @@ use crate::process::{Ended, Invocation};
 use crate::vendors::{CLAUDE_CLIENT, CLAUDE_SCOPES};
 
 const STORE: &str = ".claude/.credentials.json";
+/// Where it notes whose login that is.
+const SETTINGS: &str = ".claude.json";
 
 /// What it says when only a login helps (clients.md 3.2).
 const LOGIN_NEEDED: [&str; 4] = [
@@ -95,8 +97,19 @@ impl Client for Claude {
             },
             "organizationUuid": format!("org-{}", tokens.account),
         });
-        let text = with_members(home.get(STORE)?, login).to_string();
-        home.put(STORE, text.as_bytes()).map(drop)
+        let whose = json!({
+            "hasCompletedOnboarding": true,
+            "oauthAccount": {
+                "accountUuid": format!("acct-{}", tokens.account),
+                "emailAddress": format!("{}@example.com", tokens.account),
+                "organizationUuid": format!("org-{}", tokens.account),
+            },
+        });
+        for (name, members) in [(SETTINGS, whose), (STORE, login)] {
+            let text = with_members(home.get(name)?, members).to_string();
+            home.put(name, text.as_bytes())?;
+        }
+        Ok(())
     }
 
     fn use_once(&self, home: &Home) -> Result<Invocation, String> {

@@ -12,7 +12,7 @@ use crate::world::Trouble;
 /// How long a program may take to come back after its death: locks of the dead must be recognised.
 const PATIENCE: Duration = Duration::from_secs(100);
 /// How long the kit waits for a request.
-const ARRIVAL: Duration = Duration::from_secs(30);
+const ARRIVAL: Duration = Duration::from_secs(120);
 
 pub(super) fn during_the_request(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     stage.log_in(EXPIRED)?;

@@ -17,7 +17,7 @@ const ENDING: i64 = 120;
 /// How long an answer is held back at least.
 const SLOW: Duration = Duration::from_secs(10);
 /// How long a use with a living token may take.
-const AT_ONCE: Duration = Duration::from_secs(30);
+const AT_ONCE: Duration = Duration::from_secs(60);
 /// A token endpoint whose name no server has (RFC 6761 section 6.4), and a proxy of that kind.
 const NO_NAME: [&str; 2] = ["https://kit.invalid/oauth/token", "http://kit.invalid:3128"];
 
