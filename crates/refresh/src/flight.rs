@@ -35,6 +35,10 @@ enum Phase {
         code: String,
         description: String,
     },
+    /// Noting what a copy's record knows of our store.
+    Learning {
+        refusal: Option<(String, String)>,
+    },
     /// Bringing the store up to the record.
     Healing,
     /// Noting that the store has caught up.
@@ -61,7 +65,7 @@ enum Phase {
 }
 
 /// The machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flight {
     setup: Setup,
     phase: Phase,
@@ -109,6 +113,7 @@ impl Flight {
             (Phase::Confirming { code, description }, event) => {
                 self.on_confirming(code, description, event, now)
             }
+            (Phase::Learning { refusal }, Event::Recorded) => self.after_learning(refusal),
             (Phase::Healing, Event::Committed) => self.after_heal(now),
             (Phase::Healing, Event::Failed(failure)) => self.go_on(Some(failure), now),
             (Phase::Healed, Event::Recorded | Event::Failed(_)) => self.go_on(None, now),
@@ -274,6 +279,7 @@ impl Phase {
         match self {
             Self::Reading => "reading",
             Self::Confirming { .. } => "confirming",
+            Self::Learning { .. } => "learning",
             Self::Healing => "healing",
             Self::Healed => "healed",
             Self::Connecting => "connecting",

@@ -99,7 +99,7 @@ pub fn after_login(earlier: Option<&Record>, mut fresh: Record) -> Record {
         fresh.backoff.clone_from(&earlier.backoff);
     }
     let mut kept = earlier.clone();
-    note_newer_login(&mut kept, key);
+    note_newer_login(&mut kept, fresh.generation.as_ref());
     let replaced = kept.generation.as_ref().and_then(Generation::spend_key);
     if let Some(replaced) = replaced.filter(|_| replaced != key) {
         kept.push_ancestor(replaced);
@@ -119,17 +119,26 @@ fn bound_to(record: &Record) -> Option<SpendKey> {
     }
 }
 
-/// Prepares `record` for a generation with `key` that it may not have seen before. A key of the earlier login that
-/// was sent, refused or parked stays spent; the grant that it belonged to is another one.
-pub(crate) fn note_newer_login(record: &mut Record, key: Option<SpendKey>) {
+/// Prepares `record` for `next`, a generation that it may not have seen before. A key of the earlier login that was
+/// sent, refused or parked stays spent; the grant that it belonged to is another one.
+///
+/// The replaced key of the same account is remembered, too: `next` may be another program's refresh of it, and a stale
+/// copy that is still written back is then healed. To another account somebody may want to go back.
+pub(crate) fn note_newer_login(record: &mut Record, next: Option<&Generation>) {
+    let key = next.and_then(Generation::spend_key);
     let doubtful = bound_to(record);
     if let Some(spent) = doubtful.filter(|_| doubtful != key) {
         record.push_ancestor(spent);
     }
-    let known = record.generation.as_ref().and_then(Generation::spend_key);
-    if known.is_some() && known != key {
-        record.push_ancestor(login_boundary());
+    let Some(known) = &record.generation else { return };
+    let Some(replaced) = known.spend_key().filter(|replaced| Some(*replaced) != key) else {
+        return;
+    };
+    let same_account = next.is_some_and(|next| known.account.matches(&next.account) == Some(true));
+    if same_account {
+        record.push_ancestor(replaced);
     }
+    record.push_ancestor(login_boundary());
 }
 
 /// Is the record's generation of the same grant as `key`, which was spent for it? False when `key` is no ancestor, or

@@ -1,6 +1,6 @@
 //! What the snapshot means: adopt, wait, heal, believe a refusal, or go on to send.
 
-use tokensink_types::record::{Generation, Record, RecordState, Sent};
+use tokensink_types::record::{Backoff, Generation, Record, RecordState, Sent};
 use tokensink_types::{SpendKey, UnixMillis};
 
 use super::{Action, Event, Failure, Holder, Rival, Setup, Snapshot, Verdict};
@@ -20,10 +20,18 @@ impl Flight {
             return Action::Finish(Verdict::Gone);
         };
         let asked_before = self.key();
-        let view = overlay(&stored, snapshot.record.as_ref());
-        let (current, heal) = (view.current.clone(), view.heal);
         self.stored_key = stored.spend_key();
         self.record = snapshot.record;
+        if let Some((record, key)) = self.record.as_mut().zip(self.stored_key)
+            && is_rolled_back(record, key, &snapshot.rivals)
+        {
+            // Whoever only reads must come to the same conclusion, so this goes into the record first.
+            record.push_ancestor(key);
+            let record = Box::new(record.clone());
+            return self.go(Phase::Learning { refusal }, Action::Record(record));
+        }
+        let view = overlay(&stored, self.record.as_ref());
+        let (current, heal) = (view.current.clone(), view.heal);
         self.current = Some(current.clone());
         self.admitted = None;
         let overtaken = refusal.is_some() && asked_before != current.spend_key();
@@ -50,6 +58,14 @@ impl Flight {
             return self.refuse(code, description, now);
         }
         self.heal_first(heal, now)
+    }
+
+    /// What a copy knows of our store is noted; the store is looked at anew with it.
+    pub(super) fn after_learning(&mut self, refusal: Option<(String, String)>) -> Action {
+        match refusal {
+            Some((code, description)) => self.go(Phase::Confirming { code, description }, Action::Read),
+            None => self.read_again(),
+        }
     }
 
     /// A refusal waits for the holders to be read. If they cannot be, it is not believed, and what is durable goes on
@@ -115,10 +131,10 @@ impl Flight {
                 }
                 // Their holder died after sending: what may have happened to their request may have happened to ours.
                 RecordState::Sent(sent) if sent.spend == key && !exempt(&self.setup.policy, record) => {
-                    self.inherit_doubt(key, &record.state);
+                    self.inherit_doubt(key, record);
                 }
                 RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } if *spent == key => {
-                    self.inherit_doubt(key, &record.state);
+                    self.inherit_doubt(key, record);
                 }
                 _ => {}
             }
@@ -134,24 +150,39 @@ impl Flight {
             rival.profile
         );
         let mut record = self.record_or_new();
-        note_newer_login(&mut record, Some(spent));
+        note_newer_login(&mut record, self.current.as_ref());
         record.generation.clone_from(&self.current);
         self.settle_refused(record, spent, code, description, false, now)
     }
 
-    fn inherit_doubt(&mut self, key: SpendKey, state: &RecordState) {
+    /// What the rival's record says about `key` holds for us, too, and so does its wait: copies of one login must not
+    /// take turns in asking at once.
+    fn inherit_doubt(&mut self, key: SpendKey, rival: &Record) {
+        let state = &rival.state;
         let current = self.current.clone();
         let record = self
             .record
             .get_or_insert_with(|| new_record(&self.setup, current));
+        let in_doubt = unanswered(record, key).is_some();
         let known = match &record.state {
-            RecordState::Sent(_) => unanswered(record, key).is_some(),
+            // A definite answer ends our own doubt.
+            RecordState::Sent(_) => in_doubt && matches!(state, RecordState::Sent(_)),
             RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } => *spent == key,
             RecordState::Idle | RecordState::Answered { .. } | RecordState::Committed { .. } => false,
         };
         if !known {
-            note_newer_login(record, Some(key));
+            note_newer_login(record, self.current.as_ref());
             record.state = state.clone();
+            if let RecordState::Refused {
+                after_lost_answer, ..
+            } = &mut record.state
+            {
+                *after_lost_answer |= in_doubt;
+            }
+        }
+        let end = |backoff: &Option<Backoff>| backoff.as_ref().map(|backoff| backoff.not_before);
+        if end(&rival.backoff) > end(&record.backoff) {
+            record.backoff.clone_from(&rival.backoff);
         }
     }
 
@@ -248,6 +279,20 @@ impl Flight {
         });
         self.settle(record, verdict)
     }
+}
+
+/// A key that our record does not know would be a newer login's. It is an older one of our own grant if a copy of the
+/// grant has spent it for a generation that we have had since: then the store was rolled back.
+fn is_rolled_back(record: &Record, stored: SpendKey, rivals: &[Rival]) -> bool {
+    let ours = record.generation.as_ref().and_then(Generation::spend_key);
+    if ours == Some(stored) || record.is_ancestor(stored) {
+        return false;
+    }
+    rivals.iter().any(|rival| {
+        let theirs = rival.record.generation.as_ref().and_then(Generation::spend_key);
+        let ours_since = theirs.is_some_and(|theirs| ours == Some(theirs) || descends_from(record, theirs));
+        ours_since && descends_from(&rival.record, stored)
+    })
 }
 
 /// The rival's generation, if it is certain enough that it was issued for `key` and not to a later login of another

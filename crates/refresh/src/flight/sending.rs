@@ -26,7 +26,7 @@ impl Flight {
             let origin = sent.holder.origin().map(str::to_owned);
             origin.or_else(|| self.origin.take())
         });
-        note_newer_login(&mut record, Some(spend));
+        note_newer_login(&mut record, Some(&current));
         let (first_at, sends) = unanswered(&record, spend).map_or((now, 1), |earlier| {
             (earlier.first_at, earlier.sends.saturating_add(1))
         });

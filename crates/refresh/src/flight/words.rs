@@ -8,7 +8,7 @@ use tokensink_types::{ProcessId, ProfileId, ProviderId, SpendKey, UnixMillis};
 use crate::stand::{Death, Demand, Policy};
 
 /// Everything a flight is given at its start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setup {
     /// The provider of the grant.
     pub provider: ProviderId,

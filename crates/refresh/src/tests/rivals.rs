@@ -3,7 +3,7 @@ use tokensink_types::{Account, SpendKey};
 
 use super::pilot::{Pilot, dead, failure, granted};
 use super::{
-    NOW, account, answered, at, committed, generation, key, parked, record, record_of, refused, sent,
+    NOW, account, answered, at, backoff, committed, generation, key, parked, record, record_of, refused, sent,
 };
 use crate::{Answer, Death, Demand, Holder, Rival, Verdict, after_login};
 
@@ -123,6 +123,108 @@ fn the_doubt_of_a_copy_is_our_doubt() {
             panic!("{own:?}: {verdict:?}")
         };
         assert!(after_lost_answer, "{own:?}");
+    }
+}
+
+#[test]
+fn the_wait_of_a_copy_is_our_wait() {
+    for (own, theirs, want) in [
+        (None, backoff(20), "read unknown"),
+        (backoff(20), backoff(-1), "read unknown"),
+        (backoff(-1), backoff(20), "read unknown"),
+        (
+            backoff(-1),
+            backoff(-1),
+            "read connect admit send answered commit committed served",
+        ),
+    ] {
+        let mut rival = copy(dead(), sent("1", -5, 2), &[]);
+        rival.backoff.clone_from(&theirs);
+        let mut pilot = with_rival(dead(), rival, false).answering([granted("2")]);
+        pilot.record = own.as_ref().map(|_| record(dead(), sent("1", -9, 1)));
+        if let Some(record) = &mut pilot.record {
+            record.backoff.clone_from(&own);
+        }
+        assert_eq!(pilot.fly().0, want, "ours {own:?}, theirs {theirs:?}");
+    }
+}
+
+#[test]
+fn the_refusal_of_a_copy_ends_our_doubt() {
+    let mut pilot = with_rival(dead(), copy(dead(), refused("1"), &[]), false);
+    pilot.record = Some(record(dead(), sent("1", -90, 1)));
+    let (story, verdict) = pilot.fly();
+    assert_eq!((story.as_str(), pilot.sends), ("read login", 0));
+    let Verdict::LoginNeeded(Death::Refused {
+        after_lost_answer, ..
+    }) = verdict
+    else {
+        panic!("{verdict:?}")
+    };
+    assert!(
+        after_lost_answer,
+        "it may be the echo of the answer that we never saw"
+    );
+}
+
+#[test]
+fn a_copy_tells_that_our_store_was_rolled_back() {
+    // Key 0 is older than our record; the copy knows that it was spent for key 1, and we have spent that one.
+    let ours = |state| {
+        let mut record = record(generation("2", 3600), state);
+        record.ancestors = vec![key("1")];
+        record
+    };
+    let cases = [
+        (
+            generation("1", 0),
+            ours(answered("1")),
+            "read answered read commit committed served",
+        ),
+        (
+            generation("2", 3600),
+            ours(committed()),
+            "read committed read commit served",
+        ),
+        (generation("1", 0), ours(refused("2")), "read refused read login"),
+    ];
+    for (theirs, own, want) in cases {
+        let mut known = vec![key("0")];
+        if theirs.spend_key() != Some(key("1")) {
+            known.insert(0, key("1"));
+        }
+        let mut pilot = with_rival(generation("0", -1), copy(theirs, committed(), &known), false);
+        pilot.record = Some(own.clone());
+        if matches!(own.state, RecordState::Refused { .. }) {
+            pilot.record.as_mut().unwrap().generation = Some(generation("2", -1));
+        }
+        assert_eq!((pilot.fly().0.as_str(), pilot.sends), (want, 0));
+        let kept = pilot.record.unwrap().generation;
+        assert_eq!(kept.and_then(|kept| kept.spend_key()), Some(key("2")));
+    }
+}
+
+#[test]
+fn what_another_program_replaced_is_older_if_it_is_the_same_accounts() {
+    for (before, is_older) in [
+        (account("one"), true),
+        (account("two"), false),
+        (Account::default(), false),
+    ] {
+        let mut known = generation("1", 0);
+        known.account = before.clone();
+        let mut pilot = Pilot::new(generation("2", -1), Some(record(known.clone(), committed())));
+        pilot = pilot.answering([granted("3")]);
+        pilot.fly();
+        let record = pilot.record.clone().unwrap();
+        assert_eq!(record.is_ancestor(key("1")), is_older, "{before:?}");
+        // A stale copy of it is written back: healed, or somebody went back to the other account.
+        pilot.stored = Some(known);
+        if !is_older {
+            pilot = pilot.answering([granted("4")]);
+        }
+        let healed = pilot.fly().0 == "read commit served";
+        assert_eq!(healed, is_older, "{before:?}");
     }
 }
 
