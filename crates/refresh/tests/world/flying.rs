@@ -2,34 +2,18 @@
 
 use std::time::Duration;
 
-use tokensink_refresh::{Action, Answer, Event, Failure, Flight, Setup, Snapshot, Verdict};
-use tokensink_types::UnixMillis;
+use tokensink_refresh::{Action, Answer, Event, Failure, Snapshot, Verdict};
 use tokensink_types::record::Generation;
 
 use crate::choice::Choices;
-use crate::server::Reply;
-use crate::state::{Invariant, World, generation, number, refresh_of, stored_key};
+use crate::shared::invariant::Invariant;
+use crate::shared::machine::Machine;
+use crate::shared::server::Reply;
+use crate::shared::tokens::{generation, number, refresh_of};
+use crate::state::{World, stored_key};
 
 /// A flight has no need of more actions than this.
 const ACTIONS_MAX: usize = 120;
-
-/// The machine, or a deliberately broken variant of it.
-pub(crate) trait Machine {
-    fn start(setup: Setup) -> (Self, Action)
-    where
-        Self: Sized;
-    fn on(&mut self, event: Event, now: UnixMillis) -> Action;
-}
-
-impl Machine for Flight {
-    fn start(setup: Setup) -> (Self, Action) {
-        Self::start(setup)
-    }
-
-    fn on(&mut self, event: Event, now: UnixMillis) -> Action {
-        self.on(event, now)
-    }
-}
 
 /// What goes wrong at one action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

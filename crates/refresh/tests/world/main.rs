@@ -7,9 +7,9 @@
 
 mod choice;
 mod flying;
-mod server;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod state;
-mod variants;
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -18,10 +18,13 @@ use tokensink_refresh::{Death, Flight, Standing, Verdict};
 use tokensink_types::record::{RecordState, Rotation};
 
 use choice::Choices;
-use flying::{End, Machine, fly};
-use server::{LIFE, Mode};
-use state::{Invariant, Scenario, World, number};
-use variants::{Broken, Mistake};
+use flying::{End, fly};
+use shared::invariant::Invariant;
+use shared::machine::Machine;
+use shared::server::{LIFE, Mode};
+use shared::tokens::number;
+use shared::variants::{self, Broken, Mistake};
+use state::{Scenario, World};
 
 /// What passes between two flights.
 const GAPS: [Duration; 3] = [

@@ -5,32 +5,11 @@ use std::time::Duration;
 
 use tokensink_refresh::{Demand, Policy, Setup, Standing, overlay, stand};
 use tokensink_types::record::{Generation, Record, RecordState, Rotation};
-use tokensink_types::{Account, ProcessId, ProfileId, ProviderId, SpendKey, TokenSet, UnixMillis};
+use tokensink_types::{ProcessId, ProfileId, SpendKey, UnixMillis};
 
-use crate::server::{GRACE, LIFE, Mode, Server};
-
-/// What must hold after every step of every run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Invariant {
-    /// A refresh token is sent once, except in the cases (a) to (d) of the promise.
-    SendOnce,
-    /// Repetitions wait longer and longer.
-    BackOff,
-    /// The record says `sent` durably before the first byte leaves.
-    RecordedFirst,
-    /// Whoever is told "served" gets a token that is durable.
-    Durable,
-    /// ... and that serves the demand.
-    Serves,
-    /// No action takes away a generation or blanks a token.
-    Kept,
-    /// Tokens of another account reach neither the store nor what the record hands out.
-    Account,
-    /// A flight ends.
-    Ends,
-    /// When faults stop, the grant is usable again, or there is a true reason for a login.
-    Live,
-}
+use crate::shared::invariant::Invariant;
+use crate::shared::server::{GRACE, Mode, Server};
+use crate::shared::tokens::{Rested, number, provider, refresh_of};
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -45,20 +24,9 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     pub(crate) fn new(mode: Mode, age: Duration, rejected: bool) -> Self {
-        let (rotation, replay_grace) = match mode {
-            Mode::Strict => (Rotation::Unknown, Duration::ZERO),
-            Mode::Grace => (Rotation::Always, GRACE),
-            Mode::NonRotating => (Rotation::Never, Duration::ZERO),
-        };
-        let policy = Policy {
-            rotation,
-            replay_grace,
-            idle_limit: None,
-            first: false,
-        };
         Self {
             mode,
-            policy,
+            policy: mode.policy(),
             age,
             rejected,
         }
@@ -110,17 +78,12 @@ impl World {
     /// A grant on its second generation, at rest; a copy of the spent first one is about.
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let start = UnixMillis(1_700_000_000_000);
-        let earlier = start.minus(LIFE);
-        let mut server = Server::new(scenario.mode, earlier);
-        let first = generation(0, 0, false, earlier);
-        server.handle(0, false, start);
-        let refresh = u32::from(scenario.mode != Mode::NonRotating);
-        let second = generation(refresh, 1, false, start);
-        let mut record = Record::idle(provider(), profile(), "store".to_owned(), Some(second.clone()));
-        if let Some(key) = first.spend_key().filter(|key| second.spend_key() != Some(*key)) {
-            record.push_ancestor(key);
-        }
-        record.state = RecordState::Committed { at: start };
+        let Rested {
+            server,
+            first,
+            second,
+            record,
+        } = Rested::new(scenario.mode, &profile(), "store", start);
         let rejected = scenario.rejected.then(|| second.tokens.access.clone());
         Self {
             policy: scenario.policy.clone(),
@@ -342,7 +305,7 @@ impl World {
             .collect();
         format!(
             "{} {tokens:?} {:?} {:?} {} {} {} {:?} {:?} {}{}{}",
-            self.server.key(self.time),
+            server_key(&self.server, self.time),
             self.store,
             self.record,
             self.skew,
@@ -357,47 +320,23 @@ impl World {
     }
 }
 
-fn provider() -> ProviderId {
-    ProviderId::parse("rig").unwrap()
-}
-
 fn profile() -> ProfileId {
     ProfileId::parse("rig:work").unwrap()
-}
-
-/// Tokens as the server gives them, by a request sent when the sender's clock showed `sent`.
-pub(crate) fn generation(refresh: u32, access: u32, foreign: bool, sent: UnixMillis) -> Generation {
-    let owner = if foreign { "foreign" } else { "ours" };
-    Generation {
-        tokens: TokenSet {
-            access: format!("{owner}-a{access}").into(),
-            refresh: Some(format!("{owner}-r{refresh}").into()),
-            expires: Some(sent.plus(LIFE)),
-            id_token: None,
-        },
-        account: Account {
-            account_id: Some(owner.to_owned()),
-            ..Account::default()
-        },
-        issued_at: Some(sent),
-        fields: BTreeMap::new(),
-    }
-}
-
-pub(crate) fn refresh_of(generation: &Generation) -> String {
-    let token = generation.tokens.refresh.as_ref();
-    token.map_or_else(String::new, |token| token.expose().to_owned())
-}
-
-/// The number in a token's text; 0 for a blank one.
-pub(crate) fn number(token: &str) -> u32 {
-    token
-        .trim_start_matches(|c: char| !c.is_ascii_digit())
-        .parse()
-        .unwrap_or(0)
 }
 
 /// The store's key.
 pub(crate) fn stored_key(world: &World) -> Option<SpendKey> {
     world.store.as_ref().and_then(Generation::spend_key)
+}
+
+/// What distinguishes this server's future from another's, relative to `now`.
+fn server_key(server: &Server, now: UnixMillis) -> String {
+    let last = server.issued.last().copied().unwrap_or(now).until(now);
+    let rotated = server.rotated_at.until(now).min(GRACE);
+    format!(
+        "{}{}/{}/{last:?}/{rotated:?}",
+        server.revoked,
+        server.refresh,
+        server.issued.len()
+    )
 }

@@ -1,8 +1,10 @@
-//! The authorization server of the world, and the tokens it knows. Refresh token `r3` comes with access token `a3`.
+//! The authorization server, and the tokens it knows.
 
 use std::time::Duration;
 
+use tokensink_refresh::Policy;
 use tokensink_types::UnixMillis;
+use tokensink_types::record::Rotation;
 
 /// How the server treats a refresh token that was used before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,23 @@ pub(crate) enum Mode {
     Grace,
     /// A refresh token stays valid.
     NonRotating,
+}
+
+impl Mode {
+    /// What a provider's definition says about such a server.
+    pub(crate) fn policy(self) -> Policy {
+        let (rotation, replay_grace) = match self {
+            Self::Strict => (Rotation::Unknown, Duration::ZERO),
+            Self::Grace => (Rotation::Always, GRACE),
+            Self::NonRotating => (Rotation::Never, Duration::ZERO),
+        };
+        Policy {
+            rotation,
+            replay_grace,
+            idle_limit: None,
+            first: false,
+        }
+    }
 }
 
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
@@ -35,11 +54,11 @@ pub(crate) struct Server {
     pub(crate) mode: Mode,
     pub(crate) revoked: bool,
     /// The refresh token that is good now.
-    refresh: u32,
+    pub(crate) refresh: u32,
     /// When each access token was issued.
-    issued: Vec<UnixMillis>,
+    pub(crate) issued: Vec<UnixMillis>,
     /// When the token before `refresh` was used first.
-    rotated_at: UnixMillis,
+    pub(crate) rotated_at: UnixMillis,
 }
 
 impl Server {
@@ -92,17 +111,5 @@ impl Server {
     /// The newest access token.
     pub(crate) fn issued_last(&self) -> u32 {
         u32::try_from(self.issued.len() - 1).unwrap()
-    }
-
-    /// What distinguishes this server's future from another's, relative to `now`.
-    pub(crate) fn key(&self, now: UnixMillis) -> String {
-        let last = self.issued.last().copied().unwrap_or(now).until(now);
-        let rotated = self.rotated_at.until(now).min(GRACE);
-        format!(
-            "{}{}/{}/{last:?}/{rotated:?}",
-            self.revoked,
-            self.refresh,
-            self.issued.len()
-        )
     }
 }

@@ -4,9 +4,10 @@ use tokensink_refresh::{Action, Answer, Event, Flight, Setup, Verdict};
 use tokensink_types::record::{Generation, RecordState};
 use tokensink_types::{SpendKey, UnixMillis};
 
-use crate::flying::Machine;
+use super::machine::Machine;
 
 /// A flight with the mistake `M`.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Broken<M> {
     flight: Flight,
     mistake: M,
@@ -50,7 +51,7 @@ fn served() -> Action {
 }
 
 /// Sends without a durable word about it.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct SkipsAdmit;
 
 impl Mistake for SkipsAdmit {
@@ -60,7 +61,7 @@ impl Mistake for SkipsAdmit {
 }
 
 /// Takes an unanswered request for one that was never sent.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct ForgetsDoubt;
 
 impl Mistake for ForgetsDoubt {
@@ -76,7 +77,7 @@ impl Mistake for ForgetsDoubt {
 }
 
 /// Believes that whatever the store holds is valid.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct IgnoresAncestors;
 
 impl Mistake for IgnoresAncestors {
@@ -91,7 +92,7 @@ impl Mistake for IgnoresAncestors {
 }
 
 /// Repeats without waiting.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct IgnoresBackOff;
 
 impl Mistake for IgnoresBackOff {
@@ -106,7 +107,7 @@ impl Mistake for IgnoresBackOff {
 }
 
 /// Hands out an answer that exists only in its memory.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct HandsOutEarly;
 
 impl Mistake for HandsOutEarly {
@@ -116,7 +117,7 @@ impl Mistake for HandsOutEarly {
 }
 
 /// Serves whatever it finds.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct ServesAnything;
 
 impl Mistake for ServesAnything {
@@ -126,7 +127,7 @@ impl Mistake for ServesAnything {
 }
 
 /// Blanks the login when the server refuses it.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Blanks {
     last: Option<Generation>,
 }
@@ -148,7 +149,7 @@ impl Mistake for Blanks {
 }
 
 /// Does not look whose tokens it was given.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct TrustsAnyAccount;
 
 impl Mistake for TrustsAnyAccount {
@@ -161,7 +162,7 @@ impl Mistake for TrustsAnyAccount {
 }
 
 /// Reads for ever where it should give up.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct NeverGivesUp;
 
 impl Mistake for NeverGivesUp {
@@ -171,7 +172,7 @@ impl Mistake for NeverGivesUp {
 }
 
 /// Never repeats a request, whatever happened.
-#[derive(Default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct NeverRepeats;
 
 impl Mistake for NeverRepeats {
