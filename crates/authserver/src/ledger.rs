@@ -83,6 +83,18 @@ pub enum RevokedBecause {
     Owner,
 }
 
+impl RevokedBecause {
+    /// For people.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::RefreshTokenReuse => "ended: a spent refresh token came again",
+            Self::CodeReuse => "ended: its authorization code came again",
+            Self::Client => "ended by the client",
+            Self::Owner => "ended by its owner",
+        }
+    }
+}
+
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRecord {

@@ -1,7 +1,11 @@
 //! The few pages that a person may see. Plain HTML without scripts, so that they work in any browser and in `curl`;
 //! everything that comes from a request is escaped.
 
+use tokensink_types::UnixMillis;
+
 use crate::config::AccountConfig;
+use crate::faults::{Fault, GrantType};
+use crate::ledger::{Ledger, RequestRecord, RevokedBecause};
 use crate::params::Params;
 
 /// `text` with the characters that mean something in HTML replaced.
@@ -91,6 +95,127 @@ fn buttons(accounts: &[AccountConfig]) -> String {
         .collect()
 }
 
+/// The books of the server, for people who test a program by hand. Brings itself up to date.
+pub(crate) fn books(issuer: &str, ledger: &Ledger, faults: &[Fault], now: UnixMillis) -> String {
+    let logins: String = ledger
+        .families
+        .iter()
+        .enumerate()
+        .map(|(number, family)| {
+            let end = family.revoked.map_or("alive", RevokedBecause::in_words);
+            row(&[
+                &(number + 1).to_string(),
+                &family.account,
+                &family.client_id,
+                &family.refreshes.to_string(),
+                &family.replays.to_string(),
+                &family.reuses.to_string(),
+                &family.current,
+                end,
+            ])
+        })
+        .collect();
+    let requests: String = ledger
+        .requests
+        .iter()
+        .rev()
+        .take(SHOWN)
+        .map(|request| asked(request, now))
+        .collect();
+    let to_come: String = faults
+        .iter()
+        .map(|fault| {
+            let grant = fault.grant.map_or("any request", GrantType::as_str);
+            row(&[
+                &fault.action.to_string(),
+                grant,
+                &fault.nth.to_string(),
+                &fault.times.to_string(),
+            ])
+        })
+        .collect();
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"3\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>Test server</title><style>{BOOKS_STYLE}</style>\
+         </head><body><h1>Test server</h1><p>{issuer}. Its accounts and tokens are made up; tokens are shown as \
+         fingerprints.</p><p>{refreshes} refreshes granted, {replays} answers repeated, {reuses} spent tokens sent \
+         again, {revoked} logins ended, {played} faults played</p>{logins}{faults}{requests}</body></html>",
+        issuer = escape(issuer),
+        refreshes = ledger.refreshes,
+        replays = ledger.replays,
+        reuses = ledger.reuses,
+        revoked = ledger.revocations,
+        played = ledger.faults,
+        logins = table(
+            "Logins",
+            &[
+                "",
+                "account",
+                "client",
+                "refreshes",
+                "repeated",
+                "reused",
+                "refresh token",
+                "state"
+            ],
+            &logins
+        ),
+        faults = table(
+            "Faults to come",
+            &["fault", "hits", "at the nth", "times"],
+            &to_come
+        ),
+        requests = table(
+            "Requests, the newest first",
+            &[
+                "ago", "request", "grant", "token", "status", "outcome", "fault", "program"
+            ],
+            &requests
+        ),
+    )
+}
+
+/// Most requests on the page.
+const SHOWN: usize = 100;
+
+const BOOKS_STYLE: &str = "\
+:root{color-scheme:light dark}body{font:.95rem/1.45 system-ui;max-width:72rem;margin:2rem auto;padding:0 1rem}\
+h2{font-size:1.05rem;margin:1.6rem 0 .3rem}table{border-collapse:collapse;width:100%;font-size:.9rem}\
+div{overflow-x:auto}th,td{text-align:left;padding:.25rem .8rem .25rem 0;border-bottom:1px solid #8884;\
+white-space:nowrap}th{font-weight:500;opacity:.7}";
+
+fn table(title: &str, header: &[&str], rows: &str) -> String {
+    if rows.is_empty() {
+        return format!("<h2>{title}</h2><p>None.</p>");
+    }
+    let header: String = header.iter().map(|name| format!("<th>{name}</th>")).collect();
+    format!("<h2>{title}</h2><div><table><tr>{header}</tr>{rows}</table></div>")
+}
+
+fn row(cells: &[&str]) -> String {
+    let cells: String = cells
+        .iter()
+        .map(|cell| format!("<td>{}</td>", escape(cell)))
+        .collect();
+    format!("<tr>{cells}</tr>")
+}
+
+fn asked(request: &RequestRecord, now: UnixMillis) -> String {
+    let ago = now.0.saturating_sub(request.at) / 1000;
+    row(&[
+        &format!("{ago} s"),
+        &format!("{} {}", request.method, request.path),
+        request.grant.map_or("", GrantType::as_str),
+        request.key.as_deref().unwrap_or_default(),
+        &request
+            .status
+            .map_or_else(|| "none".to_owned(), |status| status.to_string()),
+        &request.outcome,
+        request.fault.as_deref().unwrap_or_default(),
+        request.user_agent.as_deref().unwrap_or_default(),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +227,29 @@ mod tests {
         assert!(html.contains("<p>a&#39;b&quot;&lt;script&gt;&amp;</p>"));
         let html = verification("/approve", "\"><x>", &[AccountConfig::named("<i>")]);
         assert!(!html.contains("<x>") && !html.contains("<i>"), "{html}");
+        let request = RequestRecord {
+            at: 0,
+            method: "POST".to_owned(),
+            path: "/<u>".to_owned(),
+            endpoint: crate::faults::Endpoint::Unknown,
+            grant: Some(GrantType::RefreshToken),
+            client_id: None,
+            content_type: None,
+            user_agent: Some("<s>".to_owned()),
+            key: None,
+            status: None,
+            outcome: "reuse".to_owned(),
+            fault: None,
+        };
+        let ledger = Ledger {
+            requests: [request].into(),
+            ..Ledger::default()
+        };
+        let html = books("http://127.0.0.1:9", &ledger, &[], UnixMillis(5_000));
+        assert!(
+            html.contains("<td>5 s</td>") && html.contains("refresh_token"),
+            "{html}"
+        );
+        assert!(!html.contains("<u>") && !html.contains("<s>"), "{html}");
     }
 }

@@ -304,6 +304,10 @@ impl AuthorizationServer {
     /// Anything that is not an endpoint of the protocol.
     fn elsewhere(&self, request: &Request<Body>, call: &mut Call<'_>) -> Response<Body> {
         match request.uri().path() {
+            "/" if self.config.control => page_answer(
+                StatusCode::OK,
+                &pages::books(&self.issuer, &self.ledger, &self.faults(), call.now),
+            ),
             "/" => page_answer(
                 StatusCode::OK,
                 &pages::message("tokensink test server", &format!("Issuer {}", self.issuer)),

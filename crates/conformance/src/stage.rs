@@ -204,7 +204,9 @@ impl<'a> Stage<'a> {
         loop {
             let last = self.use_once()?;
             count += 1;
-            if last.is_served() || self.host.clock.monotonic() >= until {
+            // Who asks for a login has given this one up.
+            let is_over = last.is_served() || last.used == Used::LoginNeeded;
+            if is_over || self.host.clock.monotonic() >= until {
                 return Ok((last, count));
             }
             self.host.clock.sleep(Duration::from_secs(1));

@@ -1,8 +1,11 @@
 //! `conformance`: the kit with which programs are tested.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+
+use super::values;
 
 const RUN_HELP: &str = "\
 Exit codes: 0 every scenario passed, 1 one failed or could not be judged. A scenario that makes no sense for a program \
@@ -21,6 +24,8 @@ pub(crate) struct ConformanceArgs {
 pub(crate) enum ConformanceCommand {
     /// Put a program through the scenarios and print its score
     Run(ConformanceRunArgs),
+    /// Serve the strict authorization server alone, for tests by hand
+    Serve(ConformanceServeArgs),
     /// The scenarios: what happens, what is right, and why it matters
     List {
         /// Print an array
@@ -33,7 +38,7 @@ pub(crate) enum ConformanceCommand {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct ConformanceRunArgs {
-    /// The program: tokensink, or the path of a file that describes another
+    /// The program: tokensink, or the path of a .toml file that describes another
     #[arg(value_name = "CLIENT")]
     pub(crate) client: String,
 
@@ -50,6 +55,49 @@ pub(crate) struct ConformanceRunArgs {
     pub(crate) jobs: usize,
 
     /// Print an object; progress goes to standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Write the report as a page into this file as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// The port where none is given: the one after the gateway's.
+const SERVE_PORT: u16 = super::serve::PORT + 1;
+
+/// `conformance serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ConformanceServeArgs {
+    /// The port on 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = SERVE_PORT)]
+    pub(crate) port: u16,
+
+    /// Repeat the answer to a repeated refresh for so long (default: not at all)
+    #[arg(long, value_name = "DURATION", value_parser = values::seconds)]
+    pub(crate) grace: Option<Duration>,
+
+    /// How long an access token lives (default: 1h)
+    #[arg(long, value_name = "DURATION", value_parser = values::seconds)]
+    pub(crate) access_life: Option<Duration>,
+
+    /// After how long an unused refresh token dies (default: never)
+    #[arg(long, value_name = "DURATION", value_parser = values::seconds)]
+    pub(crate) idle_limit: Option<Duration>,
+
+    /// Refuse a spent refresh token that comes again, but do not end its login
+    #[arg(long)]
+    pub(crate) no_revoke: bool,
+
+    /// How the server differs and what goes wrong when: TOML, or JSON by its name (docs/conformance.md)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: Option<PathBuf>,
+
+    /// The provider's id in the definition for tokensink
+    #[arg(long, value_name = "ID", default_value = "kit")]
+    pub(crate) provider: String,
+
+    /// Print an object once it serves
     #[arg(long)]
     pub(crate) json: bool,
 }

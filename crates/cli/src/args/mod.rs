@@ -37,7 +37,7 @@ pub(crate) use auth::{
     SecretInput, SetupTokenArgs,
 };
 pub(crate) use chat::ChatArgs;
-pub(crate) use conformance::{ConformanceArgs, ConformanceCommand, ConformanceRunArgs};
+pub(crate) use conformance::{ConformanceArgs, ConformanceCommand, ConformanceRunArgs, ConformanceServeArgs};
 pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use explain::ExplainArgs;

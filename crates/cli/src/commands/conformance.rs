@@ -1,10 +1,13 @@
 //! `conformance`: the kit runs, and its report is printed.
 
-use tokensink_conformance::{NotFound, Options, Progress, find};
-use tokensink_host::Host;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use tokensink_conformance::{NotFound, Options, Progress, Script, ServeError, Serving, find};
+use tokensink_host::{Host, atomic};
 use tokensink_sink::{ErrorKind, SinkError};
 
-use crate::args::{ConformanceArgs, ConformanceCommand, ConformanceRunArgs};
+use crate::args::{ConformanceArgs, ConformanceCommand, ConformanceRunArgs, ConformanceServeArgs};
 use crate::exit::{FAILED, OK, Outcome};
 use crate::printer::Printer;
 use crate::render::conformance;
@@ -13,6 +16,7 @@ use crate::render::conformance;
 pub(super) fn run(args: &ConformanceArgs, host: &Host, printer: &mut Printer) -> Outcome {
     match &args.command {
         ConformanceCommand::List { json } => list(*json, printer),
+        ConformanceCommand::Serve(args) => serve(args, host, printer),
         ConformanceCommand::Run(args) => put_to_the_test(args, host, printer),
     }
 }
@@ -37,12 +41,90 @@ fn put_to_the_test(args: &ConformanceRunArgs, host: &Host, printer: &mut Printer
     let report = tokensink_conformance::run(host, &*client, &options, &mut told).map_err(|why| {
         SinkError::new(ErrorKind::Usage, "unknown_scenario", why).with_fix("tokensink conformance list")
     })?;
+    if let Some(file) = &args.html {
+        write(host, file, &tokensink_conformance::page(&report))?;
+        printer.note(&format!("Written: {}", file.display()));
+    }
     if args.json {
         printer.json(&report.json())?;
     } else {
         printer.data(&conformance::report(&report, &printer.look))?;
     }
     Ok(if report.is_clean() { OK } else { FAILED })
+}
+
+/// Writes a page where the user wants it, by way of the working directory.
+fn write(host: &Host, file: &Path, text: &str) -> Result<(), SinkError> {
+    let failed = |why: String| {
+        SinkError::new(
+            ErrorKind::Failed,
+            "not_written",
+            format!("{}: {why}", file.display()),
+        )
+    };
+    let here = host.env.current_dir().unwrap_or_default();
+    atomic::replace(
+        &*host.files,
+        &*host.random,
+        &here.join(file),
+        text.as_bytes(),
+        0o644,
+    )
+    .map_err(|error| failed(error.to_string()))?;
+    Ok(())
+}
+
+/// Serves until a signal ends it.
+fn serve(args: &ConformanceServeArgs, host: &Host, printer: &mut Printer) -> Outcome {
+    // Before anything is served, so that no signal finds us without an answer.
+    let signals = super::serve::signals()?;
+    let failed = |error: ServeError| {
+        let kind = match error {
+            ServeError::Script { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Failed,
+        };
+        SinkError::new(kind, "not_served", error.to_string())
+    };
+    let mut script = match &args.script {
+        Some(path) => Script::read(host, path).map_err(failed)?,
+        None => Script::default(),
+    };
+    adjust(&mut script, args);
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
+    let serving = Serving::start(host, script, listen).map_err(failed)?;
+    if args.json {
+        printer.json(&conformance::serving_json(&serving, &args.provider))?;
+    } else {
+        printer.data(&conformance::serving(&serving, &args.provider, &printer.look))?;
+    }
+    printer.flush()?;
+    // SIGHUP ends it as well: there is nothing to read again.
+    let _signal = signals.recv();
+    let ledger = serving.ledger();
+    let summary = tokensink_conformance::summary(&ledger);
+    if args.json {
+        printer.note(&summary);
+    } else {
+        printer.line(&format!("\n{summary}"))?;
+    }
+    Ok(OK)
+}
+
+/// What is said on the command line goes before the script.
+fn adjust(script: &mut Script, args: &ConformanceServeArgs) {
+    let server = &mut script.server;
+    if let Some(grace) = args.grace {
+        server.replay_grace_seconds = grace.as_secs();
+    }
+    if let Some(life) = args.access_life {
+        server.access_token_seconds = life.as_secs();
+    }
+    if let Some(limit) = args.idle_limit {
+        server.idle_limit_seconds = Some(limit.as_secs());
+    }
+    if args.no_revoke {
+        server.reuse_detection = false;
+    }
 }
 
 fn not_found(error: &NotFound) -> SinkError {

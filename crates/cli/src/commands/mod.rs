@@ -202,6 +202,7 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Conformance(args) => match &args.command {
             ConformanceCommand::List { json } => *json,
             ConformanceCommand::Run(args) => args.json,
+            ConformanceCommand::Serve(args) => args.json,
         },
         Command::Import(args) => args.command.wants_json(),
         Command::Doctor(args) => args.json,

@@ -82,7 +82,7 @@ pub(super) fn run(app: &mut App<'_>, args: ServeArgs) -> Outcome {
     Ok(code)
 }
 
-fn signals() -> Result<Receiver<i32>, Failure> {
+pub(super) fn signals() -> Result<Receiver<i32>, Failure> {
     let failed =
         |error: io::Error| SinkError::new(ErrorKind::Failed, "signals", format!("no signals: {error}"));
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokensink_conformance::{Judged, Progress, Report, SCENARIOS, Verdict};
+use tokensink_conformance::{Judged, Progress, Report, SCENARIOS, Serving, Verdict};
 
 use super::table::{Cell, Table, wrap};
 use super::{Look, colour};
@@ -82,6 +82,62 @@ pub(crate) fn progress(progress: &Progress<'_>, look: &Look) -> String {
         result(progress.judged).painted(look),
         Duration::from_millis(progress.judged.millis).as_secs_f64()
     )
+}
+
+/// What a server that is up offers, and how programs are led to it.
+pub(crate) fn serving(serving: &Serving, provider: &str, look: &Look) -> String {
+    let issuer = serving.issuer();
+    let heading = |text: &str| look.paint(colour::HEADING, text);
+    let mut out = format!(
+        "{} {issuer}\n",
+        heading("A strict authorization server listens on")
+    );
+    let accounts = serving.accounts().join(", ");
+    let own = [
+        ("clientId", serving.client_id().to_owned()),
+        ("accounts", accounts),
+    ];
+    for (name, value) in serving.endpoints().into_iter().chain(own) {
+        out.push_str(&format!("  {name:<28}{value}\n"));
+    }
+    out.push_str(&format!("\n{}\n", heading("By hand")));
+    for (what, command) in [
+        (
+            "a login without a browser",
+            "-d '{\"account\":\"alice\"}' {issuer}/__issue",
+        ),
+        (
+            "the next refresh loses its answer",
+            "-d '{\"grant\":\"refresh_token\",\"action\":{\"kind\":\"cut_before_answer\"}}' {issuer}/__faults",
+        ),
+    ] {
+        let command = format!("curl {}", command.replace("{issuer}", &issuer));
+        out.push_str(&format!(
+            "  {what}:\n    {}\n",
+            look.paint(colour::COMMAND, &command)
+        ));
+    }
+    let path = format!("<state dir>/tokensink/providers/{provider}.toml");
+    out.push_str(&format!("\n{}\n", heading(&format!("For tokensink, in {path}"))));
+    out.push_str(&serving.provider_toml(provider));
+    out.push_str(&format!("\n{}\n", look.paint(colour::FAINT, "Ctrl-C ends it.")));
+    out
+}
+
+/// The same as an object.
+pub(crate) fn serving_json(serving: &Serving, provider: &str) -> Value {
+    let endpoints: serde_json::Map<String, Value> = serving
+        .endpoints()
+        .into_iter()
+        .map(|(name, url)| (name.to_owned(), url.into()))
+        .collect();
+    json!({
+        "issuer": serving.issuer(),
+        "endpoints": endpoints,
+        "clientId": serving.client_id(),
+        "accounts": serving.accounts(),
+        "providerToml": serving.provider_toml(provider),
+    })
 }
 
 fn result(judged: &Judged) -> Cell {

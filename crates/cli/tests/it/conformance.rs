@@ -1,8 +1,15 @@
-//! The conformance kit, put to the test with ourselves: we pass, and who does otherwise is seen to fail.
+//! The conformance kit, put to the test: we pass, who does otherwise is seen to fail, and the server serves by hand.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdout};
 
-use crate::world::World;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokensink_testkit::loopback;
+
+use crate::support::processes::signal;
+use crate::world::{BROWSER, World};
 
 /// The scenarios of a report that ended in this way, with what was seen.
 fn ended(report: &Value, result: &str) -> Vec<(String, String)> {
@@ -14,6 +21,10 @@ fn ended(report: &Value, result: &str) -> Vec<(String, String)> {
         .filter(|scenario| scenario["result"] == result)
         .map(|scenario| (text(&scenario["id"]), text(&scenario["detail"])))
         .collect()
+}
+
+fn ids(ended: Vec<(String, String)>) -> BTreeSet<String> {
+    ended.into_iter().map(|(id, _)| id).collect()
 }
 
 #[test]
@@ -33,8 +44,69 @@ fn we_pass_every_scenario() {
     assert_eq!(said.code, 0);
 }
 
+/// A program of `examples/conformance`, put through all scenarios.
+fn example(name: &str) -> Value {
+    let world = World::new();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/conformance");
+    let line = format!("tokensink conformance run {path}/{name}.toml --json --jobs 8");
+    let said = world.run(&line).code(1);
+    let report = said.json();
+    assert_eq!(report["client"], name);
+    assert_eq!(ended(&report, "not judged"), [], "{}", said.err);
+    report
+}
+
 #[test]
-fn the_catalogue_is_told_and_unknown_names_are_refused() {
+fn every_scenario_is_seen_to_fail_and_a_naive_program_passes_what_it_does_right() {
+    let (naive, hopeless) = (example("naive"), example("hopeless"));
+    let all: BTreeSet<String> = ids(ended(&naive, "failed"))
+        .into_iter()
+        .chain(ids(ended(&hopeless, "failed")))
+        .collect();
+    let never: Vec<&Value> = naive["scenarios"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|scenario| &scenario["id"])
+        .filter(|id| !all.contains(id.as_str().unwrap()))
+        .filter(|id| {
+            ids(ended(&hopeless, "not applicable"))
+                .iter()
+                .all(|left_out| *left_out != **id)
+        })
+        .collect();
+    assert_eq!(never, Vec::<&Value>::new(), "{hopeless:#}");
+    let passed = ids(ended(&naive, "passed"));
+    for id in [
+        "fresh-token-is-kept",
+        "expired-token-is-refreshed-once",
+        "newer-login-is-adopted",
+        "invalid-grant-asks-for-a-login",
+        "status-503",
+        "connection-refused",
+        "answer-lost",
+        "redirect-is-not-followed",
+    ] {
+        assert!(passed.contains(id), "{id}: {naive:#}");
+    }
+    let failed = ids(ended(&naive, "failed"));
+    for id in [
+        "many-processes-one-refresh",
+        "answer-without-refresh-token",
+        "rejected-token-is-refreshed-once",
+        "status-429-retry-after",
+        "invalid-grant-is-believed",
+        "answer-of-another-account",
+        "unknown-keys-survive",
+        "store-stays-private",
+        "no-secret-is-told",
+    ] {
+        assert!(failed.contains(id), "{id}: {naive:#}");
+    }
+}
+
+#[test]
+fn the_catalogue_is_told_and_what_is_wrong_is_refused() {
     let world = World::new();
     let listed = world.run("tokensink conformance list --json").code(0).json();
     let scenarios = listed.as_array().unwrap();
@@ -43,12 +115,140 @@ fn the_catalogue_is_told_and_unknown_names_are_refused() {
     for scenario in scenarios {
         assert!(text.contains(scenario["id"].as_str().unwrap()), "{scenario}");
     }
-    for line in [
-        "tokensink conformance run tokensink --scenario no-such-thing",
-        "tokensink conformance run no-such-client",
+    world.write("wrong.toml", "name = \"x\"\nuze = [\"y\"]\n");
+    world.write("script.toml", "[server]\nrotate = true\n");
+    let cases = [
+        ("run tokensink --scenario no-such-thing", "no-such-thing"),
+        ("run no-such-client", "no-such-client"),
+        ("run no-such.toml", "no-such.toml"),
+        ("run wrong.toml", "uze"),
+        ("serve --port 0 --script script.toml", "rotate"),
+    ];
+    for (line, part) in cases {
+        let said = world.run(&format!("tokensink conformance {line}")).code(2);
+        assert!(said.err.contains(part), "{said:?}");
+    }
+}
+
+#[test]
+fn a_score_is_written_as_a_page() {
+    let world = World::new();
+    let line = "tokensink conformance run tokensink --scenario fresh-token-is-kept --html score.html";
+    let said = world.run(line).code(0);
+    assert!(said.out.contains("1 of 1 passed"), "{said:?}");
+    let page = std::fs::read_to_string(world.path("score.html")).unwrap();
+    assert!(
+        page.contains("fresh-token-is-kept") && page.contains("1 of 1 passed"),
+        "{page}"
+    );
+}
+
+/// A server that runs until its test is over.
+struct Serving {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    told: Value,
+}
+
+impl Serving {
+    fn start(world: &World, options: &str) -> Self {
+        let line = format!("tokensink conformance serve --port 0 --json{options}");
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut child = world.command(&words).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.ends_with("\n}\n") {
+            assert_ne!(output.read_line(&mut text).unwrap(), 0, "{text}");
+        }
+        let told = serde_json::from_str(&text).unwrap();
+        Self { child, output, told }
+    }
+
+    fn url(&self, name: &str) -> &str {
+        self.told["endpoints"][name].as_str().unwrap()
+    }
+
+    fn post(&self, name: &str, body: &Value) -> Value {
+        let answer = loopback::send("POST", self.url(name), &[], &body.to_string());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    /// Ends it as Ctrl-C does; what it said at last.
+    fn end(mut self) -> (i32, String) {
+        signal(i32::try_from(self.child.id()).unwrap(), Signal::INT);
+        let code = self.child.wait().unwrap().code().unwrap();
+        let mut last = String::new();
+        self.output.read_to_string(&mut last).unwrap();
+        let mut notes = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut notes)
+            .unwrap();
+        (code, last + &notes)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It has ended already unless a test failed in the middle.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_by_hand_takes_logins_and_faults_and_ends_with_its_books() {
+    let world = World::new();
+    world.write(
+        "script.toml",
+        "[[fault]]\ngrant = \"refresh_token\"\naction = { kind = \"status\", status = 503 }\n",
+    );
+    let server = Serving::start(&world, " --grace 30s --script script.toml");
+    // What it prints for us is enough to log in.
+    let definition = server.told["providerToml"].as_str().unwrap();
+    assert!(definition.contains("replay_grace_seconds = 30"), "{definition}");
+    world.write(".openclaw/tokensink/providers/kit.toml", definition);
+    let login = "tokensink models auth login --provider kit";
+    world.run_with(login, None, &[("BROWSER", BROWSER)]).code(0);
+    // And what it prints for others is enough for a login, a fault and a refresh.
+    let issued = server.post("issue", &json!({"account": "bob"}));
+    server.post(
+        "faults",
+        &json!({"grant": "refresh_token", "nth": 2, "action": {"kind": "cut_before_answer"}}),
+    );
+    let refresh = |token: &Value| {
+        let body = format!(
+            "grant_type=refresh_token&client_id=rig&refresh_token={}",
+            token.as_str().unwrap()
+        );
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        loopback::send("POST", server.url("tokenEndpoint"), &form, &body)
+    };
+    let statuses = [(); 3].map(|()| refresh(&issued["refresh_token"]).status);
+    assert_eq!(
+        statuses,
+        [503, 0, 200],
+        "the script's fault, the fault that was set, and the repetition"
+    );
+    let page = loopback::send("GET", server.url("page"), &[], "").body;
+    for part in ["bob", "alice", "cut_before_answer", "replayed"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(
+        !page.contains(issued["refresh_token"].as_str().unwrap()),
+        "{page}"
+    );
+    let (code, last) = server.end();
+    assert_eq!(code, 0);
+    for part in [
+        "2 logins",
+        "1 refresh granted",
+        "1 answer repeated",
+        "2 faults played",
     ] {
-        let said = world.run(line).code(2);
-        assert!(said.err.contains("no-such-"), "{said:?}");
-        assert!(said.err.contains("fix: tokensink conformance"), "{said:?}");
+        assert!(last.contains(part), "{part}: {last}");
     }
 }

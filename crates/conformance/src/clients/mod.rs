@@ -4,9 +4,10 @@ mod claude;
 mod codex;
 mod installed;
 mod openclaw;
+mod described;
 mod tokensink;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use tokensink_host::Host;
@@ -23,6 +24,14 @@ pub enum NotFound {
     /// Nobody knows it.
     #[error("there is no adapter for {0:?}; known are {known}", known = KNOWN.join(", "))]
     Unknown(String),
+    /// The file that describes it cannot be used.
+    #[error("{path}: {why}", path = path.display())]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line where that is known.
+        why: String,
+    },
     /// It is not installed, or does not run.
     #[error("{name} cannot be run: {why}")]
     NotInstalled {
@@ -35,7 +44,7 @@ pub enum NotFound {
     },
 }
 
-/// The adapter of a program: by its name, with the program's path where it is not the one that is found by itself.
+/// The adapter of a program: by its name, or by the path of the TOML file that describes it (docs/conformance.md), with the program's path where it is not the one that is found by itself.
 ///
 /// # Errors
 /// [`NotFound`], with what helps.
@@ -45,6 +54,7 @@ pub fn find(host: &Host, name: &str, program: Option<PathBuf>) -> Result<Box<dyn
         "codex" => Ok(Box::new(codex::Codex::find(host, program)?)),
         "claude" => Ok(Box::new(claude::Claude::find(host, program)?)),
         "openclaw" => Ok(Box::new(openclaw::OpenClaw::find(host, program)?)),
+        path if path.ends_with(".toml") => Ok(Box::new(described::Described::read(host, Path::new(path))?)),
         other => Err(NotFound::Unknown(other.to_owned())),
     }
 }
