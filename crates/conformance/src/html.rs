@@ -108,14 +108,25 @@ fn item(judged: &Judged) -> String {
     let scenario = judged.scenario;
     format!(
         "<li id=\"{id}\"><span class=\"tag {class}\">{word}</span><div><div class=\"title\">{title}</div>\
-         <div class=\"seen\">{seen}</div><div class=\"why\">{why} {source}. <code>{id}</code></div></div></li>",
+         <div class=\"seen\">{seen}</div><div class=\"why\">{why} {source}.</div><code>{id}</code></div></li>",
         id = scenario.id,
         word = judged.verdict.word(),
-        title = escaped(scenario.title),
+        title = with_code(scenario.title),
         seen = escaped(judged.verdict.detail()),
-        why = escaped(scenario.why),
+        why = with_code(scenario.why),
         source = escaped(scenario.source),
     )
+}
+
+/// A text in which words between backquotes are code.
+fn with_code(text: &str) -> String {
+    let parts = text.split('`').map(escaped).enumerate();
+    parts
+        .map(|(index, part)| match index % 2 {
+            0 => part,
+            _ => format!("<code>{part}</code>"),
+        })
+        .collect()
 }
 
 /// `text` with the characters that mean something in HTML replaced.

@@ -67,6 +67,7 @@ pub struct Serving {
     running: Running,
     client_id: String,
     accounts: Vec<String>,
+    redirect_uris: Vec<String>,
 }
 
 impl Serving {
@@ -86,6 +87,7 @@ impl Serving {
             .iter()
             .map(|account| account.sub.clone())
             .collect();
+        let redirect_uris = config.redirect_uris.clone();
         let running = Running::start(config, Arc::clone(&host.clock), Arc::clone(&host.random))?;
         for fault in script.fault {
             running.faults().push(fault);
@@ -94,6 +96,7 @@ impl Serving {
             running,
             client_id,
             accounts,
+            redirect_uris,
         })
     }
 
@@ -133,6 +136,12 @@ impl Serving {
     #[must_use]
     pub fn accounts(&self) -> &[String] {
         &self.accounts
+    }
+
+    /// Where it sends browsers back to; a loopback address may have any port (RFC 8252 section 7.3).
+    #[must_use]
+    pub fn redirect_uris(&self) -> &[String] {
+        &self.redirect_uris
     }
 
     /// The definition of a provider for tokensink that points here.

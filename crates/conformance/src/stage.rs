@@ -329,13 +329,13 @@ impl Findings {
     pub(crate) fn asked(&mut self, ledger: &Ledger, wanted: u64) -> &mut Self {
         let came = ledger.posts(GrantType::RefreshToken);
         self.expect(came == wanted, || {
-            format!("{came} refresh requests came, {wanted} should have")
+            format!("refresh requests that came: {came}, that should have: {wanted}")
         })
     }
 
-    /// The store holds the newest refresh token of the first login.
+    /// The store holds the newest refresh token of the login that was issued last.
     pub(crate) fn newest_stored(&mut self, ledger: &Ledger, stored: &Stored) -> &mut Self {
-        let newest = ledger.families.first().map(|family| family.current.clone());
+        let newest = ledger.families.last().map(|family| family.current.clone());
         let held = stored.refresh();
         self.expect(held.is_some() && held == newest, || match stored {
             Stored::Login { .. } if held.is_none() => "the store's refresh token is blank".to_owned(),
@@ -379,7 +379,7 @@ impl Findings {
             .filter(|account| *account == STRANGER)
             .count();
         self.expect(strangers == 0, || {
-            format!("the API was asked {strangers} times with another account's token")
+            format!("the API was asked with another account's token (times: {strangers})")
         })
     }
 

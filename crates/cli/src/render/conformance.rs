@@ -96,6 +96,7 @@ pub(crate) fn serving(serving: &Serving, provider: &str, look: &Look) -> String 
     let own = [
         ("clientId", serving.client_id().to_owned()),
         ("accounts", accounts),
+        ("redirectUris", serving.redirect_uris().join(", ")),
     ];
     for (name, value) in serving.endpoints().into_iter().chain(own) {
         out.push_str(&format!("  {name:<28}{value}\n"));
@@ -136,6 +137,7 @@ pub(crate) fn serving_json(serving: &Serving, provider: &str) -> Value {
         "endpoints": endpoints,
         "clientId": serving.client_id(),
         "accounts": serving.accounts(),
+        "redirectUris": serving.redirect_uris(),
         "providerToml": serving.provider_toml(provider),
     })
 }

@@ -170,6 +170,11 @@ impl Client for Tokensink {
         Ok(Some(other))
     }
 
+    fn jobs(&self) -> usize {
+        // It mostly waits.
+        6
+    }
+
     fn renew(&self, home: &Home) -> Option<Invocation> {
         Some(self.invocation(home, &["renew"]))
     }

@@ -399,4 +399,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_scenario_stands_in_the_docs() {
+        let page = include_str!("../../../../docs/conformance.md");
+        for scenario in &SCENARIOS {
+            let row = format!("| `{}` | {} | {} |", scenario.id, scenario.title, scenario.source);
+            assert!(page.contains(&row), "docs/conformance.md lacks: {row}");
+        }
+    }
 }

@@ -128,7 +128,7 @@ pub(super) fn slow(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     findings.served("a use afterwards", &last).no_reuse(&ledger);
     let settled = stage.wait_until(|| {
         stage.stored().is_ok_and(|stored| {
-            stored.refresh() == ledger.families.first().map(|family| family.current.clone())
+            stored.refresh() == ledger.families.last().map(|family| family.current.clone())
         })
     });
     findings.expect(settled, || "the answer that came late was not stored".to_owned());

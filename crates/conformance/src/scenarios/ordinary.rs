@@ -1,15 +1,20 @@
 //! What happens every day.
 
+use std::time::Duration;
+
 use tokensink_authserver::{Fault, FaultAction};
 
+use crate::home::Home;
 use crate::report::Verdict;
-use crate::stage::{Findings, Stage};
+use crate::stage::{Findings, Stage, Use};
 use crate::world::Trouble;
 
 /// A token with so many seconds left is fresh for everybody.
 const FRESH: i64 = 3000;
 /// A token that ran out so many seconds ago.
 pub(super) const EXPIRED: i64 = -60;
+/// Within this time after the first refresh request, others that are under way come too.
+const SETTLE: Duration = Duration::from_secs(2);
 
 pub(super) fn fresh(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     let tokens = stage.log_in(FRESH)?;
@@ -37,11 +42,12 @@ pub(super) fn expired(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
 }
 
 pub(super) fn many(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    let took = undisturbed(stage)?;
     stage.log_in(EXPIRED)?;
     let crowd = stage.client.crowd();
-    let started = (0..crowd).map(|_| stage.start()).collect::<Result<Vec<_>, _>>()?;
+    let homes = vec![stage.home.clone(); crowd];
+    let uses = together(stage, &homes, took)?;
     let mut findings = Findings::default();
-    let uses: Vec<_> = started.into_iter().map(|process| stage.end_of(process)).collect();
     let unserved: Vec<_> = uses.iter().filter(|one| !one.is_served()).collect();
     findings.expect(unserved.is_empty(), || {
         let first = unserved.first().map(|one| one.told()).unwrap_or_default();
@@ -61,27 +67,55 @@ pub(super) fn many(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
 }
 
 pub(super) fn two_agents(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
+    let took = undisturbed(stage)?;
     stage.log_in(EXPIRED)?;
     let Some(other) = stage.client.second(&stage.home)? else {
         let why = "it has one store for everybody on a host";
         return Ok(Verdict::NotApplicable(why.to_owned()));
     };
-    let started = [stage.start()?, stage.start_at(&other)?];
+    let homes = [stage.home.clone(), other];
     let mut findings = Findings::default();
-    for (which, process) in ["the first agent", "the second agent"].into_iter().zip(started) {
-        let one = stage.end_of(process);
+    for (which, one) in ["the first agent", "the second agent"]
+        .into_iter()
+        .zip(together(stage, &homes, took)?)
+    {
         findings.served(which, &one);
     }
-    for (which, home) in [
-        ("the first agent, again", stage.home.clone()),
-        ("the second agent, again", other),
-    ] {
-        let one = stage.use_at(&home)?;
+    for (which, home) in ["the first agent, again", "the second agent, again"]
+        .into_iter()
+        .zip(&homes)
+    {
+        let one = stage.use_at(home)?;
         findings.served(which, &one);
     }
     let ledger = stage.ledger();
     findings.asked(&ledger, 1).no_reuse(&ledger);
     Ok(findings.verdict("two agents, one refresh, both served"))
+}
+
+/// How long a use takes that nothing disturbs, with a login of its own.
+fn undisturbed(stage: &mut Stage<'_>) -> Result<Duration, Trouble> {
+    let home = stage.new_home("undisturbed")?;
+    let tokens = stage.world.issue(FRESH)?;
+    stage.put(&home, &tokens)?;
+    let one = stage.use_at(&home)?;
+    Ok(one.ended.took)
+}
+
+/// Uses of these homes' logins at the same moment: the answer to the first refresh is held back until all have had the
+/// time to ask for one too, `took` being the time of a use alone.
+fn together(stage: &mut Stage<'_>, homes: &[Home], took: Duration) -> Result<Vec<Use>, Trouble> {
+    stage.world.fault(Fault::on_refresh(FaultAction::Hold));
+    let started = homes
+        .iter()
+        .map(|home| stage.start_at(home))
+        .collect::<Result<Vec<_>, _>>()?;
+    let faults = stage.world.faults();
+    stage.wait_until(|| faults.held() > 0);
+    let others = u32::try_from(homes.len()).unwrap_or(u32::MAX);
+    stage.host.clock.sleep(SETTLE + took * others / 2);
+    faults.release();
+    Ok(started.into_iter().map(|process| stage.end_of(process)).collect())
 }
 
 pub(super) fn without_refresh_token(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {

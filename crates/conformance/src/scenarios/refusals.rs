@@ -82,7 +82,12 @@ pub(super) fn adopted(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     let mut findings = Findings::default();
     findings
         .served("the use", &one)
-        .asked(&ledger, own)
+        .expect(stage.refreshes_asked() == own, || {
+            format!(
+                "it sent {} refresh requests of its own",
+                stage.refreshes_asked() - own
+            )
+        })
         .no_reuse(&ledger)
         .still_stored(&newer, &stage.stored()?);
     Ok(findings.verdict("served with the newer token, without a refresh"))
