@@ -30,7 +30,7 @@ pub use clients::{KNOWN, NotFound, find};
 pub use front::Front;
 pub use home::{Endpoints, Home};
 pub use html::page;
-pub use process::{Ended, Invocation};
+pub use process::{Ended, Invocation, Stop};
 pub use report::{Judged, Report, Verdict};
 pub use run::{Options, Progress, run};
 pub use scenarios::{SCENARIOS, Scenario};

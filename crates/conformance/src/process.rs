@@ -14,6 +14,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +73,23 @@ pub struct Ended {
     pub took: Duration,
 }
 
+/// Whether whoever waits for the kit has lost patience; clones tell the same.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Ends the kit's work soon: processes are killed, and nothing new is begun.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it is to end.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// A process that runs. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -79,6 +97,7 @@ pub(crate) struct Process {
     output: Kept,
     complaint: Kept,
     host: Host,
+    stop: Stop,
     started: Duration,
     time: Duration,
 }
@@ -103,7 +122,7 @@ impl Kept {
 
 impl Process {
     /// Starts a process in a group of its own.
-    pub(crate) fn start(host: &Host, invocation: &Invocation) -> Result<Self, String> {
+    pub(crate) fn start(host: &Host, invocation: &Invocation, stop: &Stop) -> Result<Self, String> {
         let mut child = Command::new(&invocation.program)
             .args(&invocation.args)
             .env_clear()
@@ -133,6 +152,7 @@ impl Process {
             complaint,
             started: host.clock.monotonic(),
             time: invocation.time,
+            stop: stop.clone(),
             host: host.clone(),
         })
     }
@@ -149,7 +169,8 @@ impl Process {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            if self.host.clock.monotonic().saturating_sub(self.started) > self.time {
+            let ran = self.host.clock.monotonic().saturating_sub(self.started);
+            if ran > self.time || self.stop.is_set() {
                 self.kill();
                 return self.finish(None);
             }
@@ -249,7 +270,7 @@ mod tests {
             input: b"in\n".to_vec(),
             time: Duration::from_secs(20),
         };
-        Process::start(host, &invocation).unwrap()
+        Process::start(host, &invocation, &Stop::default()).unwrap()
     }
 
     #[test]
@@ -260,6 +281,14 @@ mod tests {
             (ended.code, &*ended.output, &*ended.complaint),
             (Some(3), "in\n", "oops\n")
         );
+    }
+
+    #[test]
+    fn nobody_waits_for_a_process_when_it_is_time_to_stop() {
+        let host = Host::real();
+        let process = shell(&host, "sleep 300", "test-stopped");
+        process.stop.stop();
+        assert_eq!(process.wait().code, None);
     }
 
     #[test]

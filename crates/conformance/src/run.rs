@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use tokensink_host::Host;
 
 use crate::client::Client;
+use crate::process::Stop;
 use crate::report::{Judged, Report, Verdict};
 use crate::scenarios::{SCENARIOS, Scenario};
 use crate::stage::Stage;
@@ -17,6 +18,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// How many at once; 0 leaves it to the program's adapter.
     pub jobs: usize,
+    /// Ends the run soon, with what is judged by then.
+    pub stop: Stop,
 }
 
 /// How far it is.
@@ -54,8 +57,11 @@ pub fn run(
             let (sender, next, chosen) = (sender.clone(), &next, &chosen);
             scope.spawn(move || {
                 while let Some(scenario) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if options.stop.is_set() {
+                        return;
+                    }
                     // Whoever listens does so to the end.
-                    let _heard = sender.send(play(host, client, scenario));
+                    let _heard = sender.send(play(host, client, scenario, &options.stop));
                 }
             });
         }
@@ -94,11 +100,16 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Scenario>, String> {
     Ok(SCENARIOS.iter().filter(is_wanted).collect())
 }
 
-fn play(host: &Host, client: &dyn Client, scenario: &'static Scenario) -> Judged {
+fn play(host: &Host, client: &dyn Client, scenario: &'static Scenario, stop: &Stop) -> Judged {
     let began = host.clock.monotonic();
-    let verdict = Stage::open(host, client, scenario)
+    let verdict = Stage::open(host, client, scenario, stop)
         .and_then(|mut stage| (scenario.play)(&mut stage))
         .unwrap_or_else(|trouble| Verdict::NotJudged(trouble.to_string()));
+    let verdict = match verdict {
+        // What was seen of processes that we killed says nothing.
+        _ if stop.is_set() => Verdict::NotJudged("it was interrupted".to_owned()),
+        verdict => verdict,
+    };
     let took = host.clock.monotonic().saturating_sub(began);
     Judged {
         scenario,

@@ -10,7 +10,7 @@ use tokensink_types::Secret;
 
 use crate::client::{Client, Reach, Stored, Tokens, Used};
 use crate::home::Home;
-use crate::process::{Ended, Invocation, Process, kill_all};
+use crate::process::{Ended, Invocation, Process, Stop, kill_all};
 use crate::report::Verdict;
 use crate::scenarios::Scenario;
 use crate::world::{STRANGER, Trouble, World};
@@ -29,6 +29,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) client: &'a dyn Client,
     pub(crate) world: World,
     pub(crate) home: Home,
+    /// Whether somebody has lost patience with us.
+    stop: Stop,
     /// Everything that our processes said so far.
     said: Vec<String>,
     /// Every secret that was issued and that we know of.
@@ -74,7 +76,12 @@ pub(crate) fn quoted(text: &str) -> String {
 
 impl<'a> Stage<'a> {
     /// Builds the world of a scenario.
-    pub(crate) fn open(host: &'a Host, client: &'a dyn Client, scenario: &Scenario) -> Result<Self, Trouble> {
+    pub(crate) fn open(
+        host: &'a Host,
+        client: &'a dyn Client,
+        scenario: &Scenario,
+        stop: &Stop,
+    ) -> Result<Self, Trouble> {
         let world = World::start(host, client, |config| (scenario.server)(config))?;
         let dir = tempfile::Builder::new()
             .prefix("tokensink-conformance-")
@@ -100,6 +107,7 @@ impl<'a> Stage<'a> {
             client,
             home: Home::new(host.clone(), root.clone(), world.endpoints(), marker),
             world,
+            stop: stop.clone(),
             said: Vec::new(),
             secrets: Vec::new(),
             dir,
@@ -178,7 +186,7 @@ impl<'a> Stage<'a> {
 
     /// Starts a command line.
     pub(crate) fn spawn(&self, invocation: &Invocation) -> Result<Process, Trouble> {
-        Process::start(self.host, invocation).map_err(|error| {
+        Process::start(self.host, invocation, &self.stop).map_err(|error| {
             Trouble(format!(
                 "could not be started: {error} (of: {})",
                 invocation.shown()
@@ -206,7 +214,7 @@ impl<'a> Stage<'a> {
             count += 1;
             // Who asks for a login has given this one up.
             let is_over = last.is_served() || last.used == Used::LoginNeeded;
-            if is_over || self.host.clock.monotonic() >= until {
+            if is_over || self.stop.is_set() || self.host.clock.monotonic() >= until {
                 return Ok((last, count));
             }
             self.host.clock.sleep(Duration::from_secs(1));
@@ -217,7 +225,7 @@ impl<'a> Stage<'a> {
     pub(crate) fn wait_until(&self, is_so: impl Fn() -> bool) -> bool {
         let until = self.host.clock.monotonic() + PATIENCE;
         while !is_so() {
-            if self.host.clock.monotonic() > until {
+            if self.stop.is_set() || self.host.clock.monotonic() > until {
                 return false;
             }
             self.host.clock.sleep(GLANCE);

@@ -28,6 +28,9 @@ pub(crate) const STRANGER: &str = "bob";
 pub(crate) const LIFE_SECONDS: i64 = 3600;
 /// The path where nobody should send a token.
 pub(crate) const TRAP: &str = "/trap/token";
+/// How often it is tried to listen where we did before, and how long is waited in between.
+const RETURN_TRIES: u32 = 50;
+const RETURN_PAUSE: Duration = Duration::from_millis(100);
 /// Programs send long lists of tools.
 const BODY_MAX: usize = 16 << 20;
 
@@ -268,7 +271,15 @@ impl World {
 
     /// Listens again where it did before.
     pub(crate) fn come_back(&self) -> Result<(), Trouble> {
-        let server = listen(&self.site, self.addr)?;
+        // Somebody's outgoing connection may have our port for a moment.
+        let mut tries = RETURN_TRIES;
+        let server = loop {
+            tries -= 1;
+            match listen(&self.site, self.addr) {
+                Err(_) if tries > 0 => tokensink_host::Clock::sleep(&self.clock, RETURN_PAUSE),
+                done => break done?,
+            }
+        };
         *locked(&self.server) = Some(server);
         Ok(())
     }

@@ -2,13 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::thread;
 
-use tokensink_conformance::{NotFound, Options, Progress, Script, ServeError, Serving, find};
+use tokensink_conformance::{NotFound, Options, Progress, Script, ServeError, Serving, Stop, find};
 use tokensink_host::{Host, atomic};
 use tokensink_sink::{ErrorKind, SinkError};
 
 use crate::args::{ConformanceArgs, ConformanceCommand, ConformanceRunArgs, ConformanceServeArgs};
-use crate::exit::{FAILED, OK, Outcome};
+use crate::exit::{FAILED, Failure, OK, Outcome};
 use crate::printer::Printer;
 use crate::render::conformance;
 
@@ -35,6 +36,7 @@ fn put_to_the_test(args: &ConformanceRunArgs, host: &Host, printer: &mut Printer
     let options = Options {
         only: args.scenario.clone(),
         jobs: args.jobs,
+        stop: stopped_by_signals()?,
     };
     let mut told =
         |progress: &Progress<'_>| printer.note(&conformance::progress(progress, &printer.note_look.clone()));
@@ -50,7 +52,29 @@ fn put_to_the_test(args: &ConformanceRunArgs, host: &Host, printer: &mut Printer
     } else {
         printer.data(&conformance::report(&report, &printer.look))?;
     }
-    Ok(if report.is_clean() { OK } else { FAILED })
+    // Cut short, nothing is known of the rest.
+    Ok(if report.is_clean() && !options.stop.is_set() {
+        OK
+    } else {
+        FAILED
+    })
+}
+
+/// What a signal sets: the programs under test are to end with us, and their homes to be removed.
+fn stopped_by_signals() -> Result<Stop, Failure> {
+    let signals = super::serve::signals()?;
+    let stop = Stop::default();
+    let told = stop.clone();
+    let watching = thread::Builder::new()
+        .name("interrupted".to_owned())
+        .spawn(move || {
+            if signals.recv().is_ok() {
+                told.stop();
+            }
+        });
+    watching
+        .map(|_| stop)
+        .map_err(|error| SinkError::new(ErrorKind::Failed, "signals", format!("no signals: {error}")).into())
 }
 
 /// Writes a page where the user wants it, by way of the working directory.

@@ -14,7 +14,7 @@ use tokensink_types::Secret;
 use super::NotFound;
 use crate::client::{Client, Dialect, Stored, Tokens, Used};
 use crate::home::Home;
-use crate::process::{Ended, Invocation, Process};
+use crate::process::{Ended, Invocation, Process, Stop};
 
 /// The agent of whom nothing else is said.
 const AGENT: &str = "main";
@@ -218,7 +218,7 @@ impl Client for Described {
             "scope": tokens.scopes.join(" "),
         });
         let command = self.invocation(home, &self.description.log_in, login.to_string().into_bytes())?;
-        let ended = Process::start(&self.host, &command)?.wait();
+        let ended = Process::start(&self.host, &command, &Stop::default())?.wait();
         match ended.code {
             Some(0) => Ok(()),
             _ => Err(format!(

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokensink_authserver::{Fault, FaultAction};
-use tokensink_host::{Files, Host, atomic};
+use tokensink_host::{Files, atomic};
 
 use super::ordinary::EXPIRED;
-use crate::process::{Invocation, Process};
+use crate::process::Invocation;
 use crate::report::Verdict;
 use crate::stage::{Findings, Stage};
 use crate::world::Trouble;
@@ -144,7 +144,7 @@ const PUT_BACK: &str = r#"find "$1" -mindepth 1 -delete; cp -a "$2/." "$1/""#;
 pub(super) fn full_disk(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     stage.log_in(EXPIRED)?;
     let usual = stage.client.use_once(&stage.home)?;
-    if let Some(why) = cannot_mount(stage.host, &usual) {
+    if let Some(why) = cannot_mount(stage, &usual) {
         return Ok(Verdict::NotApplicable(format!(
             "a small disk cannot be mounted here: {}",
             crate::stage::quoted(&why)
@@ -187,18 +187,18 @@ pub(super) fn full_disk(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
 }
 
 /// Why no disk can be mounted, if none can.
-fn cannot_mount(host: &Host, usual: &Invocation) -> Option<String> {
+fn cannot_mount(stage: &Stage<'_>, usual: &Invocation) -> Option<String> {
     let probe = in_namespace(
         usual,
         r#"mount -t tmpfs -o size=64k tmpfs "$1""#,
         vec![usual.dir.clone().into()],
     );
-    match Process::start(host, &probe) {
+    match stage.spawn(&probe) {
         Ok(process) => {
             let ended = process.wait();
             (ended.code != Some(0)).then_some(ended.complaint)
         }
-        Err(why) => Some(why),
+        Err(why) => Some(why.to_string()),
     }
 }
 
