@@ -38,7 +38,7 @@ pub(crate) enum ConformanceCommand {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct ConformanceRunArgs {
-    /// The program: tokensink, or the path of a .toml file that describes another
+    /// The program: tokensink, codex, claude, openclaw, or the path of a .toml file that describes another
     #[arg(value_name = "CLIENT")]
     pub(crate) client: String,
 

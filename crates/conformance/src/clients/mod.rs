@@ -2,9 +2,9 @@
 
 mod claude;
 mod codex;
+mod described;
 mod installed;
 mod openclaw;
-mod described;
 mod tokensink;
 
 use std::path::{Path, PathBuf};
