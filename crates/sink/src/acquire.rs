@@ -131,7 +131,8 @@ impl Sink {
             request: request.request_id.filter(|request| *request != id),
             at: self.now(),
             agent: request.agent.clone(),
-            snapshot: Arc::clone(snapshot),
+            config: Arc::clone(&snapshot.config),
+            state: Arc::clone(&snapshot.state),
             made: Arc::clone(made),
             served,
         });

@@ -25,7 +25,8 @@ use crate::sink::Sink;
 pub(crate) struct AgentSnapshot {
     pub(crate) view: View,
     pub(crate) config: Arc<policy::Config>,
-    pub(crate) state: policy::State,
+    /// Shared with the notes for `explain`, which outlive the snapshot by a while and need nothing else of it.
+    pub(crate) state: Arc<policy::State>,
     pub(crate) warnings: Vec<String>,
     /// Main's store could not be read; what would be inherited is not known.
     pub(crate) main_error: Option<Arc<StoreError>>,
@@ -279,11 +280,11 @@ impl Sink {
                 candidate
             })
             .collect();
-        let state = policy::State {
+        let state = Arc::new(policy::State {
             agent: agent.clone(),
             order: view.order.clone(),
             candidates,
-        };
+        });
         warnings.extend(view.warnings.iter().map(warning_text));
         warnings.extend(sources.externals.unreadable.clone());
         warnings.extend(sources.benches.all().flat_map(Seen::warnings).cloned());

@@ -430,7 +430,7 @@ fn effective_state(snapshot: &AgentSnapshot, looked: &[Looked<'_>]) -> policy::S
         .iter()
         .filter_map(|one| Some((&one.profile.entry.id, one.grant.as_ref()?)))
         .collect();
-    let mut state = snapshot.state.clone();
+    let mut state = policy::State::clone(&snapshot.state);
     for candidate in &mut state.candidates {
         let grant = grants.get(&candidate.id);
         if let (

@@ -220,10 +220,9 @@ impl FileStore {
                 return Ok(store);
             }
         }
-        let store = Arc::new(self.read(agent)?);
-        self.cache
-            .put(agent.clone(), store.stamps, Arc::clone(&store), &*self.host.clock);
-        Ok(store)
+        let store = self.read(agent)?;
+        let (stamps, clock) = (store.stamps, &*self.host.clock);
+        Ok(self.cache.put(agent.clone(), stamps, store, clock))
     }
 
     fn stat(&self, path: &Path) -> Result<Option<FileStamp>, StoreError> {

@@ -37,7 +37,7 @@ pub struct Beliefs<T> {
 }
 
 /// One agent's file as it was read.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Believed<T> {
     /// What it says; nothing, for a file that is missing or cannot be read.
     pub value: T,
@@ -46,7 +46,7 @@ pub struct Believed<T> {
     path: PathBuf,
 }
 
-impl<T> Beliefs<T> {
+impl<T: PartialEq> Beliefs<T> {
     /// The files `tokensink/state/<kind>/<agent>.json`.
     #[must_use]
     pub fn new(host: Host, paths: Paths, kind: &'static str, reading: Reading<T>) -> Self {
@@ -89,14 +89,9 @@ impl<T> Beliefs<T> {
                 return Arc::new(self.believed(path, &Map::new(), Some(error.to_string())));
             }
         };
-        let believed = Arc::new(self.believed(path, &map, trouble));
-        self.cache.put(
-            agent.clone(),
-            [stamp, None],
-            Arc::clone(&believed),
-            &*self.host.clock,
-        );
-        believed
+        let believed = self.believed(path, &map, trouble);
+        let (stamps, clock) = ([stamp, None], &*self.host.clock);
+        self.cache.put(agent.clone(), stamps, believed, clock)
     }
 
     fn believed(&self, path: PathBuf, map: &Map<String, Value>, trouble: Option<String>) -> Believed<T> {

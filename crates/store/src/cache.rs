@@ -3,7 +3,8 @@
 //! A file system's clock ticks in steps of some milliseconds, so a file that is written in place twice within one
 //! step looks the same after both writes. An entry is therefore trusted only when its content was read well after the
 //! file was changed, as the file's own stamp says, or well after its stamps were first seen, where the clocks do not
-//! agree. Until then every look reads the file again.
+//! agree. Until then every look reads the file again; what reads the same stays the very same value, so that nothing
+//! that was made of it is made again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -83,28 +84,34 @@ impl<K: Eq + Hash, T> StampCache<K, T> {
         })
     }
 
-    /// Notes what was read under these stamps just now.
-    pub(crate) fn put(&self, key: K, stamps: Stamps, value: Arc<T>, clock: &dyn Clock) {
+    /// Notes what was read under these stamps just now. Returns it, or the value that was known before where the two are
+    /// equal.
+    pub(crate) fn put(&self, key: K, stamps: Stamps, value: T, clock: &dyn Clock) -> Arc<T>
+    where
+        T: PartialEq,
+    {
         let now = clock.monotonic();
         let wall = clock.now();
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= ENTRIES_MAX && !map.contains_key(&key) {
             map.clear();
         }
-        let first_seen = map
-            .get(&key)
+        let known = map.get(&key);
+        let first_seen = known
             .filter(|entry| entry.stamps == stamps)
             .map_or(now, |entry| entry.first_seen);
-        map.insert(
-            key,
-            Entry {
-                stamps,
-                value,
-                first_seen,
-                read_at: now,
-                old: stamps.iter().flatten().all(|stamp| is_long_ago(stamp, wall)),
-            },
-        );
+        let value = known
+            .filter(|entry| *entry.value == value)
+            .map_or_else(|| Arc::new(value), |entry| Arc::clone(&entry.value));
+        let entry = Entry {
+            stamps,
+            value: Arc::clone(&value),
+            first_seen,
+            read_at: now,
+            old: stamps.iter().flatten().all(|stamp| is_long_ago(stamp, wall)),
+        };
+        map.insert(key, entry);
+        value
     }
 
     /// Forgets a key after a write of our own.
@@ -162,14 +169,24 @@ mod tests {
     fn young_entries_are_not_trusted() {
         let cache = StampCache::default();
         let stamps = changed_at(1000);
-        cache.put("k", stamps, Arc::new(1), &at(1000));
+        cache.put("k", stamps, 1, &at(1000));
         assert!(cache.get(&"k", stamps).is_none(), "read in the same step");
-        cache.put("k", stamps, Arc::new(2), &at(1049));
+        cache.put("k", stamps, 2, &at(1049));
         assert!(cache.get(&"k", stamps).is_none());
-        cache.put("k", stamps, Arc::new(3), &at(1050));
+        cache.put("k", stamps, 3, &at(1050));
         assert_eq!(cache.get(&"k", stamps).as_deref(), Some(&3));
         cache.forget(&"k");
         assert!(cache.get(&"k", stamps).is_none());
+    }
+
+    #[test]
+    fn what_reads_the_same_stays_the_same_value() {
+        let cache = StampCache::default();
+        let one = cache.put("k", changed_at(1000), 1, &at(1000));
+        assert!(Arc::ptr_eq(&one, &cache.put("k", changed_at(1000), 1, &at(1001))));
+        assert!(Arc::ptr_eq(&one, &cache.put("k", changed_at(1002), 1, &at(1002))));
+        let two = cache.put("k", changed_at(1002), 2, &at(1003));
+        assert_eq!(*two, 2);
     }
 
     #[test]
@@ -184,7 +201,7 @@ mod tests {
         ];
         for (stamps, trusted) in cases {
             let cache = StampCache::default();
-            cache.put("k", stamps, Arc::new(1), &at(10_000));
+            cache.put("k", stamps, 1, &at(10_000));
             assert_eq!(cache.get(&"k", stamps).is_some(), trusted, "{stamps:?}");
         }
     }

@@ -122,13 +122,11 @@ impl ConfigStore {
                 let config = text_of(content.bytes.expose())
                     .and_then(Config::parse)
                     .map_err(|failure| unreadable(path, failure))?;
-                (Arc::new(config), Some(content.stamp))
+                (config, Some(content.stamp))
             }
-            None => (Arc::new(Config::default()), None),
+            None => (Config::default(), None),
         };
-        self.cache
-            .put((), [stamp, None], Arc::clone(&config), &*self.host.clock);
-        Ok(config)
+        Ok(self.cache.put((), [stamp, None], config, &*self.host.clock))
     }
 
     /// Changes the config. `change` works on the text as it is under the lock; what it refuses, with a sentence that

@@ -141,11 +141,8 @@ impl Journal {
         let Some(record) = record_of(path, &image, Some(key))? else {
             return Ok(None);
         };
-        let record = Arc::new(record);
-        let stamps = [Some(stamp), None];
-        self.cache
-            .put(key.clone(), stamps, Arc::clone(&record), &*self.host.clock);
-        Ok(Some(record))
+        let (stamps, clock) = ([Some(stamp), None], &*self.host.clock);
+        Ok(Some(self.cache.put(key.clone(), stamps, record, clock)))
     }
 
     /// Writes a record durably. The first write makes the file in full; later ones go into the older page in place. A

@@ -42,7 +42,7 @@ pub const MADE_MAX: usize = 200;
 pub const USE_NOTED_EVERY: Duration = Duration::from_secs(3600);
 
 /// The sessions of one agent as they were read.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Sessions {
     /// By key.
     pub map: BTreeMap<SessionKey, Session>,
@@ -115,14 +115,13 @@ impl SessionStore {
         };
         let (entries, entries_stamp) = read(&files[0])?;
         let (marks, marks_stamp) = read(&files[1])?;
-        let sessions = Arc::new(Sessions {
+        let sessions = Sessions {
             map: typed(&entries, &Marks::of(marks)),
             unreadable,
-        });
+        };
         let stamps = [entries_stamp, marks_stamp];
-        self.cache
-            .put(agent.clone(), stamps, Arc::clone(&sessions), &*self.host.clock);
-        Ok(sessions)
+        let clock = &*self.host.clock;
+        Ok(self.cache.put(agent.clone(), stamps, sessions, clock))
     }
 
     /// Changes one session, on what is there under the lock. A session that is new gets an id, and one that changes the

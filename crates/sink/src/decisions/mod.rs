@@ -19,13 +19,12 @@ use std::time::Duration;
 
 use tokensink_host::Ticker;
 use tokensink_policy::record::RecordedDecision;
-use tokensink_policy::{Decision, OrderSource, Request, Target, Verdict};
+use tokensink_policy::{Config, Decision, OrderSource, Request, State, Target, Verdict};
 use tokensink_types::{AgentId, ProfileId, UnixMillis};
 
 use crate::calls::{CallOutcome, LeaseId, Reported};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
-use crate::snapshot::AgentSnapshot;
 
 use book::Book;
 pub use report::{
@@ -65,7 +64,10 @@ pub(crate) struct Choice {
     pub(crate) request: Option<LeaseId>,
     pub(crate) at: UnixMillis,
     pub(crate) agent: AgentId,
-    pub(crate) snapshot: Arc<AgentSnapshot>,
+    /// What it was made of. Only that of the snapshot: with it, the stores of every moment would be kept until the notes
+    /// are written.
+    pub(crate) config: Arc<Config>,
+    pub(crate) state: Arc<State>,
     pub(crate) made: Arc<Made>,
     /// Whose credential was handed out, or the code of the error.
     pub(crate) served: std::result::Result<ProfileId, &'static str>,
@@ -74,13 +76,12 @@ pub(crate) struct Choice {
 impl Choice {
     /// The decision with its inputs, in the form in which it is kept.
     fn recorded(&self) -> RecordedDecision {
-        let (config, state) = (&self.snapshot.config, &self.snapshot.state);
         let Made {
             request,
             at,
             decision,
         } = &*self.made;
-        RecordedDecision::of(config, state, request, *at, Ok(decision.clone()))
+        RecordedDecision::of(&self.config, &self.state, request, *at, Ok(decision.clone()))
     }
 
     /// Did the first of the order serve, at the first try?
@@ -104,14 +105,13 @@ impl Choice {
         let Target::Provider(provider) = &self.made.request.target else {
             return None;
         };
-        let (config, state) = (&self.snapshot.config, &self.snapshot.state);
         let orders = match self.made.source? {
-            OrderSource::Stored => &state.order,
-            OrderSource::Config => &config.order,
+            OrderSource::Stored => &self.state.order,
+            OrderSource::Config => &self.config.order,
             OrderSource::Configured | OrderSource::AllStored => return None,
         };
         let mut orders = orders.iter();
-        let found = orders.find(|(id, _)| config.aliases.same(id, provider));
+        let found = orders.find(|(id, _)| self.config.aliases.same(id, provider));
         found.map(|(_, listed)| listed.as_slice())
     }
 }

@@ -240,7 +240,8 @@ fn more_choices_in_a_second_than_are_kept_leave_the_last_and_everything_notable(
             request: None,
             at: sink.now(),
             agent: agent("main"),
-            snapshot,
+            config: Arc::clone(&snapshot.config),
+            state: Arc::clone(&snapshot.state),
             made: Arc::new(Made {
                 request: ask,
                 at: sink.now(),
