@@ -159,7 +159,7 @@ impl Job<'_> {
         }
         let (sink, agent, session) = (self.sink.clone(), plan.agent.clone(), plan.session.clone());
         let provider = plan.provider.clone();
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = self.relay.threads.run(move || {
             let session = session.as_deref().and_then(|key| SessionKey::parse(key).ok());
             let info = session.and_then(|key| sink.session(&agent, &key).ok());
             let pinned = info.and_then(|info| info.pin).map(|pin| pin.profile);
@@ -205,7 +205,7 @@ impl Job<'_> {
         }
         let request = self.wish(progress, None, bound_to);
         let used = match self.sink.acquire_ready(&request) {
-            Ok(Some(lease)) => Used::new(self.sink, lease),
+            Ok(Some(lease)) => Used::new(self.sink, &self.relay.threads, lease),
             _ => self.acquire(request).await.map_err(Some)?,
         };
         if progress.tried.contains(&used.lease().profile) {
@@ -279,12 +279,20 @@ impl Job<'_> {
     }
 
     async fn acquire_on_thread(&self, mut request: AcquireRequest) -> Result<Used, SinkError> {
-        let sink = self.sink.clone();
+        let (sink, threads) = (self.sink.clone(), self.relay.threads.clone());
         let left = Leaving::default();
         request.cancel = Some(left.0.clone());
-        let acquiring =
-            tokio::task::spawn_blocking(move || sink.acquire(&request).map(|lease| Used::new(&sink, lease)));
-        acquiring.await.unwrap_or_else(|_| {
+        let is_short = request.wait.is_zero();
+        let acquire = move || {
+            let lease = sink.acquire(&request)?;
+            Ok(Used::new(&sink, &threads, lease))
+        };
+        let acquired = if is_short {
+            self.relay.threads.run(acquire).await
+        } else {
+            tokio::task::spawn_blocking(acquire).await
+        };
+        acquired.unwrap_or_else(|_| {
             let text = "the lease could not be made";
             Err(SinkError::new(ErrorKind::Failed, "internal", text))
         })

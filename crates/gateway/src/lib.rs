@@ -25,6 +25,7 @@ mod server;
 mod slots;
 pub mod socket;
 mod stream;
+mod threads;
 mod ties;
 mod time;
 mod upkeep;

@@ -1,9 +1,9 @@
 //! Leases in use: each one is reported on, whatever becomes of its request.
 
-use std::io;
-
 use http::HeaderMap;
 use tokensink_sink::{CallOutcome, Lease, Reported, Sink};
+
+use crate::threads::Threads;
 
 /// What became of a call, by value, so that it can be reported from another thread.
 #[derive(Debug)]
@@ -50,14 +50,16 @@ impl Outcome {
 #[derive(Debug)]
 pub(crate) struct Used {
     sink: Sink,
+    threads: Threads,
     lease: Lease,
     is_reported: bool,
 }
 
 impl Used {
-    pub(crate) fn new(sink: &Sink, lease: Lease) -> Self {
+    pub(crate) fn new(sink: &Sink, threads: &Threads, lease: Lease) -> Self {
         Self {
             sink: sink.clone(),
+            threads: threads.clone(),
             lease,
             is_reported: false,
         }
@@ -84,8 +86,8 @@ impl Used {
             return reported;
         }
         let (sink, lease) = (self.sink.clone(), self.lease.clone());
-        let reporting = tokio::task::spawn_blocking(move || sink.report(&lease, &outcome.as_call()));
-        let reported = reporting.await.map_err(io::Error::other);
+        let reporting = self.threads.run(move || sink.report(&lease, &outcome.as_call()));
+        let reported = reporting.await;
         reported
             .ok()
             .and_then(|reported| reported.inspect_err(told).ok())
@@ -99,13 +101,11 @@ impl Used {
             return;
         }
         let (sink, lease) = (self.sink.clone(), self.lease.clone());
-        // Without an event loop the gateway has ended, and a test that is given back late is given back by its time.
-        if let Ok(event_loop) = tokio::runtime::Handle::try_current() {
-            event_loop.spawn_blocking(move || {
-                let reported = sink.report(&lease, &outcome.as_call());
-                reported.inspect_err(told).ok();
-            });
-        }
+        // When the gateway has ended, a test that is not given back is given back by its time.
+        self.threads.begin(move || {
+            let reported = sink.report(&lease, &outcome.as_call());
+            reported.inspect_err(told).ok();
+        });
     }
 }
 

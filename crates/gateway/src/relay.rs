@@ -26,6 +26,7 @@ use crate::request::route::{Route, route, unknown_path};
 use crate::server::Options;
 use crate::slots::Slots;
 use crate::stream::Answer;
+use crate::threads::Threads;
 use crate::ties::Ties;
 use crate::upstream::Upstream;
 
@@ -45,6 +46,7 @@ pub(crate) struct Relay {
     memory: Memory,
     pub(crate) slots: Slots,
     pub(crate) ties: Arc<Ties>,
+    pub(crate) threads: Threads,
     pub(crate) bounds: Bounds,
     metrics: Arc<Metrics>,
 }
@@ -59,6 +61,7 @@ impl Relay {
             memory: Memory::new(&options.bounds),
             slots: Slots::new(options.bounds),
             ties: Arc::default(),
+            threads: Threads::default(),
             metrics: Arc::default(),
             bounds: options.bounds,
         }
@@ -224,12 +227,13 @@ impl Relay {
         }
         let (sink, head, caller) = (sink.clone(), head.clone(), caller.clone());
         // It stays taken when the client leaves, for as long as the thread needs it.
-        let judging = tokio::task::spawn_blocking(move || {
+        let judging = move || {
             let plan = judge(&sink, &head, &route, &caller, bytes, wanted);
             drop(memory);
             plan
-        });
-        judging
+        };
+        self.threads
+            .run(judging)
             .await
             .unwrap_or_else(|_| Err(internal("the request could not be judged")))
     }
