@@ -1,15 +1,15 @@
 //! Bodies on their way: the client's request up ([`Upload`]), the answer down ([`Answer`]).
 //!
 //! Bytes are neither held nor looked at. What has arrived goes out at once, with one liberty: small frames that are
-//! ready together leave in one write. Whether more is ready is not guessed by waiting: after a frame was taken, the
-//! upstream connection's task has one turn, which either brings the next frame or shows that there is none.
+//! ready together leave in one write. Whether more is ready is not guessed by waiting: the upstream's connection is
+//! asked for the next frame.
 //!
 //! An answer that the upstream cut ends in an error, which makes the server cut its connection too: a chunked body
 //! stays without its last chunk, and one with a length stays short. A body that is dropped before its end closes the
 //! upstream connection, and with it the request. Memory is bounded by back-pressure: nothing is read from one side
 //! that the other has not room for.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderMap;
-use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
@@ -99,6 +98,11 @@ impl Upload {
             silence: Silence::new(idle),
             trouble: Trouble(Some(Arc::default())),
         }
+    }
+
+    /// Is there nothing to come from the client?
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_))
     }
 
     /// Where the client's trouble will be told.
@@ -225,8 +229,6 @@ struct Relayed {
     silence: Silence,
     /// Frames that arrived and did not leave yet.
     gathered: Vec<u8>,
-    /// How many turns the connection's task had had before the last frame was taken.
-    taken_at: u64,
     /// What comes after the gathered bytes.
     next: Next,
 }
@@ -262,7 +264,6 @@ impl Answer {
             lending: Some(lending),
             silence: Silence::new(idle),
             gathered: Vec::new(),
-            taken_at: 0,
             next: Next::More,
         };
         if relayed.upstream.is_end_stream() {
@@ -281,7 +282,6 @@ impl Answer {
                 lending: Some(lending),
                 silence: Silence::new(idle),
                 gathered: bytes.to_vec(),
-                taken_at: 0,
                 next: Next::More,
             }),
             PeekedRest::Cut(upstream, error) => Self::of(Relayed {
@@ -289,7 +289,6 @@ impl Answer {
                 lending: None,
                 silence: Silence::new(idle),
                 gathered: bytes.to_vec(),
-                taken_at: 0,
                 next: Next::Failed {
                     error,
                     is_flushed: false,
@@ -348,7 +347,7 @@ impl Peeked {
         let mut bytes = Vec::new();
         let reading = async {
             while bytes.len() < most {
-                match upstream.frame().await {
+                match poll_fn(|context| lending.poll_frame(&mut upstream, context)).await {
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {
                             bytes.extend_from_slice(&data);
@@ -509,13 +508,13 @@ impl Relayed {
     /// Takes what is ready. Pending when nothing is to leave now.
     fn gather(&mut self, context: &mut Context<'_>, hold: &mut Option<Box<dyn Hold>>) -> Poll<()> {
         loop {
-            // Read before the frame is taken: on another thread the task may have its next turn right after that, and
-            // it would be waited for in vain if that turn showed that there is no more.
-            let turns = self.lending.as_ref().map_or(0, |lending| lending.pulse().turns());
-            match Pin::new(&mut self.upstream).poll_frame(context) {
+            let polled = match &self.lending {
+                Some(lending) => lending.poll_frame(&mut self.upstream, context),
+                None => Pin::new(&mut self.upstream).poll_frame(context),
+            };
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.silence.broken();
-                    self.taken_at = turns;
                     if let (Some(hold), Some(bytes)) = (hold.as_mut(), frame.data_ref()) {
                         hold.saw(bytes);
                     }
@@ -533,15 +532,7 @@ impl Relayed {
                     let text = format!("the upstream sent nothing for {limit:?}");
                     self.fail(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
-                Poll::Pending => {
-                    let seen = self.taken_at;
-                    let beaten = |lending: &Lending| lending.pulse().has_beaten(seen, context);
-                    return if self.lending.as_ref().is_none_or(beaten) {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    };
-                }
+                Poll::Pending => return Poll::Ready(()),
             }
             if !matches!(self.next, Next::More) || self.gathered.len() >= GATHER_BYTES {
                 return Poll::Ready(());

@@ -1,12 +1,16 @@
-//! One connection to a provider, with its task and the pulse by which an answer's body knows whether more is ready.
+//! One connection to a provider, and whose task brings it on.
+//!
+//! The HTTP library reads and writes when its connection is polled, by whatever task. Between two requests a task of the
+//! connection's own does that, so that it is seen when the server closes. While a request is under way the request's
+//! task does it: an answer then needs no change of tasks for each of its frames, and whether more of it has arrived is
+//! known by looking.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
-use atomic_waker::AtomicWaker;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokensink_host::{Dialed, Stream, in_words};
@@ -24,7 +28,7 @@ pub(crate) struct Connection {
     pub(super) sender: http1::SendRequest<Upload>,
     /// Bytes that the kernel took so far.
     pub(super) written: Arc<AtomicU64>,
-    pub(super) pulse: Arc<Pulse>,
+    engine: Arc<Engine>,
 }
 
 impl Connection {
@@ -39,67 +43,115 @@ impl Connection {
             .handshake(TokioIo::new(dialed.stream))
             .await
             .map_err(|error| in_words(&error))?;
-        let pulse = Arc::new(Pulse::default());
-        tokio::spawn(Beating {
-            connection,
-            pulse: Arc::clone(&pulse),
-        });
+        let engine = Arc::new(Engine(Mutex::new(State {
+            connection: Some(connection),
+            keeper: None,
+            is_driven: false,
+        })));
+        tokio::spawn(Keeper(Arc::clone(&engine)));
         Ok(Self {
             sender,
             written: dialed.written,
-            pulse,
+            engine,
         })
     }
-}
 
-/// Counts the turns of a connection's task. After a frame was taken from the task, its next turn either brings another
-/// frame or shows that nothing more has arrived.
-#[derive(Debug, Default)]
-pub(crate) struct Pulse {
-    turns: AtomicU64,
-    is_awaited: AtomicBool,
-    waiting: AtomicWaker,
-}
-
-impl Pulse {
-    pub(crate) fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Acquire)
+    /// From now on the caller's task brings the connection on.
+    pub(super) fn drive(&self) -> Driving {
+        self.engine.state().is_driven = true;
+        Driving(Arc::clone(&self.engine))
     }
+}
 
-    /// Whether the task had a turn since `seen`; if not, the caller's task is woken after the next one.
-    pub(crate) fn has_beaten(&self, seen: u64, context: &mut Context<'_>) -> bool {
-        if self.turns() != seen {
-            return true;
+/// What reads and writes.
+struct Engine(Mutex<State>);
+
+struct State {
+    /// `None` when it has ended.
+    connection: Option<http1::Connection<TokioIo<Stream>, Upload>>,
+    /// Wakes the connection's own task.
+    keeper: Option<Waker>,
+    /// A request's task polls it.
+    is_driven: bool,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine(..)")
+    }
+}
+
+impl Engine {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Reads and writes what can be read and written now. Ready when the connection has ended.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(());
+        };
+        let Poll::Ready(result) = Pin::new(connection).poll(context) else {
+            return Poll::Pending;
+        };
+        if let Err(error) = result {
+            tracing::debug!("an upstream connection ended: {}", in_words(&error));
         }
-        self.waiting.register(context.waker());
-        self.is_awaited.store(true, Ordering::SeqCst);
-        self.turns.load(Ordering::SeqCst) != seen
-    }
-
-    fn beat(&self) {
-        self.turns.fetch_add(1, Ordering::SeqCst);
-        if self.is_awaited.swap(false, Ordering::SeqCst) {
-            self.waiting.wake();
-        }
+        self.connection = None;
+        Poll::Ready(())
     }
 }
 
-/// The connection's task.
-struct Beating {
-    connection: http1::Connection<TokioIo<Stream>, Upload>,
-    pulse: Arc<Pulse>,
-}
+/// The connection's own task.
+struct Keeper(Arc<Engine>);
 
-impl Future for Beating {
+impl Future for Keeper {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let polled = Pin::new(&mut self.connection).poll(context);
-        self.pulse.beat();
-        polled.map(|result| {
-            if let Err(error) = result {
-                tracing::debug!("an upstream connection ended: {}", in_words(&error));
-            }
-        })
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.state();
+        state.keeper = Some(context.waker().clone());
+        if state.is_driven {
+            return Poll::Pending;
+        }
+        state.poll(context)
+    }
+}
+
+/// The right and the duty to bring a connection on. Dropped, it goes back to the connection's own task.
+#[derive(Debug)]
+pub(crate) struct Driving(Arc<Engine>);
+
+impl Driving {
+    /// Takes what `next` gives, a part of the connection's answer; if there is none, lets the connection read and write
+    /// and asks once more. Nobody else brings the connection on, so it is the connection alone that wakes the caller.
+    pub(super) fn poll<T>(
+        &self,
+        context: &mut Context<'_>,
+        mut next: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let mut nobody = Context::from_waker(Waker::noop());
+        let there = next(&mut nobody);
+        if there.is_ready() {
+            return there;
+        }
+        // An end shows in what comes next.
+        let _ended = self.0.state().poll(context);
+        next(&mut nobody)
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_driven = false;
+        // By this the connection wakes its own task from now on. Without a waker that has yet to begin, and looks itself.
+        if let Some(keeper) = state.keeper.clone()
+            && state.poll(&mut Context::from_waker(&keeper)).is_ready()
+        {
+            keeper.wake();
+        }
     }
 }

@@ -7,6 +7,7 @@ mod connection;
 mod pool;
 
 use std::collections::HashMap;
+use std::future::{Future as _, poll_fn};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +17,7 @@ use thiserror::Error;
 use tokensink_host::{ConnectError, Destination, Dialer, in_words};
 use url::Url;
 
-use self::connection::Connection;
+use self::connection::{Connection, Driving};
 pub(crate) use self::pool::Lending;
 use self::pool::Pool;
 use crate::bounds::Bounds;
@@ -122,8 +123,8 @@ impl Upstream {
                 return Err(Fault::Client("the request can no longer be sent".to_owned()));
             };
             match self.exchange(&mut connection, request).await {
-                Ok(response) => {
-                    let lending = Lending::new(&self.pool, connection, endpoint);
+                Ok((response, driving)) => {
+                    let lending = Lending::new(&self.pool, connection, driving, endpoint);
                     return Ok(Begun { response, lending });
                 }
                 Err(Unanswered::NothingSent { request, .. }) if is_kept => {
@@ -154,12 +155,18 @@ impl Upstream {
         &self,
         connection: &mut Connection,
         request: Request<Upload>,
-    ) -> Result<Response<Incoming>, Unanswered> {
+    ) -> Result<(Response<Incoming>, Option<Driving>), Unanswered> {
         let client = request.body().trouble();
+        // A body that still comes goes up also while the answer is not taken, which is for the connection's own task.
+        let driving = request.body().is_whole().then(|| connection.drive());
         let written = Arc::clone(&connection.written);
         let before = written.load(Ordering::SeqCst);
         let answer = connection.sender.try_send_request(request);
         tokio::pin!(answer);
+        let mut answer = poll_fn(|context| match &driving {
+            Some(driving) => driving.poll(context, |context| answer.as_mut().poll(context)),
+            None => answer.as_mut().poll(context),
+        });
         // The time counts from the last byte that the server took: a long upload is no silence.
         let (mut seen, mut silent) = (before, 0);
         let outcome = loop {
@@ -178,7 +185,7 @@ impl Upstream {
             }
         };
         let mut error = match outcome {
-            Ok(response) => return Ok(response),
+            Ok(response) => return Ok((response, driving)),
             Err(error) => error,
         };
         if let Some(trouble) = client.take() {

@@ -1,13 +1,16 @@
 //! Upstream connections between two requests, by destination (origin and proxy).
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::body::{Body as _, Bytes, Frame, Incoming};
 use tokensink_host::Destination;
 
 use super::Endpoint;
-use super::connection::{Connection, Pulse};
+use super::connection::{Connection, Driving};
 use crate::time::{Instant, now};
 
 /// Unused connections; the youngest is used first, so that the others grow old and are closed.
@@ -102,23 +105,40 @@ pub(crate) struct Lending {
     pool: Weak<Pool>,
     to: Arc<Endpoint>,
     connection: Connection,
+    /// None while the connection's own task drives: a part of the request is still to go up.
+    driving: Option<Driving>,
 }
 
 impl Lending {
-    pub(super) fn new(pool: &Arc<Pool>, connection: Connection, to: &Arc<Endpoint>) -> Self {
+    pub(super) fn new(
+        pool: &Arc<Pool>,
+        connection: Connection,
+        driving: Option<Driving>,
+        to: &Arc<Endpoint>,
+    ) -> Self {
         Self {
             pool: Arc::downgrade(pool),
             to: Arc::clone(to),
             connection,
+            driving,
         }
     }
 
-    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
-        &self.connection.pulse
+    /// The next frame of the answer, whose body this is.
+    pub(crate) fn poll_frame(
+        &self,
+        body: &mut Incoming,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match &self.driving {
+            Some(driving) => driving.poll(context, |context| Pin::new(&mut *body).poll_frame(context)),
+            None => Pin::new(body).poll_frame(context),
+        }
     }
 
     /// The answer was read to its end: the connection may take the next request.
-    pub(crate) fn give_back(self) {
+    pub(crate) fn give_back(mut self) {
+        self.driving = None;
         if self.connection.sender.is_closed() {
             return;
         }
