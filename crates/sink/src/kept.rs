@@ -1,6 +1,7 @@
 //! What a snapshot remembers of what it served, so that a warm call decides and builds nothing a second time.
 //!
-//! A decision is kept until the clock alone could change it, a lease while the grant's refresh record is the same.
+//! A decision is kept until the clock alone could change it, a lease while the grant's refresh record is the same, what a
+//! model's name stands for as long as the snapshot.
 //! All else that they depend on (stores, config, definitions) belongs to the snapshot, which is replaced when it
 //! changes. Nothing here reads a file, and nothing here judges whether a token is fresh.
 
@@ -16,16 +17,20 @@ use tokensink_types::{ProfileId, UnixMillis};
 use crate::decisions::Made;
 use crate::grant::Grant;
 use crate::lease::Lease;
+use crate::models::ModelTarget;
 
-/// Decisions of one provider or profile that are kept, by model and pin; clients choose the names of models.
+/// Decisions of one provider or profile that are kept, by model and pin, and names of models; clients choose them.
 const EACH_MAX: usize = 64;
+/// Longest name of a model that is kept, in bytes.
+const NAME_MAX: usize = 200;
 
 /// The decisions and leases of one snapshot. Only what led to a stored profile is kept, so there are no more of them
-/// than profiles and providers, and of each no more than [`EACH_MAX`].
+/// than profiles and providers, and of each no more than [`EACH_MAX`]; and as many names of models.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     decisions: Mutex<HashMap<Wanted, Vec<Decided>>>,
     ready: Mutex<HashMap<ProfileId, Arc<Ready>>>,
+    targets: Mutex<HashMap<String, ModelTarget>>,
 }
 
 #[derive(Debug)]
@@ -100,6 +105,24 @@ impl Kept {
                 known.push(decided);
             }
         }
+    }
+
+    /// What this name of a model stands for, if it was resolved before.
+    pub(crate) fn target(&self, name: &str) -> Option<ModelTarget> {
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        targets.get(name).cloned()
+    }
+
+    /// Keeps what a name of a model stands for.
+    pub(crate) fn keep_target(&self, name: &str, target: &ModelTarget) {
+        if name.len() > NAME_MAX {
+            return;
+        }
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        if targets.len() >= EACH_MAX {
+            targets.clear();
+        }
+        targets.insert(name.to_owned(), target.clone());
     }
 
     /// The grant of a profile as it was last served.

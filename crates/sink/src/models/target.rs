@@ -45,15 +45,24 @@ impl Sink {
     /// `profile_mismatch` (the last two with the sentences of spec.md 17.3); otherwise when the config or the agent's
     /// store cannot be read.
     pub fn resolve_model(&self, agent: &AgentId, text: &str) -> Result<ModelTarget> {
+        let snapshot = self.snapshot(agent)?;
+        if let Some(known) = snapshot.kept.target(text) {
+            return Ok(known);
+        }
+        let target = self.resolve_on(&snapshot, agent, text)?;
+        snapshot.kept.keep_target(text, &target);
+        Ok(target)
+    }
+
+    fn resolve_on(&self, snapshot: &AgentSnapshot, agent: &AgentId, text: &str) -> Result<ModelTarget> {
         let config = self.config()?;
         let wanted = ModelRef::parse(text);
-        let snapshot = self.snapshot(agent)?;
         let profile = wanted.profile.as_deref();
-        let profile = profile.map(|id| self.named_profile(&snapshot, id)).transpose()?;
+        let profile = profile.map(|id| self.named_profile(snapshot, id)).transpose()?;
         let hint = profile.as_ref().map(|(_, provider)| provider);
         let key = match self.model_key(&config, &wanted.model) {
             Err(error) if error.code() == "unknown_model" => {
-                self.bare_for(&config, (&snapshot, agent), &wanted.model, hint, error)?
+                self.bare_for(&config, (snapshot, agent), &wanted.model, hint, error)?
             }
             other => other?,
         };
