@@ -5,6 +5,8 @@
 //! whose name says that they carry text are skipped at the speed of a search for a line end. What is held is one
 //! event of at most [`EVENT_MAX`] bytes; a longer one is passed over.
 
+use std::sync::LazyLock;
+
 use memchr::{memchr2, memmem};
 use serde::Deserialize;
 use serde_json::Value;
@@ -274,21 +276,26 @@ fn usage(raw: Option<&RawValue>) -> Option<Usage> {
     })
 }
 
+/// One of these is in every event that says something. Within a text of the answer its quotes would be escaped, so that
+/// these are keys or whole values.
+static MARKS: LazyLock<[memmem::Finder<'static>; 5]> = LazyLock::new(|| {
+    [
+        "\"error\"",
+        "\"usage",
+        "codex.rate_limits",
+        "\"response\"",
+        "\"message_stop\"",
+    ]
+    .map(memmem::Finder::new)
+});
+
 /// Looks at the data of one event.
 fn look(data: &[u8], tell: &mut impl FnMut(Noticed)) {
     if data == b"[DONE]" {
         tell(Noticed::Finished);
         return;
     }
-    // Within a text of the answer its quotes would be escaped, so that these are keys or whole values.
-    const MARKS: [&[u8]; 5] = [
-        b"\"error\"",
-        b"\"usage",
-        b"codex.rate_limits",
-        b"\"response\"",
-        b"\"message_stop\"",
-    ];
-    if !MARKS.iter().any(|mark| memmem::find(data, mark).is_some()) {
+    if !MARKS.iter().any(|mark| mark.find(data).is_some()) {
         return;
     }
     let Ok(event) = serde_json::from_slice::<Data<'_>>(data) else {
