@@ -204,8 +204,11 @@ pub(crate) async fn serve<S: Stream>(shared: &Arc<Shared>, tcp: S, peer: From) {
         })
     };
     let bounds = &shared.bounds;
-    let mut connection = http1::Builder::new()
-        .max_headers(bounds.header_fields)
+    let mut builder = http1::Builder::new();
+    if bounds.header_fields != HEADER_FIELDS {
+        builder.max_headers(bounds.header_fields);
+    }
+    let mut connection = builder
         .max_header_size(bounds.head_bytes)
         .max_buf_size(bounds.head_bytes.max(MIN_BUFFER))
         // The watch below tells an idle connection from a slow head; the library does not.
@@ -233,6 +236,9 @@ pub(crate) async fn serve<S: Stream>(shared: &Arc<Shared>, tcp: S, peer: From) {
     farewell(tcp, &line, end, bounds).await;
 }
 
+/// As many header fields the library takes of itself, and has room for them on the stack. For any number that it is
+/// given, be it the same, it allocates room with every request.
+const HEADER_FIELDS: usize = 100;
 /// The library wants at least this much.
 const MIN_BUFFER: usize = 8192;
 
