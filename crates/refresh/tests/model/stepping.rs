@@ -96,10 +96,12 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
         self.passing(state, steps);
     }
 
-    /// A step that no other process can see or disturb, so that it may as well come first: only a pause, or what happens
-    /// to the clock or the network, must be tried before it.
+    /// A step that no other process can see or disturb, so that it may as well come first; only what befalls it itself is
+    /// tried, too. That goes for as long as the clock cannot jump between the steps of others, and where the step may
+    /// come late, for as long as time cannot pass.
     fn steps_alone(&self, state: &State, slot: usize, flying: &Flying, steps: &mut Vec<Step>) -> bool {
         let left = &state.left;
+        let steady = left.jumps == 0;
         match (flying.wire, flying.act) {
             _ if flying.paused => return false,
             // Whoever has taken the lock reads; others that act in between might as well have acted before.
@@ -107,34 +109,30 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
                 steps.push(Step::Act(slot));
                 return true;
             }
-            (Wire::Silent, Act::Connect) => steps.push(Step::Act(slot)),
-            (Wire::Silent, Act::Send(_)) => {
+            (Wire::Silent, Act::Connect) if steady => steps.push(Step::Act(slot)),
+            (Wire::Silent, Act::Send(_)) if steady => {
                 steps.push(Step::Act(slot));
                 if left.spoilt > 0 {
                     steps.push(Step::NotWritten(slot));
                 }
             }
             // Nobody but a foreign writer looks into the copy's store.
-            (Wire::Silent, Act::Commit { .. }) if PLACE_OF[slot] == COPY && left.stale == 0 => {
+            (Wire::Silent, Act::Commit { .. }) if steady && PLACE_OF[slot] == COPY && left.stale == 0 => {
                 steps.push(Step::Act(slot));
                 if left.crashes > 0 {
                     steps.push(Step::Crash { slot, orphan: false });
                 }
             }
-            (Wire::Reply(_), _) => {
+            (Wire::Reply(_), _) if steady && left.shorts == 0 => {
                 steps.push(Step::Deliver(slot));
                 if left.spoilt > 0 {
                     steps.push(Step::Cut { slot, orphan: false });
                 }
-                self.passing(state, steps);
             }
             _ => return false,
         }
         if left.pauses > 0 {
             steps.push(Step::Pause(slot));
-        }
-        if left.jumps > 0 {
-            steps.extend([Step::Jump(JUMP), Step::Jump(-JUMP)]);
         }
         true
     }
@@ -167,6 +165,7 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
             return;
         }
         match (flying.wire, flying.act) {
+            (Wire::Silent, Act::Send(_)) => steps.push(Step::NotWritten(slot)),
             (Wire::Sent(_), _) => steps.extend([
                 Step::Cut { slot, orphan: false },
                 Step::Cut { slot, orphan: true },
