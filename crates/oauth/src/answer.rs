@@ -5,6 +5,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Map, Value};
 use tokensink_types::{Body, Secret};
 use url::form_urlencoded;
+use zeroize::Zeroizing;
 
 use crate::text::tidy;
 
@@ -25,9 +26,24 @@ pub(crate) fn object(response: &Response<Body>) -> Option<Map<String, Value>> {
                 .collect(),
         );
     }
+    match json(bytes) {
+        Some(Value::Object(map)) => Some(map),
+        Some(_) | None => None,
+    }
+}
+
+/// A JSON text, also one after a byte order mark, which a reader may ignore (RFC 8259 section 8.1), or with bytes that
+/// are not UTF-8 in it: whatever a label beside them is encoded in, the tokens of an answer are granted, and the old
+/// ones spent.
+fn json(bytes: &[u8]) -> Option<Value> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match serde_json::from_slice(bytes) {
-        Ok(Value::Object(map)) => Some(map),
-        Ok(_) | Err(_) => None,
+        Ok(value) => Some(value),
+        Err(_) if str::from_utf8(bytes).is_err() => {
+            let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
+            serde_json::from_str(&text).ok()
+        }
+        Err(_) => None,
     }
 }
 
@@ -103,15 +119,40 @@ pub(crate) fn words(code: Option<&str>, description: &str) -> String {
     }
 }
 
-/// A short plain answer speaks for itself; a page of HTML does not.
+/// A short plain answer speaks for itself; a page of HTML does not, and what names a token may hold one that was granted
+/// a moment ago: a JSON text that was cut off, or a form under the wrong content type.
 fn describe_text(response: &Response<Body>, sent: &[&Secret]) -> String {
     let bytes = response.body().expose();
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
     if content_type(response.headers()).contains("html") || text.trim_start().starts_with('<') {
-        "an HTML page instead of JSON".to_owned()
-    } else {
-        tidy(&text, sent)
+        return "an HTML page instead of JSON".to_owned();
     }
+    let words = tidy(&text, sent);
+    if names_a_token(&words) {
+        "an answer with a token in it that cannot be read".to_owned()
+    } else {
+        words
+    }
+}
+
+/// Does the text give a value to a field of RFC 6749 section 5.1 or OpenID Connect that holds a token?
+fn names_a_token(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let given = |name: &str| {
+        text.match_indices(name).any(|(at, _)| {
+            let rest = text[at + name.len()..].trim_start_matches(['"', '\'', '\\', ' ']);
+            rest.starts_with([':', '='])
+        })
+    };
+    [
+        "access_token",
+        "refresh_token",
+        "id_token",
+        "accesstoken",
+        "refreshtoken",
+    ]
+    .into_iter()
+    .any(given)
 }
 
 /// A string, or a number as text; blank is nothing.
@@ -202,6 +243,39 @@ pub(crate) mod tests {
         let error = ErrorBody::read(&answer(400, body), &[&"rt-canary-1".into()]);
         assert_eq!(error.code.as_deref(), Some("bad [redacted]"));
         assert_eq!(error.words(), "bad [redacted]: token [redacted] was used");
+    }
+
+    #[test]
+    fn a_granted_token_that_cannot_be_read_is_not_quoted() {
+        let unreadable = [
+            r#"{"access_token":"canary-1","refresh_to"#,
+            r#"[{"refresh_token" : "canary-1"}]"#,
+            "access_token=canary-1&refresh_token=canary-2",
+            r#"he said \"id_token\": \"canary-1\""#,
+            "{'accessToken': 'canary-1'}",
+            "{\0\"\0a\0c\0c\0e\0s\0s\0_\0t\0o\0k\0e\0n\0\"\0:\0\"\0canary-1",
+        ];
+        for body in unreadable {
+            for status in [200, 400, 500] {
+                let words = ErrorBody::read(&answer(status, body), &[]).words();
+                assert_eq!(
+                    words, "an answer with a token in it that cannot be read",
+                    "{body}"
+                );
+            }
+        }
+        let plain = ErrorBody::read(&answer(400, "the refresh_token is missing"), &[]).words();
+        assert_eq!(plain, "the refresh_token is missing");
+    }
+
+    #[test]
+    fn an_object_is_read_whatever_stands_around_its_tokens() {
+        let read = |bytes: &[u8]| object(&Response::new(Body::new(bytes)));
+        let bom = read(b"\xef\xbb\xbf{\"access_token\":\"a\"}").unwrap();
+        assert_eq!(bom["access_token"], "a");
+        let latin = read(b"{\"access_token\":\"a\",\"name\":\"Ren\xe9\"}").unwrap();
+        assert_eq!(latin["access_token"], "a");
+        assert_eq!(read(b"{\"a\":\xff\xfe"), None);
     }
 
     #[test]

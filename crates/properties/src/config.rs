@@ -18,7 +18,8 @@ pub(crate) fn openclaw_config(data: &[u8]) {
         Ok(config) => config,
         Err(failure) => {
             hides_mark(&failure);
-            assert!(failure.line <= text.lines().count() + 1, "{failure:?}");
+            let lines = text.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1;
+            assert!(failure.line <= lines, "{failure:?}");
             assert!(
                 Editor::parse(text).is_err(),
                 "what cannot be read cannot be edited"

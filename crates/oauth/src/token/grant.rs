@@ -129,10 +129,13 @@ impl TokenGrant {
     }
 }
 
-/// A token field: a string that is not blank. It is moved out, so that no copy stays in the raw answer.
+/// A token field: a string that is not blank, and of which no byte was lost to an encoding that we do not know. It is
+/// moved out, so that no copy stays in the raw answer.
 fn take(fields: &mut Map<String, Value>, name: &str) -> Option<Secret> {
+    let is_whole =
+        |token: &Secret| !token.is_blank() && !token.expose().contains(char::REPLACEMENT_CHARACTER);
     match fields.shift_remove(name) {
-        Some(Value::String(text)) => Some(Secret::new(text)).filter(|token| !token.is_blank()),
+        Some(Value::String(text)) => Some(Secret::new(text)).filter(is_whole),
         _ => None,
     }
 }

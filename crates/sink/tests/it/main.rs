@@ -6,6 +6,7 @@
 mod acquire;
 mod agents;
 mod agreement;
+mod answers;
 mod calls;
 mod external;
 mod faults;
