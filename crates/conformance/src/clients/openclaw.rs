@@ -3,6 +3,7 @@
 //! turn of an agent.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ const LOGIN_NEEDED: [&str; 1] = ["reason=auth_permanent"];
 #[derive(Debug)]
 pub(super) struct OpenClaw {
     program: Program,
+    /// How many uses there were.
+    uses: AtomicU64,
 }
 
 impl OpenClaw {
@@ -38,7 +41,10 @@ impl OpenClaw {
             install: "npm install -g --omit=optional node@24 openclaw@2026.5.28",
         };
         let program = Program::find(host, wanted, program)?;
-        Ok(Self { program })
+        Ok(Self {
+            program,
+            uses: AtomicU64::new(0),
+        })
     }
 }
 
@@ -97,10 +103,13 @@ impl Client for OpenClaw {
     fn use_once(&self, home: &Home) -> Result<Invocation, String> {
         let env = self.program.variables(home)?;
         let agent = home.agent.as_deref().unwrap_or("main");
-        let args = ["agent", "--local", "--agent", agent, "--message", "hi", "--json"];
+        // Processes that share a session fail for that alone.
+        let session = format!("kit-{}", self.uses.fetch_add(1, Ordering::Relaxed));
+        let words = ["agent", "--local", "--agent", agent, "--session-id", &session];
+        let args = [&words[..], &["--message", "hi", "--json"]].concat();
         Ok(self
             .program
-            .invocation(&args, env, home, Duration::from_secs(120)))
+            .invocation(&args, env, home, Duration::from_secs(180)))
     }
 
     fn store(&self, home: &Home) -> PathBuf {
