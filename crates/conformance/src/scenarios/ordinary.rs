@@ -15,6 +15,9 @@ const FRESH: i64 = 3000;
 pub(super) const EXPIRED: i64 = -60;
 /// Within this time after the first refresh request, others that are under way come too.
 const SETTLE: Duration = Duration::from_secs(2);
+/// An answer is held back for so long at most, also on a busy host: who waits for another's refresh may give up on a
+/// server that takes longer.
+const HELD_AT_MOST: Duration = Duration::from_secs(5);
 
 pub(super) fn fresh(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     let tokens = stage.log_in(FRESH)?;
@@ -113,7 +116,7 @@ fn together(stage: &mut Stage<'_>, homes: &[Home], took: Duration) -> Result<Vec
     let faults = stage.world.faults();
     stage.wait_until(|| faults.held() > 0);
     let others = u32::try_from(homes.len()).unwrap_or(u32::MAX);
-    stage.host.clock.sleep(SETTLE + took * others / 2);
+    stage.host.clock.sleep(HELD_AT_MOST.min(SETTLE + took * others / 2));
     faults.release();
     Ok(started.into_iter().map(|process| stage.end_of(process)).collect())
 }
