@@ -38,7 +38,7 @@ impl OpenClaw {
     pub(super) fn find(host: &Host, program: Option<PathBuf>) -> Result<Self, NotFound> {
         let wanted = Wanted {
             name: "openclaw",
-            install: "npm install -g --omit=optional node@24 openclaw@2026.5.28",
+            install: "npm install -g openclaw@2026.5.28",
         };
         let program = Program::find(host, wanted, program)?;
         Ok(Self {
