@@ -116,7 +116,10 @@ fn together(stage: &mut Stage<'_>, homes: &[Home], took: Duration) -> Result<Vec
     let faults = stage.world.faults();
     stage.wait_until(|| faults.held() > 0);
     let others = u32::try_from(homes.len()).unwrap_or(u32::MAX);
-    stage.host.clock.sleep(HELD_AT_MOST.min(SETTLE + took * others / 2));
+    stage
+        .host
+        .clock
+        .sleep(HELD_AT_MOST.min(SETTLE + took * others / 2));
     faults.release();
     Ok(started.into_iter().map(|process| stage.end_of(process)).collect())
 }
