@@ -10,6 +10,7 @@ Usage: cargo xtask <task>
                               --full adds the browser, the big real programs, long storms, soaks and fuzzing
   bench [--quick] [--json]    measure whole commands and warm calls beside their baselines (docs/benchmarks.md)
   bench --gateway [...]       measure the gateway beside nginx, which is installed if missing, and a bare proxy
+  bench --recovery [...]      measure how long the next caller waits after the holder of a refresh was killed
   fuzz [target...] [--seconds N]
                               run the fuzz targets (docs/simulation.md), each for N seconds (default 30)
   layers                      check which crate may use which
@@ -61,6 +62,8 @@ pub(crate) struct BenchOptions {
     pub(crate) json: bool,
     /// The gateway instead of commands.
     pub(crate) gateway: bool,
+    /// The wait after a kill instead of commands.
+    pub(crate) recovery: bool,
 }
 
 /// The task that [`Task::Peak`] stands for; it is not for people.
@@ -124,6 +127,7 @@ fn bench(rest: &[String]) -> Result<Task, String> {
             "--quick" => options.quick = true,
             "--json" => options.json = true,
             "--gateway" => options.gateway = true,
+            "--recovery" => options.recovery = true,
             other => return Err(format!("`bench` has no argument {other:?}")),
         }
     }
@@ -173,13 +177,20 @@ mod tests {
                 Ok(Task::Bench(BenchOptions {
                     quick: true,
                     json: true,
-                    gateway: false,
+                    ..BenchOptions::default()
                 })),
             ),
             (
                 "bench --gateway",
                 Ok(Task::Bench(BenchOptions {
                     gateway: true,
+                    ..BenchOptions::default()
+                })),
+            ),
+            (
+                "bench --recovery",
+                Ok(Task::Bench(BenchOptions {
+                    recovery: true,
                     ..BenchOptions::default()
                 })),
             ),

@@ -7,6 +7,7 @@
 
 mod gateway;
 mod process;
+mod recovery;
 mod report;
 mod stats;
 
@@ -37,6 +38,9 @@ const WARM_UP: usize = 3;
 pub(crate) fn run(options: &BenchOptions) -> Result<(), Failure> {
     if options.gateway {
         return gateway::run(options);
+    }
+    if options.recovery {
+        return recovery::run(options);
     }
     let tools = Tools::build()?;
     let temp = TempDir::new()?;

@@ -7,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a test kit says what is wrong by panicking")]
 
 mod clock;
+mod cutting_proxy;
 mod environment;
 mod faults;
 mod files_check;
@@ -24,6 +25,7 @@ mod transport;
 mod upstream;
 
 pub use clock::FakeClock;
+pub use cutting_proxy::{CuttingProxy, How, Passed, Plan, Way};
 pub use environment::MapEnvironment;
 pub use faults::{ExchangeFault, Faults};
 pub use files_check::check_files;

@@ -8,6 +8,7 @@ pub(crate) mod screen;
 pub(crate) mod server;
 pub(crate) mod snapshot;
 pub(crate) mod stage;
+pub(crate) mod wire;
 
 /// Whether the long versions of the tests are wanted.
 pub(crate) fn full() -> bool {
