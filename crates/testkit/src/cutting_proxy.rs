@@ -23,6 +23,10 @@ use rustix::net::sockopt::set_socket_linger;
 /// How long a connection may be silent; only a hanging test ever waits for it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long a server that has been asked may believe that its client is still there, and how often it is looked.
+const LINGER: Duration = Duration::from_millis(500);
+const GLANCE: Duration = Duration::from_millis(2);
+
 /// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -236,6 +240,7 @@ impl Pump {
                 return Ok(());
             }
             if count == 0 {
+                self.wait_for_an_answer();
                 // The end of one direction is passed on; the other may go on.
                 return self.to.shutdown(Shutdown::Write);
             }
@@ -246,6 +251,21 @@ impl Pump {
             left -= passing;
             self.note(&buffer[..count], passing);
             self.to.write_all(&buffer[..passing])?;
+        }
+    }
+
+    /// A client that has died after its request is not told of at once: what the server answers to the dead is to be
+    /// seen, and many a server answers nobody who has left.
+    fn wait_for_an_answer(&self) {
+        let asked_and_unanswered = || {
+            let log = lock(&self.shared.log);
+            let passed = log.get(self.place);
+            passed.is_some_and(|passed| !passed.cut && !passed.up.is_empty() && passed.answered.is_empty())
+        };
+        let mut left = LINGER;
+        while self.way == Way::Up && asked_and_unanswered() && !left.is_zero() {
+            thread::sleep(GLANCE);
+            left = left.saturating_sub(GLANCE);
         }
     }
 

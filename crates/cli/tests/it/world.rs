@@ -275,7 +275,7 @@ fn collect(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, found);
-        } else {
+        } else if path.is_file() {
             let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
             found.push((path, text));
         }
