@@ -70,6 +70,9 @@ fn oauth_method(text: &mut String, config: &ServerConfig, issuer: &str, id: &str
         "replay_grace_seconds",
         &config.replay_grace_seconds.to_string(),
     );
+    if let Some(seconds) = config.idle_limit_seconds {
+        line(text, "idle_limit_seconds", &seconds.to_string());
+    }
     let terminal = "[\"invalid_grant\", \"refresh_token_expired\", \"refresh_token_reused\", \
                     \"refresh_token_invalidated\"]";
     line(text, "terminal_errors", terminal);
@@ -94,6 +97,7 @@ mod tests {
         let config = ServerConfig {
             scopes: vec!["a\"b".to_owned()],
             replay_grace_seconds: 30,
+            idle_limit_seconds: Some(86_400),
             ..ServerConfig::default()
         };
         let text = provider_toml(&config, "http://127.0.0.1:9", "rig");
@@ -109,6 +113,7 @@ mod tests {
         );
         assert_eq!(methods[0]["scopes"][0].as_str(), Some("a\"b"));
         assert_eq!(methods[1]["replay_grace_seconds"].as_integer(), Some(30));
+        assert_eq!(methods[0]["idle_limit_seconds"].as_integer(), Some(86_400));
         assert_eq!(
             methods[1]["device_authorization_endpoint"].as_str(),
             Some("http://127.0.0.1:9/oauth/device/code")
@@ -127,6 +132,7 @@ mod tests {
         let methods = table["auth"].as_array().unwrap();
         assert_eq!(methods.len(), 2);
         assert_eq!(methods[0]["rotation"].as_str(), Some("never"));
+        assert!(methods[0].get("idle_limit_seconds").is_none());
         assert_eq!(methods[0]["identity"]["from"].as_str(), Some("id_token"));
     }
 }

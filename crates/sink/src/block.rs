@@ -111,7 +111,7 @@ impl Block {
             Death::Refused { code, after_lost_answer: true, .. } => (
                 "refused_after_lost_answer",
                 format!(
-                    "the answer to an earlier refresh was lost after the server had replaced the refresh token, and the server has no grace for that ({code})"
+                    "the answer to an earlier refresh was lost after the server had replaced the refresh token, and the server did not give it again ({code})"
                 ),
             ),
         };
