@@ -16,7 +16,7 @@ mod clients;
 mod conformance;
 mod cuts;
 mod demo;
-mod disk_full;
+mod disks;
 mod doctor;
 mod explain;
 mod externals;

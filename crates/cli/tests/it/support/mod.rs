@@ -2,6 +2,7 @@
 
 pub(crate) mod crowd;
 pub(crate) mod guests;
+pub(crate) mod namespace;
 pub(crate) mod processes;
 pub(crate) mod recorder;
 pub(crate) mod screen;
