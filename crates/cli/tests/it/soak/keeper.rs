@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use tokensink_gateway::{Gateway, Options};
@@ -17,7 +17,11 @@ const CLOCK: &str = "TOKENSINK_SOAK_CLOCK";
 const READY: &str = "the keeper serves";
 
 /// The running gateway. It is killed at the end.
-pub(super) struct Keeper(Child);
+pub(super) struct Keeper {
+    child: Child,
+    /// Kept open: what a test says of itself after a minute must have somewhere to go.
+    _output: BufReader<ChildStdout>,
+}
 
 impl Keeper {
     /// Starts one in a home.
@@ -31,24 +35,31 @@ impl Keeper {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.any(|line| line.unwrap().contains(READY));
-        assert!(ready, "the gateway did not start: {:?}", child.wait());
-        Self(child)
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(READY) {
+            line.clear();
+            let length = output.read_line(&mut line).unwrap();
+            assert!(length > 0, "the gateway did not start");
+        }
+        Self {
+            child,
+            _output: output,
+        }
     }
 
     /// SIGKILL.
     pub(super) fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
         // It has ended already where a test has killed it.
-        let _ended = self.0.kill();
-        let _status = self.0.wait();
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
     }
 }
 
