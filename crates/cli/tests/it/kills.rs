@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::support::crowd::{Crowd, Dice, finish, start};
 use crate::support::full;
-use crate::support::processes::{helpers_of, signal, wait_for_landing, wait_for_state};
+use crate::support::processes::{helpers_of, signal, state_of, wait_for_landing, wait_for_state};
 use crate::support::server::Server;
 use crate::support::stage::{ONE_LIFE, clock, run_at};
 use crate::world::{BROWSER, Said, World};
@@ -157,6 +157,21 @@ fn kill_helpers(world: &World) -> usize {
     helpers.len()
 }
 
+/// Stops a process; false if it has ended first.
+fn stop(pid: i32) -> bool {
+    if kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).is_err() {
+        return false;
+    }
+    loop {
+        // It stops when it would run again.
+        match state_of(pid) {
+            Some('T') => return true,
+            None | Some('Z' | 'X') => return false,
+            Some(_) => std::thread::yield_now(),
+        }
+    }
+}
+
 fn pause(dice: &mut Dice, most: usize) {
     std::thread::sleep(Duration::from_micros(u64::try_from(dice.below(most)).unwrap()));
 }
@@ -236,12 +251,10 @@ fn a_holder_that_is_stopped_anywhere_keeps_its_turn() {
             }
         }
         pause(&mut dice, WHOLE_REFRESH / 3);
-        let is_there = |holder: &i32| kill_process(Pid::from_raw(*holder).unwrap(), Signal::STOP).is_ok();
-        let Some(holder) = holders.first().copied().filter(is_there) else {
+        let Some(holder) = holders.first().copied().filter(|holder| stop(*holder)) else {
             finish(caller).code(0);
             continue;
         };
-        std::thread::sleep(Duration::from_millis(2));
         stopped += 1;
         for _ in 0..3 {
             let said = run_at(&real.world, &format!("{LINE} --wait 0s"), ahead);
@@ -258,7 +271,7 @@ fn a_holder_that_is_stopped_anywhere_keeps_its_turn() {
                     let names_it = said.err.contains(&holder.to_string());
                     assert!(
                         names_it && said.err.contains("which is stopped, for "),
-                        "{said:#?}"
+                        "{holder}: {said:#?}"
                     );
                     told += 1;
                 }
