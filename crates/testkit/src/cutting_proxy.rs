@@ -180,13 +180,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         };
         let shared = Arc::clone(shared);
         // Either end may leave at any moment; that is what a proxy of this kind is for.
-        thread::spawn(move || serve(&shared, place, plan, client));
+        thread::spawn(move || serve(&shared, place, plan, &client));
     }
 }
 
-fn serve(shared: &Arc<Shared>, place: usize, plan: Plan, client: TcpStream) -> io::Result<()> {
+fn serve(shared: &Arc<Shared>, place: usize, plan: Plan, client: &TcpStream) -> io::Result<()> {
     let server = TcpStream::connect(shared.to)?;
-    for end in [&client, &server] {
+    for end in [client, &server] {
         end.set_read_timeout(Some(PATIENCE))?;
         end.set_nodelay(true)?;
     }
@@ -202,10 +202,7 @@ fn serve(shared: &Arc<Shared>, place: usize, plan: Plan, client: TcpStream) -> i
             to: to.try_clone()?,
         })
     };
-    let (up, down) = (
-        pump(Way::Up, &client, &server)?,
-        pump(Way::Down, &server, &client)?,
-    );
+    let (up, down) = (pump(Way::Up, client, &server)?, pump(Way::Down, &server, client)?);
     let upwards = thread::spawn(move || up.run());
     let _ended = down.run();
     // It has ended already or does so when the client leaves.

@@ -128,7 +128,6 @@ fn without_one_only_lost_answers_cost_the_login() {
 
 /// The same with real processes: callers whose requests meet a wire that cuts and dawdles.
 #[test]
-#[expect(clippy::print_stdout, reason = "everything counted is printed")]
 fn real_processes_recover_from_cuts_and_delays() {
     const LINE: &str = "tokensink token --provider rig";
     let mut dice = Dice::new(20_261_121);

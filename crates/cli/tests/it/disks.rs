@@ -41,7 +41,6 @@ fn stored_access(stage: &Stage) -> String {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "everything counted is printed")]
 fn a_refresh_lands_on_a_full_disk() {
     if !inside("disks::a_refresh_lands_on_a_full_disk", DISK) {
         return;
@@ -88,7 +87,6 @@ fn a_refresh_lands_on_a_full_disk() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "everything counted is printed")]
 fn a_disk_that_fills_up_and_empties_all_the_time_loses_nothing() {
     if !inside(
         "disks::a_disk_that_fills_up_and_empties_all_the_time_loses_nothing",

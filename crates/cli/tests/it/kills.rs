@@ -177,7 +177,6 @@ fn pause(dice: &mut Dice, most: usize) {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "everything counted is printed")]
 fn whoever_is_killed_only_answers_to_the_dead_are_lost() {
     let mut dice = Dice::new(20_261_122);
     let real = Real::new();
@@ -230,7 +229,6 @@ fn whoever_is_killed_only_answers_to_the_dead_are_lost() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "everything counted is printed")]
 fn a_holder_that_is_stopped_anywhere_keeps_its_turn() {
     let mut dice = Dice::new(20_261_123);
     let real = Real::new();

@@ -101,7 +101,7 @@ fn millis(seconds: u64) -> i64 {
     i64::try_from(seconds * 1_000).unwrap()
 }
 
-/// Whether somebody holds one of a home's refresh locks, as the kernel tells it (proc_locks(5)).
+/// Whether somebody holds one of a home's refresh locks, as the kernel tells it (`proc_locks(5)`).
 fn is_refreshing(world: &World) -> bool {
     let held = std::fs::read_to_string("/proc/locks").unwrap();
     let Ok(locks) = std::fs::read_dir(world.state("locks/oauth-refresh")) else {

@@ -66,7 +66,6 @@ impl Drop for Keeper {
 /// Not a test: the process of a [`Keeper`]. It ends with its standard input.
 #[test]
 #[ignore = "the soak starts it"]
-#[expect(clippy::print_stdout, reason = "the one who started it waits for this line")]
 fn process() {
     let file = std::env::var_os(CLOCK).expect("only the soak starts it");
     let host = Host {

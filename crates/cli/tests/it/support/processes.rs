@@ -71,7 +71,7 @@ pub(crate) fn wait_for_state(pid: i32, wanted: Option<char>) {
     }
 }
 
-/// The state of a process as a letter (proc_pid_stat(5)); none for one that is gone.
+/// The state of a process as a letter (`proc_pid_stat(5)`); none for one that is gone.
 pub(crate) fn state_of(pid: i32) -> Option<char> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text.rsplit_once(") ")?.1.chars().next()
