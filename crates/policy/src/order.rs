@@ -8,9 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
-use tokensink_types::{
-    AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis, short_remaining,
-};
+use tokensink_types::{AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis, short_wait};
 
 use crate::candidate::Standing;
 use crate::config::order_for;
@@ -195,7 +193,7 @@ impl Verdict {
                 .model
                 .as_ref()
                 .map_or_else(String::new, |model| format!(" for {model}"));
-            let left = short_remaining(now.until(window.until));
+            let left = short_wait(now.until(window.until));
             format!(
                 "{}{scope} for {left} more ({})",
                 window.kind.as_str(),

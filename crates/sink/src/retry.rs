@@ -10,7 +10,9 @@ mod tests;
 use tokensink_policy::bench::Bucket;
 use tokensink_store::{CasOutcome, Expected, OrderPlacement, StoreError};
 use tokensink_types::record::{Backoff, Record, RecordState};
-use tokensink_types::{AgentId, Credential, CredentialKind, ProfileId, UnixMillis, short_remaining};
+use tokensink_types::{
+    AgentId, Credential, CredentialKind, ProfileId, UnixMillis, short_remaining, short_wait,
+};
 
 use crate::audit;
 use crate::block::no_profile;
@@ -195,12 +197,12 @@ impl Sink {
                 Bucket::Account => "a bench".to_owned(),
                 Bucket::Model(model) => format!("a bench for {model}"),
             };
-            let left = short_remaining(now.until(bench.until));
+            let left = short_wait(now.until(bench.until));
             cleared.push(format!("{what} of {left} more ({})", bench.reason.as_str()));
         }
         for (kind, lane) in [("cooldown", foreign.cooldown), ("disabled", foreign.disabled)] {
             let Some(lane) = lane else { continue };
-            let left = short_remaining(now.until(lane.until));
+            let left = short_wait(now.until(lane.until));
             let reason = Some(&*lane.reason).filter(|reason| !reason.is_empty());
             cleared.push(format!(
                 "a {kind} window of {left} more ({})",
@@ -216,7 +218,7 @@ fn wait_words(backoff: &Backoff, now: UnixMillis) -> String {
         1 => "a failed refresh".to_owned(),
         n => format!("{n} failed refreshes"),
     };
-    let left = short_remaining(now.until(backoff.not_before));
+    let left = short_wait(now.until(backoff.not_before));
     let wait = if now < backoff.not_before {
         format!("a wait of {left} more after {tries}")
     } else {

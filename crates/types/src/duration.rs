@@ -97,8 +97,36 @@ pub fn short_remaining(remaining: Duration) -> String {
     }
 }
 
+/// A wait, in full seconds while somebody may wait for it, so that nobody comes back too early; from two minutes on as
+/// [`short_remaining`].
+#[must_use]
+pub fn short_wait(wait: Duration) -> String {
+    let seconds = wait.as_millis().div_ceil(1000).max(1);
+    if seconds < 120 {
+        format!("{seconds} s")
+    } else {
+        short_remaining(wait)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn waits_are_told_exactly_while_one_waits_for_them() {
+        for (millis, want) in [
+            (0, "1 s"),
+            (400, "1 s"),
+            (24_001, "25 s"),
+            (25_000, "25 s"),
+            (119_000, "119 s"),
+            (119_001, "2m"),
+            (150_000, "3m"),
+            (3 * 3_600_000, "3h"),
+        ] {
+            assert_eq!(short_wait(Duration::from_millis(millis)), want, "{millis}");
+        }
+    }
+
     use super::*;
 
     #[test]

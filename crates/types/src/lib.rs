@@ -23,7 +23,7 @@ pub use credential::{
     ApiKey, Credential, CredentialKind, Expiry, Labels, OAuth, SecretRef, SecretSource, SecretText,
     StaticToken, TokenSet,
 };
-pub use duration::{DurationError, DurationUnit, parse_duration, short_remaining};
+pub use duration::{DurationError, DurationUnit, parse_duration, short_remaining, short_wait};
 pub use ids::{IdError, MethodId, ProfileId, ProviderId};
 pub use process::ProcessId;
 pub use secret::{Body, Secret, wipe};

@@ -55,7 +55,7 @@ fn round_robin_by_kind_then_by_last_use() {
     assert_eq!(names(&order), ["oauth5", "token", "key", "oauth3"]);
     let last = order.verdict(&id("rig:oauth3")).unwrap();
     assert_eq!((last.position, last.rule), (Some(3), Rule::Benched));
-    assert_eq!(last.why(NOW), "cooldown for 1m more (rate_limit)");
+    assert_eq!(last.why(NOW), "cooldown for 1 s more (rate_limit)");
 }
 
 /// Oracle 4 of spec.md 19, and the rest of the precedence.

@@ -111,7 +111,7 @@ fn a_profile_asked_for_by_its_id_is_the_only_one() {
     let benched = decide(&Config::default(), &world, &this("rig:b"));
     assert_eq!(
         benched.verdicts[0].why(NOW),
-        "asked for by its id, in spite of a cooldown for 1m more (rate_limit)"
+        "asked for by its id, in spite of a cooldown for 60 s more (rate_limit)"
     );
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokensink_types::{BillingClass, ProfileId, ProviderId, UnixMillis, short_remaining};
+use tokensink_types::{BillingClass, ProfileId, ProviderId, UnixMillis, short_wait};
 
 use crate::{Barrier, Candidate, Eligibility, EligibilityCode, OrderSource, Rule, Verdict};
 
@@ -270,7 +270,7 @@ impl fmt::Display for Unavailable {
             } => write!(
                 f,
                 "every profile of {provider} is cooling down; the first, {first} ({reason}), is free in {}",
-                short_remaining(*wait)
+                short_wait(*wait)
             ),
             Self::TooCostly {
                 profile,
@@ -311,7 +311,7 @@ impl fmt::Display for Unavailable {
 
 impl fmt::Display for Soonest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let left = short_remaining(self.wait);
+        let left = short_wait(self.wait);
         write!(f, "{} ({}) is free in {left}", self.profile, self.reason)
     }
 }

@@ -36,7 +36,7 @@ fn a_costlier_profile_serves_by_leave_only_and_a_forbidden_one_never() {
     assert_eq!(
         refused.to_string(),
         "only rig:b is left, which is metered, while rig:a is subscription; add \"subscription -> metered\" to `allow` under \
-         [billing] in tokensink/config.toml to let it serve; rig:a (rate_limit) is free in 1m"
+         [billing] in tokensink/config.toml to let it serve; rig:a (rate_limit) is free in 60 s"
     );
     let lease = world(leave).sink().acquire(&any()).unwrap();
     assert_eq!(

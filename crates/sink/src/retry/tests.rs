@@ -54,7 +54,7 @@ fn a_refusal_ends_and_the_refresh_token_may_be_sent() {
         report.cleared,
         [
             "the token endpoint's refusal invalid_grant of 2h ago; the refresh token will be sent again",
-            "a wait of 1m more after 3 failed refreshes (no connection)",
+            "a wait of 60 s more after 3 failed refreshes (no connection)",
             "the note that an API rejected its access token",
         ]
     );
@@ -98,7 +98,7 @@ fn a_doubt_stays_and_its_waiting_time_goes() {
     let report = world.sink().retry(&agent("main"), &id("rig:a")).unwrap();
     assert_eq!(
         report.cleared,
-        ["a wait of 1m more after 3 failed refreshes (no connection)"]
+        ["a wait of 60 s more after 3 failed refreshes (no connection)"]
     );
     assert!(
         report.notes[0].contains("4711") && report.notes[0].contains("never answered"),
@@ -130,7 +130,7 @@ fn another_accounts_tokens_stay_aside() {
         Some("tokensink models auth login --provider rig --profile-id rig:a")
     );
     assert!(
-        error.to_string().contains("cleared: a wait of 1m more"),
+        error.to_string().contains("cleared: a wait of 60 s more"),
         "{error}"
     );
     let record = world.recorded("main", "rig:a").unwrap();
@@ -160,7 +160,7 @@ fn windows_and_counts_go_and_the_rest_of_the_statistics_stays() {
     assert_eq!(
         report.cleared,
         [
-            "a cooldown window of 1m more (rate_limit)",
+            "a cooldown window of 60 s more (rate_limit)",
             "a disabled window of 2h more (billing)"
         ]
     );
