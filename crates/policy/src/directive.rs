@@ -115,6 +115,21 @@ pub fn parse(message: &str, aliases: &[&str]) -> Option<Parsed> {
     None
 }
 
+/// The words of the commands of a chat, without aliases.
+pub const WORDS: [&str; 5] = ["model", "models", "status", "new", "reset"];
+
+/// The `/word` with which a message begins, without the slash: what may be meant as a command. A path is none, and
+/// neither is what follows white space.
+#[must_use]
+pub fn leading_word(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix('/')?;
+    let end = end_of(rest, 0, |c| c.is_alphanumeric() || "-_".contains(c));
+    let (word, after) = rest.split_at(end);
+    let ends = after.chars().next().is_none_or(|c| c.is_whitespace() || c == ':');
+    let is_word = word.starts_with(char::is_alphabetic);
+    (is_word && ends).then_some(word)
+}
+
 /// The directive that begins with the `/` at `start`, and where it ends.
 fn parse_at(message: &str, start: usize, aliases: &[&str]) -> Option<(Directive, usize)> {
     let word_end = end_of(message, start + 1, |c| c.is_alphanumeric() || "-_.".contains(c));
@@ -237,10 +252,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_may_be_meant_as_a_command() {
+        for (message, want) in [
+            ("/modle opus", Some("modle")),
+            ("/help", Some("help")),
+            ("/compact: now", Some("compact")),
+            ("/fast-one\nx", Some("fast-one")),
+            ("/etc/passwd is what?", None),
+            ("/usr.", None),
+            ("/ x", None),
+            ("/", None),
+            ("//comment", None),
+            ("/2 of it", None),
+            (" /modle", None),
+            ("what is /tmp", None),
+            ("", None),
+        ] {
+            assert_eq!(leading_word(message), want, "{message:?}");
+        }
+        for word in WORDS {
+            assert!(parse(&format!("/{word}"), &[]).is_some(), "{word}");
+        }
+    }
+
     proptest! {
         #[test]
         fn anything_can_be_said(message in "\\PC{0,80}", text in "[a-z0-9@/_:]{0,20}") {
-            let _ = parse(&message, &["x"]);
+            let _ = (parse(&message, &["x"]), leading_word(&message));
             let parsed = ModelRef::parse(&text);
             let joined = parsed.profile.iter().fold(parsed.model, |model, profile| format!("{model}@{profile}"));
             prop_assert_eq!(joined, text);

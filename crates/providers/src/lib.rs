@@ -52,7 +52,7 @@ pub use definition::{
 pub use lease::{Betas, LeaseError};
 pub use login::TokenProblem;
 pub use origin::{FieldOrigin, Origin};
-pub use problem::Problem;
+pub use problem::{Problem, nearest};
 pub use reference::{FormatField, format_reference};
 pub use registry::{EnvName, Registry, UnknownProvider, UserFile, check, draft};
 pub use requests::{BuildError, DeviceLogin, Env, MissingIdentity, ResolvedClient, UntrustedEndpoint};

@@ -98,11 +98,8 @@ impl Problems {
 }
 
 /// The candidates that look most like `text`, best first, at most `count`; nothing that is too far off.
-pub(crate) fn nearest<'a>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-    count: usize,
-) -> Vec<&'a str> {
+#[must_use]
+pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>, count: usize) -> Vec<&'a str> {
     /// Similarity below which a name is another name rather than a typing error.
     const SIMILARITY_MIN: f64 = 0.6;
     let text = text.to_lowercase();

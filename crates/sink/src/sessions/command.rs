@@ -65,6 +65,47 @@ impl Sink {
         })
     }
 
+    /// Refuses a message that begins with a `/word` and in which no command was found, so that a typing error does not
+    /// become a question that costs something. `more` are the commands of a terminal. A space before the word sends it.
+    ///
+    /// # Errors
+    /// A usage error with the nearest command, or all of them; when the config cannot be read.
+    pub fn check_chat_word(&self, agent: &AgentId, message: &str, more: &[&str]) -> Result<()> {
+        let Some(word) = directive::leading_word(message) else {
+            return Ok(());
+        };
+        let usage = |code, why: String, fix: String| {
+            let message = format!("{why}; with a space before it, it is sent as it stands");
+            Err(SinkError::new(ErrorKind::Usage, code, message).with_fix(fix))
+        };
+        let models = self.models_view(agent)?;
+        let aliases = models.aliases.iter().map(|(alias, _)| alias.as_str());
+        let known: Vec<&str> = directive::WORDS.into_iter().chain(aliases).collect();
+        let is = |one: &&str| one.eq_ignore_ascii_case(word);
+        if known.iter().any(is) {
+            let fix = "tokensink chat --session <name>".to_owned();
+            return usage(
+                "no_session",
+                format!("/{word} is about a session, and none is named"),
+                fix,
+            );
+        }
+        if more.iter().any(is) {
+            let fix = "end the input instead".to_owned();
+            return usage("no_terminal", format!("/{word} is a command of a terminal"), fix);
+        }
+        let known: Vec<&str> = known.into_iter().chain(more.iter().copied()).collect();
+        let fix = match tokensink_providers::nearest(word, known.iter().copied(), 1).first() {
+            Some(nearest) => format!("/{nearest}"),
+            None => known
+                .iter()
+                .map(|word| format!("/{word}"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        usage("unknown_command", format!("there is no command /{word}"), fix)
+    }
+
     /// `/model <model>[@<profile>]`: the model is the session's from now on; with a profile it is pinned, without one no
     /// profile is (spec.md 17.4). The default model is not stored, so that the session follows it.
     fn choose_model(&self, agent: &AgentId, key: &SessionKey, wanted: &ModelRef) -> Result<Vec<String>> {

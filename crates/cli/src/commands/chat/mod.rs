@@ -115,6 +115,7 @@ impl Talk<'_> {
                 self.once(&rest, as_json)
             };
         }
+        self.check_word(question)?;
         let answer = self.ask(question, !as_json)?;
         if as_json {
             self.printer.json(&chat::answer(&answer))?;
@@ -144,9 +145,16 @@ impl Talk<'_> {
             rest = left;
         }
         if !rest.trim().is_empty() {
+            self.check_word(&rest)?;
             self.ask(&rest, true)?;
         }
         Ok(())
+    }
+
+    /// Nobody pays for a mistyped command.
+    fn check_word(&self, text: &str) -> Result<(), SinkError> {
+        self.sink
+            .check_chat_word(self.chat.agent(), text, terminal::WORDS)
     }
 
     /// Carries out a command of a message and answers it; the rest of the message, or `None` where there is none.

@@ -18,6 +18,9 @@ const HELP: &str = "\
 /new                        a new conversation          /exit, Ctrl-D  leave
 Ctrl-C ends an answer; Alt-Enter begins a new line.";
 
+/// The commands of the terminal itself.
+pub(super) const WORDS: &[&str] = &["help", "exit", "quit"];
+
 /// Until the person leaves.
 pub(super) fn converse(talk: &mut Talk<'_>) -> Outcome {
     let mut editor = editor().map_err(|error| broken(&error))?;
