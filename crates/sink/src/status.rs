@@ -567,7 +567,7 @@ pub(crate) fn masked(source: &SecretSource) -> String {
     }
 }
 
-fn origin_text(origin: &Origin) -> String {
+pub(crate) fn origin_text(origin: &Origin) -> String {
     match origin {
         Origin::Builtin => "built in".to_owned(),
         Origin::File { path, line } => format!("{}:{line}", path.display()),

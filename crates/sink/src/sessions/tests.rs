@@ -453,3 +453,24 @@ fn sessions_that_cannot_be_read_or_written_stop_no_lease() {
     assert_eq!(world.sink().acquire(&request()).unwrap().profile, id("rig:a"));
     assert_eq!(world.text(FILE), "");
 }
+
+/// Whoever reads where an account is used must see that a file of their own sends it elsewhere.
+#[test]
+fn an_overridden_endpoint_is_named() {
+    let world = with_keys();
+    let endpoint = |sink: &Sink| {
+        let status = say(sink, "/model status");
+        let line = status.lines().find(|line| line.starts_with("[openai] ")).unwrap();
+        line.split_once(" api:").unwrap().0.to_owned()
+    };
+    let config = "{ agents: { defaults: { model: 'openai/gpt-5.1' } } }";
+    world.put("openclaw.json", config);
+    assert_eq!(endpoint(&world.sink()), "[openai] endpoint: default");
+    let mine = "id = \"openai\"\n[api]\nbase_url = \"http://127.0.0.1:9/v1\"\n";
+    world.put("tokensink/providers/openai.toml", mine);
+    let file = "/home/user/.openclaw/tokensink/providers/openai.toml:3";
+    assert_eq!(
+        endpoint(&world.sink()),
+        format!("[openai] endpoint: http://127.0.0.1:9/v1 (by {file})")
+    );
+}

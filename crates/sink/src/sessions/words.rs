@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SessionKey, short_remaining};
+use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SessionKey, short_remaining, short_wait};
 
 use super::command::CommandReply;
 use crate::error::Result;
 use crate::report::{ModelInfo, ProfileStatus, StatusReport};
 use crate::sink::Sink;
-use crate::status::{masked, secret_label};
+use crate::status::{masked, origin_text, secret_label};
 
 /// How many models `/models <provider>` shows unless all are asked for: what a chat window holds.
 const MODELS_SHOWN: usize = 20;
@@ -94,6 +94,7 @@ impl Sink {
             .find(|one| self.registry().canonical(&one.id) == *provider);
         let endpoint = own
             .and_then(|own| own.base_url)
+            .or_else(|| self.overridden_base_url(provider))
             .unwrap_or_else(|| "default".to_owned());
         let definition = self.registry().get(provider);
         let api = definition.map_or("unknown", |definition| definition.api.kind.as_str());
@@ -138,6 +139,13 @@ impl Sink {
         Ok(format!(
             "[{provider}] endpoint: {endpoint} api: {api} auth: {auth}"
         ))
+    }
+
+    /// Where requests to a built-in provider go by a file of the user's, and which file says so.
+    fn overridden_base_url(&self, provider: &ProviderId) -> Option<String> {
+        let mut fields = self.registry().overridden_endpoints(provider).into_iter();
+        let field = fields.find(|field| field.path.ends_with("base_url"))?;
+        Some(format!("{} (by {})", field.value, origin_text(&field.origin)))
     }
 
     /// The profiles of a provider that would be tried, in order.
@@ -261,7 +269,7 @@ impl Sink {
             format!("Agent: {agent}"),
         ];
         if let Some(bench) = serves.and_then(|one| one.bench.as_ref()) {
-            let left = short_remaining(status.now.until(bench.until));
+            let left = short_wait(status.now.until(bench.until));
             let reason = bench.reason.as_deref().unwrap_or("unknown");
             lines.push(format!("Account: {} ({reason}), free in {left}", bench.kind));
         }
