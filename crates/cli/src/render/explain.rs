@@ -122,7 +122,11 @@ fn profiles(choice: &ExplainedChoice, look: &Look) -> String {
 fn outcome(choice: &ExplainedChoice, look: &Look) -> String {
     let mut text = match (&choice.chosen, &choice.unavailable) {
         (Some(profile), _) => format!("Chosen: {}", look.paint(colour::GOOD, profile)),
-        (None, Some(why)) => format!("{} {why}", look.paint(colour::BAD, "Nobody:")),
+        (None, Some(why)) => {
+            let fix = choice.fix.as_ref();
+            let fix = fix.map_or_else(String::new, |fix| format!("\nTo fix it: {fix}"));
+            format!("{} {why}{fix}", look.paint(colour::BAD, "Nobody:"))
+        }
         (None, None) => String::new(),
     };
     if let Some(why) = choice.pin_why {
@@ -210,6 +214,7 @@ fn choice_json(choice: &ExplainedChoice) -> Value {
         "profiles": choice.profiles.iter().map(profile_json).collect::<Vec<_>>(),
         "chosen": choice.chosen,
         "unavailable": choice.unavailable,
+        "fix": choice.fix,
         "served": choice.served,
         "error": choice.error,
         "pinWhy": choice.pin_why,

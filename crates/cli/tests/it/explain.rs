@@ -7,7 +7,17 @@ use crate::world::World;
 #[test]
 fn a_choice_that_was_not_the_first_is_told_and_made_again() {
     let world = World::new();
-    world.run("tokensink explain").code(2);
+    let said = world.run("tokensink explain").code(0);
+    assert!(
+        said.out.is_empty() && said.err.contains("No choice is kept yet"),
+        "{said:#?}"
+    );
+    let said = world.run("tokensink explain --json").code(0);
+    assert_eq!(said.json()["choices"], json!([]));
+    // Nobody is logged in: the command that helps stands there.
+    let said = world.run("tokensink explain --provider groq").code(0);
+    let fix = "To fix it: tokensink models auth paste-api-key --provider groq";
+    assert!(said.out.contains(fix), "{said:#?}");
     let profile =
         |name: &str| json!({"type": "api_key", "provider": "openai", "key": format!("sk-{name}-canary")});
     let store = json!({"version": 1, "profiles": {"openai:a": profile("a"), "openai:b": profile("b")}});
@@ -20,8 +30,8 @@ fn a_choice_that_was_not_the_first_is_told_and_made_again() {
         "{ auth: { order: { openai: ['openai:a', 'openai:b'] } } }",
     );
     world.run("tokensink token --provider openai").code(0);
-    let said = world.run("tokensink explain").code(2);
-    assert!(said.err.contains("no choice is kept yet"), "{said:#?}");
+    let said = world.run("tokensink explain").code(0);
+    assert!(said.err.contains("No choice is kept yet"), "{said:#?}");
 
     let until = 4_102_444_800_000_i64;
     let state = json!({"version": 1, "usageStats": {"openai:a": {"disabledUntil": until, "disabledReason": "billing"}}});

@@ -10,7 +10,9 @@ use super::report::{
     Reproduced,
 };
 use crate::error::{ErrorKind, Result, SinkError};
+use crate::lease::{AcquireRequest, Want};
 use crate::sink::Sink;
+use crate::snapshot::AgentSnapshot;
 
 impl Sink {
     /// Explains a choice that was made, or what would be chosen now. Changes nothing and reads no secret.
@@ -40,7 +42,10 @@ impl Sink {
         })?;
         let id = id.map(|text| text.trim().to_ascii_lowercase());
         let found = match &id {
-            None => kept.choices.last(),
+            None => match kept.choices.last() {
+                None => return Ok(Vec::new()),
+                last => last,
+            },
             Some(id) => kept
                 .choices
                 .iter()
@@ -48,7 +53,7 @@ impl Sink {
                 .find(|choice| choice.id == *id || choice.request.as_ref() == Some(id)),
         };
         let Some(found) = found else {
-            return Err(not_kept(id.as_deref()));
+            return Err(not_kept(id.as_deref().unwrap_or_default()));
         };
         // All of the same request: an id of its own, or the lease's that began it.
         let request = found.request.as_ref().unwrap_or(&found.id);
@@ -78,10 +83,31 @@ impl Sink {
         };
         let now = sink.now();
         let result = policy::select(&snapshot.config, &snapshot.state, &request, now);
+        let fix = match &result {
+            Ok(Decision {
+                outcome: Outcome::Unavailable(why),
+                ..
+            }) => sink.fix_of(why, &snapshot, ask),
+            _ => None,
+        };
         let record = RecordedDecision::of(&snapshot.config, &snapshot.state, &request, now, result);
         let mut told = told(&record);
+        told.fix = fix;
         told.agent = ask.agent.to_string();
         Ok(told)
+    }
+
+    /// The command that would be told to a caller.
+    fn fix_of(
+        &self,
+        why: &policy::Unavailable,
+        snapshot: &AgentSnapshot,
+        ask: &ExplainAsk,
+    ) -> Option<String> {
+        let request = AcquireRequest::new(ask.agent.clone(), Want::Provider(ask.provider.clone()));
+        let fix = self.unavailable(why, snapshot, &request).fix()?.to_owned();
+        // It would lead back here.
+        (!fix.starts_with("tokensink explain")).then_some(fix)
     }
 
     /// The provider's name of a model that may be written as elsewhere (an alias, a short name, with `@<profile>`), as
@@ -104,20 +130,10 @@ impl Sink {
     }
 }
 
-fn not_kept(id: Option<&str>) -> SinkError {
-    let (message, fix) = match id {
-        Some(id) => (
-            format!("no choice with the id {id} is kept"),
-            "tokensink explain, without an id, tells the last one; of first choices about the last thousand are kept",
-        ),
-        None => (
-            "no choice is kept yet: `serve` keeps all, any other command only those that were not the first of \
-             their order"
-                .to_owned(),
-            "tokensink explain --provider <id>",
-        ),
-    };
-    SinkError::new(ErrorKind::Usage, "no_decision", message).with_fix(fix)
+fn not_kept(id: &str) -> SinkError {
+    let message = format!("no choice with the id {id} is kept");
+    SinkError::new(ErrorKind::Usage, "no_decision", message)
+        .with_fix("tokensink explain, without an id, tells the last one; of first choices about the last thousand are kept")
 }
 
 fn explained(kept: &Kept, choice: &KeptChoice) -> ExplainedChoice {
@@ -155,6 +171,7 @@ fn unknown(choice: &KeptChoice) -> ExplainedChoice {
         profiles: Vec::new(),
         chosen: None,
         unavailable: None,
+        fix: None,
         served: None,
         error: None,
         pin_why: None,
@@ -201,6 +218,7 @@ fn told(record: &RecordedDecision) -> ExplainedChoice {
             .collect(),
         chosen,
         unavailable,
+        fix: None,
         served: None,
         error: None,
         pin_why: decision

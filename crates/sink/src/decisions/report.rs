@@ -64,6 +64,8 @@ pub struct ExplainedChoice {
     pub chosen: Option<String>,
     /// Why nobody was, in a sentence.
     pub unavailable: Option<String>,
+    /// The command that helps, where nobody could be chosen now and one is known.
+    pub fix: Option<String>,
     /// Whose credential was handed out; another one than was chosen where that one could not serve.
     pub served: Option<String>,
     /// The code of the error that the caller got instead.

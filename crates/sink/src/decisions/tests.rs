@@ -66,7 +66,9 @@ fn a_command_keeps_what_is_notable_and_nothing_else() {
         "",
         "the first of its order served: nothing to tell"
     );
-    assert_eq!(sink.explain(&Asked::Last).unwrap_err().code(), "no_decision");
+    assert!(sink.explain(&Asked::Last).unwrap().choices.is_empty());
+    let unknown = Asked::Id("0123456789abcdef".to_owned());
+    assert_eq!(sink.explain(&unknown).unwrap_err().code(), "no_decision");
 
     let reported = limited(&sink, &first);
     let second = sink.acquire(&request()).unwrap();
