@@ -9,7 +9,7 @@ use tokensink_types::{
     Account, AgentId, Credential, Expiry, ProfileId, ProviderId, SecretSource, SecretText, UnixMillis,
 };
 
-use crate::block::{ineligible, no_profile, paste_command, seconds};
+use crate::block::{agent_option, ineligible, no_profile, paste_command, seconds};
 use crate::calls::choose::{Claim, others};
 use crate::calls::{Issued, LeaseId};
 use crate::decisions::{self, Made};
@@ -46,6 +46,8 @@ impl Sink {
         let wanted = self.wanted(&request.want, &snapshot)?;
         let made = self.decide(&snapshot, wanted, request)?;
         let choice = made.choice().filter(|choice| !choice.tests);
+        // What costs more than it might is written down now and then, which takes a lock.
+        let choice = choice.filter(|choice| !self.is_crossing_due(&made, &choice.profile, &request.agent));
         let Some(choice) = choice.filter(|_| self.is_pin_kept(&made, request).unwrap_or(false)) else {
             return Ok(None);
         };
@@ -96,6 +98,7 @@ impl Sink {
         let verdict = made.verdict(&lease.profile);
         lease.why = verdict.map_or("", |verdict| verdict.rule.as_str());
         if let Some(left) = verdict.and_then(|verdict| verdict.crosses) {
+            self.note_crossing(&lease, left, &request.agent);
             let crossed = format!(
                 "{} is {}, and the request left {left} for it, as [billing] allow of tokensink/config.toml says",
                 lease.profile, lease.billing
@@ -307,44 +310,26 @@ impl Sink {
         ))
     }
 
+    /// Why nobody serves, as an error with what mends it.
     pub(crate) fn unavailable(
         &self,
         why: &Unavailable,
         snapshot: &AgentSnapshot,
         request: &AcquireRequest,
     ) -> SinkError {
-        if let (Unavailable::NoProfile { .. }, Some(error)) = (why, &snapshot.main_error) {
-            return SinkError::new(
-                ErrorKind::Failed,
-                "store",
-                format!("nothing can be inherited from main: {error}"),
-            );
-        }
         let agent = &request.agent;
-        let for_agent = if agent.is_main() {
-            String::new()
-        } else {
-            format!(" --agent {agent}")
-        };
         match why {
-            Unavailable::NoProfile { provider } => {
-                let env = self.env_key_of(provider).map_or_else(String::new, |name| {
-                    format!("; the key in ${name} is not used unless it is adopted (tokensink models auth paste-api-key --provider {provider})")
-                });
-                let message = format!("agent {agent} has no profile of {provider}{env}");
-                if let Some((found, fix)) = self.unused_login(provider).filter(|_| self.sees_mains(agent)) {
-                    let message = format!(
-                        "{message}; {} is logged in ({}) and its login is not used",
-                        found.title, found.place
-                    );
-                    return SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(fix);
+            Unavailable::NoProfile { provider } => match &snapshot.main_error {
+                Some(error) => {
+                    let message = format!("nothing can be inherited from main: {error}");
+                    SinkError::new(ErrorKind::Failed, "store", message)
                 }
-                let fix = self.first_login_command(provider, agent);
-                SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(fix)
-            }
+                None => self.no_profile_of(provider, agent),
+            },
             Unavailable::NoneSelected { provider, .. } => {
+                let of_agent = agent_option(agent);
                 let fix =
-                    format!("tokensink models auth order set --provider {provider}{for_agent} <profile>");
+                    format!("tokensink models auth order set --provider {provider}{of_agent} <profile>");
                 SinkError::new(ErrorKind::Failed, "none_selected", why.to_string()).with_fix(fix)
             }
             Unavailable::AllBenched { until, first, .. } => {
@@ -352,22 +337,23 @@ impl Sink {
                     .until(Some(*until))
                     .about(first)
             }
-            Unavailable::TooCostly { profile, .. } | Unavailable::AllTried { first: profile, .. } => {
-                let (kind, code) = match (why, why.retry_at()) {
-                    (Unavailable::AllTried { .. }, _) => (ErrorKind::TryAgain, "all_tried"),
-                    (_, Some(_)) => (ErrorKind::TryAgain, "too_costly"),
-                    (_, None) => (ErrorKind::Failed, "too_costly"),
+            Unavailable::TooCostly {
+                profile, provider, ..
+            } => {
+                let kind = match why.retry_at() {
+                    Some(_) => ErrorKind::TryAgain,
+                    None => ErrorKind::Failed,
                 };
-                let costly = match why {
-                    Unavailable::TooCostly { provider, .. } => Some(provider),
-                    _ => None,
-                };
-                let fix =
-                    costly.map(|provider| format!("tokensink explain --provider {provider}{for_agent}"));
-                SinkError::new(kind, code, why.to_string())
-                    .with_fix_if(fix)
+                let of_agent = agent_option(agent);
+                SinkError::new(kind, "too_costly", why.to_string())
+                    .with_fix(format!("tokensink explain --provider {provider}{of_agent}"))
                     .until(why.retry_at())
                     .about(profile)
+            }
+            Unavailable::AllTried { first, .. } => {
+                SinkError::new(ErrorKind::TryAgain, "all_tried", why.to_string())
+                    .until(why.retry_at())
+                    .about(first)
             }
             Unavailable::Denied { profile, rule, .. } => {
                 let settings = self.paths().settings_file();
@@ -376,12 +362,32 @@ impl Sink {
                     .about(profile)
             }
             Unavailable::NoneEligible {
-                first, eligibility, ..
-            } => self.cannot_be_used(snapshot, first, eligibility, agent),
-            Unavailable::Profile { profile, eligibility } => {
+                first: profile,
+                eligibility,
+                ..
+            }
+            | Unavailable::Profile { profile, eligibility } => {
                 self.cannot_be_used(snapshot, profile, eligibility, agent)
             }
         }
+    }
+
+    /// The agent has no login of the provider: what there is that could become one, and the command for it.
+    fn no_profile_of(&self, provider: &ProviderId, agent: &AgentId) -> SinkError {
+        let env = self.env_key_of(provider).map_or_else(String::new, |name| {
+            format!("; the key in ${name} is not used unless it is adopted (tokensink models auth paste-api-key --provider {provider})")
+        });
+        let message = format!("agent {agent} has no profile of {provider}{env}");
+        let unused = self.unused_login(provider).filter(|_| self.sees_mains(agent));
+        let (message, fix) = match unused {
+            Some((found, fix)) => {
+                let (title, place) = (found.title, found.place);
+                let message = format!("{message}; {title} is logged in ({place}) and its login is not used");
+                (message, fix)
+            }
+            None => (message, self.first_login_command(provider, agent)),
+        };
+        SinkError::new(ErrorKind::LoginNeeded, "no_credential", message).with_fix(fix)
     }
 
     /// A profile that may not be used; of a reference that gives no value, with the reason.
@@ -418,12 +424,8 @@ impl Sink {
         } else {
             "paste-api-key"
         };
-        let for_agent = if agent.is_main() {
-            String::new()
-        } else {
-            format!(" --agent {agent}")
-        };
-        format!("tokensink models auth {verb} --provider {provider}{for_agent}")
+        let of_agent = agent_option(agent);
+        format!("tokensink models auth {verb} --provider {provider}{of_agent}")
     }
 
     /// The command that gives `agent` its first profile of `provider`: a mode for a login that another program has

@@ -333,6 +333,15 @@ pub(crate) fn no_profile(id: &ProfileId, agent: &AgentId) -> SinkError {
     .about(id)
 }
 
+/// ` --agent work`, the option of a command that is about that agent; nothing for main.
+pub(crate) fn agent_option(agent: &AgentId) -> String {
+    if agent.is_main() {
+        String::new()
+    } else {
+        format!(" --agent {agent}")
+    }
+}
+
 fn bracketed(text: &str) -> String {
     if text.is_empty() {
         String::new()

@@ -219,6 +219,11 @@ fn what_is_to_be_done_is_in_the_exit_code() {
         said.err.contains("which is metered instead of subscription"),
         "{said:#?}"
     );
+    let trail = world.run("tokensink audit list").code(0);
+    assert!(
+        trail.out.contains("crossing") && trail.out.contains("subscription -> metered"),
+        "{trail:#?}"
+    );
     let world = upstream.world("openai-chat", &[("a", "sk-bad-0123456789abcdef")]);
     let said = world.run("tokensink chat -p hi").code(3);
     assert!(
@@ -307,6 +312,32 @@ fn a_session_stays_with_its_account_and_its_conversation() {
         0o600
     );
     assert!(text.contains("fourth") && !text.contains("first"), "{text}");
+}
+
+#[test]
+fn a_mistyped_command_costs_nothing() {
+    let upstream = Upstream::start();
+    let world = upstream.world("openai-chat", &[("a", "sk-good-0123456789abcdef")]);
+    let cases = [
+        ("-p", "/modle small", "/model"),
+        ("-p", "/compact", "/model, /models, /status, /new, /reset"),
+        ("-p", "/status", "--session"),
+        ("--session x", "/resett\n", "/reset"),
+        ("--session x", "/exit\n", "terminal"),
+    ];
+    for (how, text, told) in cases {
+        let said = world.feed(&format!("tokensink chat {how}"), text).code(2);
+        assert!(
+            said.err.contains(told) && said.out.is_empty(),
+            "{text}: {said:#?}"
+        );
+    }
+    assert_eq!(upstream.asked().len(), 0);
+    // A path is no command, and a space says that none is meant.
+    for text in ["/etc/passwd is what?", " /modle small"] {
+        world.feed("tokensink chat -p", text).code(0);
+    }
+    assert_eq!(upstream.asked().len(), 2);
 }
 
 #[test]

@@ -18,10 +18,10 @@ use tokensink_types::{
 use super::format::{Bundle, Packed};
 use super::seal::{Opener, Sealer};
 use crate::audit;
-use crate::block::{login_command, no_profile, quoted};
+use crate::block::{agent_option, login_command, no_profile, quoted};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::held::Held;
-use crate::import::{ImportFailure, agent_option};
+use crate::import::ImportFailure;
 use crate::lease::{AcquireRequest, Want};
 use crate::owner::Target;
 use crate::sink::Sink;

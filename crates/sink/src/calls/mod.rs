@@ -9,6 +9,7 @@
 
 pub(crate) mod benches;
 pub(crate) mod choose;
+mod crossings;
 pub(crate) mod epoch;
 pub(crate) mod limits;
 pub(crate) mod probe;
@@ -30,6 +31,7 @@ use tokensink_store::Paths;
 use tokensink_types::{AgentId, ProfileId, UnixMillis};
 
 use benches::BenchFiles;
+use crossings::Crossings;
 use quota::Quotas;
 
 /// How often `lastUsed` and `lastGood` of a profile are written at most, while nothing else is to be written.
@@ -123,6 +125,7 @@ pub(crate) struct Calls {
     /// When the use of a profile was last written down, monotonic.
     noted: Mutex<HashMap<AgentId, HashMap<ProfileId, Duration>>>,
     next_lease: AtomicU64,
+    crossings: Crossings,
     /// The threads of this process show benches to other programs one after the other.
     showing: Mutex<()>,
 }
@@ -140,6 +143,7 @@ impl Calls {
             quotas: Quotas::new(host.clone(), paths.clone(), readonly),
             noted: Mutex::default(),
             next_lease: AtomicU64::new(first),
+            crossings: Crossings::default(),
             showing: Mutex::default(),
         }
     }

@@ -216,6 +216,7 @@ impl Sink {
             .allow_crossings
             .contains(&(cheapest, lease.billing))
         {
+            self.note_crossing(lease, cheapest, &lease.owner);
             return Ok(true);
         }
         self.tell_report(lease, &CallOutcome::Abandoned);

@@ -9,9 +9,9 @@ use tokensink_store::foreign::{parse_flat, parse_profiles};
 use tokensink_store::{ForeignProfiles, ParseFailure};
 use tokensink_types::{AgentId, Credential, CredentialKind, OAuth, SpendKey};
 
+use super::account_of;
 use super::source::{Found, read_file};
-use super::{account_of, agent_option};
-use crate::block::quoted;
+use crate::block::{agent_option, quoted};
 
 /// The store file.
 pub(crate) const PROFILES: &str = "auth-profiles.json";

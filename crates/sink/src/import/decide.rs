@@ -9,10 +9,10 @@ use tokensink_types::{
     AgentId, Credential, CredentialKind, Expiry, OAuth, ProfileId, Revision, SpendKey, UnixMillis,
 };
 
+use super::Incoming;
 use super::known::Known;
 use super::report::ImportAction;
-use super::{Incoming, agent_option};
-use crate::block::quoted;
+use crate::block::{agent_option, quoted};
 
 /// A write that a plan leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]

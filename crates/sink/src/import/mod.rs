@@ -87,15 +87,6 @@ pub(crate) fn account_of(credential: &Credential) -> Account {
     account
 }
 
-/// ` --agent work`; nothing for main.
-pub(crate) fn agent_option(agent: &AgentId) -> String {
-    if agent.is_main() {
-        String::new()
-    } else {
-        format!(" --agent {agent}")
-    }
-}
-
 /// An instant in words, UTC.
 pub(crate) fn time_of(at: UnixMillis) -> String {
     let known = jiff::Timestamp::from_millisecond(at.0);

@@ -16,7 +16,7 @@ use tokensink_types::record::{Generation, Record};
 use tokensink_types::{Account, AgentId, Credential, OAuth, ProfileId, ProviderId, UnixMillis};
 
 use crate::audit;
-use crate::block::quoted;
+use crate::block::{agent_option, quoted};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::grant::generation_of;
 use crate::login::identity::label;
@@ -435,11 +435,7 @@ fn whose(newcomer: &Newcomer) -> String {
 
 fn kept_in_record(newcomer: &Newcomer, id: &ProfileId, error: &StoreError) -> SinkError {
     let agent = &newcomer.agent;
-    let option = if agent.is_main() {
-        String::new()
-    } else {
-        format!(" --agent {agent}")
-    };
+    let option = agent_option(agent);
     let message = format!(
         "the login of {} worked and its tokens are kept in the refresh record of {id}, but they are not in the store: \
          {error}",

@@ -7,6 +7,7 @@ use tokensink_store::Config;
 use tokensink_types::{AgentId, ProfileId, ProviderId};
 
 use super::key_of;
+use crate::block::agent_option;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
@@ -89,7 +90,7 @@ impl Sink {
             return Err(SinkError::new(ErrorKind::Usage, "profile_mismatch", message)
                 .with_fix(format!(
                     "tokensink models auth list --provider {provider}{}",
-                    for_agent(agent)
+                    agent_option(agent)
                 ))
                 .about(id));
         }
@@ -126,7 +127,7 @@ impl Sink {
                 let agent = &snapshot.state.agent;
                 let message = format!("Auth profile \"{text}\" not found.");
                 SinkError::new(ErrorKind::Usage, "profile_not_found", message)
-                    .with_fix(format!("tokensink models auth list{}", for_agent(agent)))
+                    .with_fix(format!("tokensink models auth list{}", agent_option(agent)))
             })
     }
 
@@ -183,15 +184,6 @@ impl Sink {
             }
         };
         Some(text.to_owned())
-    }
-}
-
-/// `--agent <id>` where it is needed.
-fn for_agent(agent: &AgentId) -> String {
-    if agent.is_main() {
-        String::new()
-    } else {
-        format!(" --agent {agent}")
     }
 }
 

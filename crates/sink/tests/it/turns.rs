@@ -140,11 +140,22 @@ fn what_was_tried_is_not_tried_again_and_nothing_costlier_without_leave() {
     // The user's word.
     let allowed = format!("{classes}[billing]\nallow = [\"subscription -> metered\"]\n");
     world.test.files.put(&settings, allowed, 0o600);
-    for request in [&tried, &asking(Some("m"))] {
-        let lease = world.sink().acquire(request).unwrap();
+    let sink = world.sink();
+    let ready = asking(Some("m"));
+    assert!(
+        sink.acquire_ready(&ready).unwrap().is_none(),
+        "a crossing is written down"
+    );
+    for request in [&tried, &ready] {
+        let lease = sink.acquire(request).unwrap();
         assert_eq!(lease.profile.as_str(), B);
         assert!(lease.note.unwrap().contains("metered"));
     }
+    assert!(sink.acquire_ready(&ready).unwrap().is_some(), "once in a while");
+    let trail = world.test.files.text(format!("{STATE}/tokensink/audit.jsonl"));
+    let crossings = trail
+        .matches(r#""event":"crossing","agent":"main","profile":"rig:b","detail":"subscription -> metered"#);
+    assert_eq!(crossings.count(), 1, "{trail}");
     let denied = format!("{classes}[[deny]]\nid = \"no-a\"\nprofile = \"rig:a\"\n");
     world.test.files.put(&settings, denied, 0o600);
     let by_id = AcquireRequest {
