@@ -27,7 +27,7 @@ pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
         Err(error) => return not_parsed(&unquoted(error)),
     };
     let mut printer = Printer::standard(name, env);
-    if let Some(wrong) = logging::start(cli.verbose, env) {
+    if let Some(wrong) = logging::start(cli.verbose, commands::log_format(&cli.command), env) {
         let label = printer.note_look.paint(colour::WARN, "warning:");
         printer.note(&format!("{label} {wrong}"));
     }

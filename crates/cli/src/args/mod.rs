@@ -57,7 +57,7 @@ pub(crate) use route::RouteArgs;
 pub(crate) use secrets::{
     SecretsApplyArgs, SecretsArgs, SecretsAuditArgs, SecretsCommand, SecretsConfigureArgs,
 };
-pub(crate) use serve::ServeArgs;
+pub(crate) use serve::{LogFormat, ServeArgs};
 pub(crate) use service::{ServiceArgs, ServiceCommand, ServiceFileArgs, ServiceInstallArgs};
 pub(crate) use sessions::{SessionsArgs, SessionsCommand};
 pub(crate) use tools::{

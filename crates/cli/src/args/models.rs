@@ -96,23 +96,23 @@ pub(crate) struct ProbeArgs {
     pub(crate) probe: bool,
 
     /// Only this provider
-    #[arg(long, value_name = "ID", add = ArgValueCandidates::new(complete::providers))]
+    #[arg(long, requires = "probe", value_name = "ID", add = ArgValueCandidates::new(complete::providers))]
     pub(crate) probe_provider: Option<String>,
 
     /// Only this profile (repeat, or separate with commas)
-    #[arg(long, value_name = "ID", value_delimiter = ',', add = ArgValueCandidates::new(complete::profiles))]
+    #[arg(long, requires = "probe", value_name = "ID", value_delimiter = ',', add = ArgValueCandidates::new(complete::profiles))]
     pub(crate) probe_profile: Vec<ProfileId>,
 
     /// Longest time for one request in milliseconds (default 8000)
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    #[arg(long, requires = "probe", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub(crate) probe_timeout: Option<u64>,
 
     /// How many requests are made at the same time (default 2)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16))]
+    #[arg(long, requires = "probe", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16))]
     pub(crate) probe_concurrency: Option<u64>,
 
     /// Longest answer that is asked for, in tokens (default 8)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, requires = "probe", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) probe_max_tokens: Option<u32>,
 }
 

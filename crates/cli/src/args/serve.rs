@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 const EXAMPLES: &str = "\
 Settings of clients, with a key of `tokensink keys add <name> --agent <id>`:
@@ -14,6 +14,15 @@ Local programs get leases without a key on <state dir>/tokensink/run/gateway.soc
 
 /// The port where none is given: SINK on a telephone's keys.
 pub(crate) const PORT: u16 = 7465;
+
+/// How the lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
 
 /// `serve`.
 #[derive(Debug, Args)]
@@ -38,6 +47,10 @@ pub(crate) struct ServeArgs {
     /// Threads of the event loop (default: one per processor)
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) workers: usize,
+
+    /// How the lines of the log look: text, or an object each (default: TOKENSINK_LOG_FORMAT, else text)
+    #[arg(long, value_name = "FORM", value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
 
     /// Print an object once it serves
     #[arg(long)]

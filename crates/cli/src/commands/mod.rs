@@ -38,7 +38,7 @@ use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 use crate::args::FLIGHT_COMMAND;
 use crate::args::{
     AgentsCommand, AliasCommand, AuditCommand, AuthCommand, ChannelsCommand, Command, ConformanceCommand,
-    ExternalCommand, FallbackCommand, KeysCommand, ModelsCommand, OrderCommand, PluginsCommand,
+    ExternalCommand, FallbackCommand, KeysCommand, LogFormat, ModelsCommand, OrderCommand, PluginsCommand,
     ProvidersCommand, SecretsCommand, ServiceCommand, SessionsCommand,
 };
 use crate::demo;
@@ -142,6 +142,14 @@ fn warn(printer: &mut Printer, text: &str) {
 fn remark(printer: &mut Printer, text: &str) {
     let label = printer.note_look.paint(colour::WARN, "note:");
     printer.note(&format!("{label} {}", printer.look.name.in_commands(text)));
+}
+
+/// The form of the log's lines that the command line asks for.
+pub(crate) fn log_format(command: &Command) -> Option<LogFormat> {
+    match command {
+        Command::Serve(args) => args.log_format,
+        _ => None,
+    }
 }
 
 /// Whether the command was asked for JSON; an error is then JSON too.

@@ -146,11 +146,16 @@ fn benched(bench: &Benched, now: UnixMillis) -> Value {
     value
 }
 
+/// A share of a division has many digits, of which four mean something.
+fn share(share: f64) -> f64 {
+    (share * 10_000.0).round() / 10_000.0
+}
+
 /// What a provider has said of one limit.
 fn reading(reading: &Reading, now: UnixMillis) -> Value {
     let mut value = json!({
         "window": reading.window,
-        "used": reading.used,
+        "used": share(reading.used),
         "source": reading.source.as_str(),
         "at": reading.at.0,
         "ageMs": millis_until(reading.at, now),
@@ -443,4 +448,11 @@ fn millis_until(now: UnixMillis, at: UnixMillis) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+mod shares {
+    #[test]
+    fn have_no_more_digits_than_they_mean() {
+        for (used, want) in [(0.58 + f64::EPSILON, "0.58"), (0.123_456, "0.1235"), (1.0, "1.0")] {
+            assert_eq!(serde_json::json!(super::share(used)).to_string(), want);
+        }
+    }
+}

@@ -111,6 +111,14 @@ fn a_probe_of_nothing_asks_nobody() {
     let world = World::new();
     let said = world.run("tokensink models status --probe --probe-profile a:x,b:y --json");
     assert!(said.code(2).err.contains("a:x"));
+    for alone in [
+        "--probe-provider groq",
+        "--probe-profile a:x",
+        "--probe-timeout 50",
+    ] {
+        let said = world.run(&format!("tokensink models status {alone}")).code(2);
+        assert!(said.err.contains("--probe"), "{said:#?}");
+    }
     let said = world.run("tokensink models status --probe --json").code(0);
     let probes = &said.json()["auth"]["probes"];
     assert_eq!(probes["totalTargets"], 0, "{said:#?}");
