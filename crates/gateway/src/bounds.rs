@@ -101,5 +101,8 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 pub(crate) const LINGER_BYTES: usize = MIB;
 /// Frames that are ready are joined into one write up to this size; above it a copy costs more than a write.
 pub(crate) const GATHER_BYTES: usize = 16 * 1024;
+/// How often a gateway looks whether the one that serves the Unix socket is gone: a local program that finds nobody
+/// tries again for some seconds.
+pub(crate) const SOCKET_LOOK: Duration = Duration::from_secs(2);
 /// How long accepting pauses when the system has no descriptor left.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

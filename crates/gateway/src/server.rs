@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use tokensink_sink::{AgentId, Secret, Sink, SinkError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
-use crate::bounds::{ACCEPT_PAUSE, Bounds};
-use crate::client::{self, From, in_bytes};
+use crate::bounds::{ACCEPT_PAUSE, Bounds, SOCKET_LOOK};
+use crate::client::{self, From, Stream, in_bytes};
 use crate::guard::Guard;
 use crate::relay::Relay;
 use crate::slots::overloaded;
@@ -111,8 +111,10 @@ impl Gateway {
             .map(TcpListener::local_addr)
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::EventLoop)?;
-        let (mut socket, notes) = open_socket(&sink, options.socket);
+        let (mut socket, later, notes) = open_socket(&sink, options.socket);
         let local = socket.as_mut().and_then(LocalSocket::take_listener);
+        let socket = Arc::new(Mutex::new(socket));
+        let later = later.then(|| (sink.clone(), Arc::clone(&socket)));
         let guard = Guard::new(sink.clone(), &addresses, &options.names).with_keys(&options.keys);
         let upkeep = options.upkeep.then(|| Upkeep::start(&sink)).transpose()?;
         let dialer = Dialer::new(Arc::clone(&sink.host().env), sink.extra_ca()?);
@@ -127,7 +129,7 @@ impl Gateway {
         });
         let loop_ = std::thread::Builder::new()
             .name("gateway".to_owned())
-            .spawn(move || run(runtime, (listeners, local), &shared, connections))
+            .spawn(move || run(runtime, (listeners, local), later, &shared, connections))
             .map_err(StartError::EventLoop)?;
         Ok(Running {
             addresses,
@@ -140,11 +142,14 @@ impl Gateway {
     }
 }
 
+/// The Unix socket, once this gateway has it.
+type SocketSlot = Arc<Mutex<Option<LocalSocket>>>;
+
 /// A gateway that runs. Dropped, it stops at once.
 pub struct Running {
     addresses: Vec<SocketAddr>,
     /// Taken away at the very end.
-    socket: Option<LocalSocket>,
+    socket: SocketSlot,
     notes: Vec<String>,
     stop: watch::Sender<Stop>,
     thread: Option<JoinHandle<()>>,
@@ -159,10 +164,11 @@ impl Running {
         &self.addresses
     }
 
-    /// The Unix socket that it serves.
+    /// The Unix socket, while it is this gateway that serves it.
     #[must_use]
-    pub fn socket(&self) -> Option<&Path> {
-        self.socket.as_ref().map(LocalSocket::path)
+    pub fn socket(&self) -> Option<PathBuf> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.as_ref().map(|socket| socket.path().to_owned())
     }
 
     /// What could not be had but can be lived without.
@@ -232,18 +238,45 @@ impl Shared {
     }
 }
 
-/// The Unix socket, or why it is not served: without it, the gateway is still one.
-fn open_socket(sink: &Sink, wanted: bool) -> (Option<LocalSocket>, Vec<String>) {
+/// The Unix socket, whether it may be had later, and why it is not served now: without it, the gateway is still one.
+fn open_socket(sink: &Sink, wanted: bool) -> (Option<LocalSocket>, bool, Vec<String>) {
     if !wanted {
-        return (None, Vec::new());
+        return (None, false, Vec::new());
     }
     match LocalSocket::open(sink) {
-        Ok(Some(socket)) => (Some(socket), Vec::new()),
+        Ok(Some(socket)) => (Some(socket), false, Vec::new()),
         Ok(None) => {
-            let text = "the Unix socket is served by another gateway of this state dir";
-            (None, vec![text.to_owned()])
+            let text = "the Unix socket is served by another gateway of this state dir, and taken over when that ends";
+            (None, true, vec![text.to_owned()])
         }
-        Err(error) => (None, vec![format!("there is no Unix socket: {error}")]),
+        Err(error) => (None, false, vec![format!("there is no Unix socket: {error}")]),
+    }
+}
+
+/// Waits until the gateway that serves the Unix socket has ended, however that was, and serves it from then on.
+async fn take_over(sink: Sink, slot: SocketSlot, shared: Arc<Shared>) {
+    let listener = loop {
+        sleep(SOCKET_LOOK).await;
+        let asking = sink.clone();
+        let opened = tokio::task::spawn_blocking(move || LocalSocket::open(&asking)).await;
+        match opened {
+            Ok(Ok(Some(mut socket))) => {
+                let listener = socket.take_listener();
+                tracing::info!(path = %socket.path().display(), "the Unix socket is served from now on");
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+                break listener;
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::warn!("the Unix socket cannot be taken over: {error}"),
+            Err(_) => return,
+        }
+    };
+    // The socket is taken away with the handle of the gateway, not with this task.
+    drop(slot);
+    match listener.map(tokio::net::UnixListener::from_std).transpose() {
+        Ok(Some(listener)) => accept(Listener::Local(listener), shared).await,
+        Ok(None) => {}
+        Err(error) => tracing::error!("the Unix socket was lost: {error}"),
     }
 }
 
@@ -279,11 +312,20 @@ fn runtime(workers: usize) -> io::Result<Runtime> {
 /// What is listened on.
 type Listeners = (Vec<TcpListener>, Option<UnixListener>);
 
-fn run(runtime: Runtime, (net, local): Listeners, shared: &Arc<Shared>, connections: usize) {
+fn run(
+    runtime: Runtime,
+    (net, local): Listeners,
+    later: Option<(Sink, SocketSlot)>,
+    shared: &Arc<Shared>,
+    connections: usize,
+) {
     runtime.block_on(async {
+        if let Some((sink, slot)) = later {
+            tokio::spawn(take_over(sink, slot, Arc::clone(shared)));
+        }
         match local.map(tokio::net::UnixListener::from_std).transpose() {
             Ok(Some(listener)) => {
-                tokio::spawn(accept_local(listener, Arc::clone(shared)));
+                tokio::spawn(accept(Listener::Local(listener), Arc::clone(shared)));
             }
             Ok(None) => {}
             Err(error) => tracing::error!("the Unix socket was lost: {error}"),
@@ -291,7 +333,7 @@ fn run(runtime: Runtime, (net, local): Listeners, shared: &Arc<Shared>, connecti
         for listener in net {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    tokio::spawn(accept(listener, Arc::clone(shared)));
+                    tokio::spawn(accept(Listener::Net(listener), Arc::clone(shared)));
                 }
                 Err(error) => tracing::error!("a listener was lost: {error}"),
             }
@@ -317,64 +359,72 @@ async fn sweep(shared: Arc<Shared>) {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
-    let stopping = shared.stopping();
-    tokio::pin!(stopping);
-    loop {
-        let accepted = tokio::select! {
-            _ = &mut stopping => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (tcp, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Of a connection that was given up at once, or for want of descriptors: both pass.
-                tracing::warn!("accepting a connection: {error}");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
+/// Where connections come from.
+enum Listener {
+    Net(tokio::net::TcpListener),
+    Local(tokio::net::UnixListener),
+}
+
+/// A connection that came.
+enum Accepted {
+    Net(tokio::net::TcpStream, SocketAddr),
+    Local(tokio::net::UnixStream, Peer),
+}
+
+impl Listener {
+    async fn next(&self, shared: &Shared) -> io::Result<Accepted> {
+        match self {
+            Self::Net(listener) => {
+                let (tcp, peer) = listener.accept().await?;
+                // Without it a small event waits for the acknowledgement of the one before.
+                let _ = tcp.set_nodelay(true);
+                Ok(Accepted::Net(tcp, peer))
             }
-        };
-        // Without it a small event waits for the acknowledgement of the one before.
-        let _ = tcp.set_nodelay(true);
-        match Arc::clone(&shared.room).try_acquire_owned() {
-            Ok(room) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    client::serve(&shared, tcp, From::Net(peer)).await;
-                    drop(room);
-                });
+            Self::Local(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let peer = Peer::of(shared.relay.host(), &stream)?;
+                Ok(Accepted::Local(stream, peer))
             }
-            Err(_) => turn_away(&tcp, &shared.bounds),
         }
     }
 }
 
-async fn accept_local(listener: tokio::net::UnixListener, shared: Arc<Shared>) {
+async fn accept(listener: Listener, shared: Arc<Shared>) {
     let stopping = shared.stopping();
     tokio::pin!(stopping);
     loop {
         let accepted = tokio::select! {
             _ = &mut stopping => return,
-            accepted = listener.accept() => accepted,
+            accepted = listener.next(&shared) => accepted,
         };
-        let peer = accepted.and_then(|(stream, _)| Ok((Peer::of(shared.relay.host(), &stream)?, stream)));
-        let (peer, stream) = match peer {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!("accepting a local connection: {error}");
-                sleep(ACCEPT_PAUSE).await;
-                continue;
+        match accepted {
+            Ok(Accepted::Net(tcp, peer)) => {
+                if let Err(tcp) = admit(&shared, tcp, From::Net(peer)) {
+                    turn_away(&tcp, &shared.bounds);
+                }
             }
-        };
-        // Without room it is closed; a local program may try again at once.
-        if let Ok(room) = Arc::clone(&shared.room).try_acquire_owned() {
-            let shared = Arc::clone(&shared);
-            tokio::spawn(async move {
-                client::serve(&shared, stream, From::Local(peer)).await;
-                drop(room);
-            });
+            // Without room it is closed; a local program may try again at once.
+            Ok(Accepted::Local(stream, peer)) => drop(admit(&shared, stream, From::Local(peer))),
+            Err(error) => {
+                // Of a connection that was given up at once, or for want of descriptors: both pass.
+                tracing::warn!("accepting a connection: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
+}
+
+/// Serves a connection, if there is room for one more; else it comes back.
+fn admit<S: Stream>(shared: &Arc<Shared>, stream: S, peer: From) -> Result<(), S> {
+    let Ok(room) = Arc::clone(&shared.room).try_acquire_owned() else {
+        return Err(stream);
+    };
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        client::serve(&shared, stream, peer).await;
+        drop(room);
+    });
+    Ok(())
 }
 
 /// Says that there is no room, as far as that can be said without waiting.

@@ -47,7 +47,7 @@ pub(super) fn run(app: &mut App<'_>, args: ServeArgs) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
     let _announcement = app
         .sink
-        .announce_server(&addresses, running.socket(), version)
+        .announce_server(&addresses, running.socket().as_deref(), version)
         .map_err(|error| warn(app.printer, &error.to_string()))
         .ok();
     for note in running.notes() {

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -264,6 +265,15 @@ fn what_a_killed_gateway_leaves_hinders_nobody() {
     first.signal("KILL");
     first.ended();
     assert!(socket.exists(), "a kill leaves it");
+    // The other one sees to it by itself.
+    let began = Instant::now();
+    while UnixStream::connect(&socket).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody takes it over");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (status, health) = first.ask_locally("GET", "/tokensink/v1/health", "");
+    let health: Value = serde_json::from_str(&health).unwrap();
+    assert_eq!((status, &health["pid"]), (200, &json!(second.child.id())));
     second.signal("TERM");
     assert_eq!(second.ended(), Some(0));
     let third = Server::start(&world, "");
@@ -281,4 +291,18 @@ fn what_a_killed_gateway_leaves_hinders_nobody() {
     let status = world.run("tokensink service status --json").json();
     assert_eq!(status["gateways"][0]["pid"], third.child.id());
     drop(third);
+}
+
+#[test]
+fn the_log_has_the_form_that_is_asked_for() {
+    let upstream = Upstream::start(echo);
+    for (form, is_json) in [("json", true), ("text", false)] {
+        let world = world(&upstream);
+        let server = Server::start(&world, &format!("--log-format {form}"));
+        assert_eq!(server.ask("GET", "/nowhere", "host: localhost\r\n", "").0, 401);
+        drop(server);
+        let log = log_of(&world);
+        let line = log.lines().find(|line| line.contains("/nowhere")).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(line).is_ok(), is_json, "{line}");
+    }
 }
