@@ -73,15 +73,21 @@ pub fn credentials(store: &dyn CredentialStore) -> Result<(), Failure> {
         !done(&set(Expected::Revision(revision), None)?),
     )?;
 
+    listed(store, &main, &id)?;
+    contended(store)
+}
+
+/// What is listed after one profile, `id`, was written for `main`: it and what comes beside it, of that owner alone.
+fn listed(store: &dyn CredentialStore, main: &AgentId, id: &ProfileId) -> Result<(), Failure> {
     let other = AgentId::normalise("work");
     expect("owners are apart", store.list(&other).map_err(text)?.is_empty())?;
     let key_id = profile("rig:key")?;
     let api_key = api_key("sk-1")?;
     store
-        .compare_and_set(&main, &key_id, Expected::Any, Some(&api_key))
+        .compare_and_set(main, &key_id, Expected::Any, Some(&api_key))
         .map_err(text)?;
     let ids: Vec<ProfileId> = store
-        .list(&main)
+        .list(main)
         .map_err(text)?
         .into_iter()
         .map(|entry| entry.id)
@@ -90,14 +96,16 @@ pub fn credentials(store: &dyn CredentialStore) -> Result<(), Failure> {
         "all profiles are listed, in order",
         ids == [id.clone(), key_id.clone()],
     )?;
-    expect("removing", done(&set(Expected::Any, None)?))?;
+    let removed = store
+        .compare_and_set(main, id, Expected::Any, None)
+        .map_err(text)?;
+    expect("removing", removed == CasOutcome::Done)?;
     expect(
         "the removed one is gone",
-        store.load(&main, &id).map_err(text)?.is_none(),
+        store.load(main, id).map_err(text)?.is_none(),
     )?;
-    let kept = store.load(&main, &key_id).map_err(text)?;
-    expect("the other one stays", kept == Some(api_key))?;
-    contended(store)
+    let kept = store.load(main, &key_id).map_err(text)?;
+    expect("the other one stays", kept == Some(api_key))
 }
 
 /// Many writers with the same expectation: exactly one wins. Many writers of different profiles: all win.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tokensink_sink::{
-    AgentId, ExportReport, ImportAction, ImportOrder, ImportPlan, ImportReport, ImportRow, ProfileId,
+    AgentId, ExportReport, ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow,
+    ProfileId,
 };
 
 use super::profile::fix as fix_cell;
@@ -96,17 +97,7 @@ pub(crate) fn report(report: &ImportReport, look: &Look) -> String {
     for order in &report.orders {
         text += &format!("Order taken over: {}\n", order_line(order));
     }
-    for failure in &report.failed {
-        let label = look.paint(colour::BAD, "Not imported:");
-        text += &format!(
-            "{label} {} (agent {}): {}\n",
-            failure.profile, failure.agent, failure.error
-        );
-        if let Some(fix) = failure.error.fix() {
-            text += &format!("  fix: {}\n", look.name.in_commands(fix));
-        }
-    }
-    text
+    text + &failures("Not imported:", &report.failed, look)
 }
 
 /// Plan and report as an object; without a report nothing was done.
@@ -203,8 +194,13 @@ pub(crate) fn exported(report: &ExportReport, look: &Look) -> String {
     for (agent, profile) in &report.removed {
         text += &format!("Removed here: {profile} (agent {agent})\n");
     }
-    for failure in &report.failed {
-        let label = look.paint(colour::BAD, "Still here:");
+    text + &failures("Still here:", &report.failed, look)
+}
+
+fn failures(label: &str, failed: &[ImportFailure], look: &Look) -> String {
+    let label = look.paint(colour::BAD, label);
+    let mut text = String::new();
+    for failure in failed {
         text += &format!(
             "{label} {} (agent {}): {}\n",
             failure.profile, failure.agent, failure.error

@@ -225,15 +225,13 @@ type Crossing = (
     Option<(&'static str, Option<BillingClass>)>,
 );
 
-#[test]
-fn nothing_crosses_to_a_costlier_class_without_leave() {
+fn crossings() -> [Crossing; 9] {
     use BillingClass::{Free, Metered, Prepaid, Subscription};
-    let one = |profile, billing| class(candidate(profile, "rig", oauth(None)), billing);
     let leave = |pairs: &[(BillingClass, BillingClass)]| Config {
         allow_crossings: pairs.iter().copied().collect(),
         ..Config::default()
     };
-    let cases: [Crossing; 9] = [
+    [
         (
             "the first is usable",
             [Subscription, Metered, Free],
@@ -306,8 +304,13 @@ fn nothing_crosses_to_a_costlier_class_without_leave() {
             false,
             None,
         ),
-    ];
-    for (what, classes, benched, config, written, want) in cases {
+    ]
+}
+
+#[test]
+fn nothing_crosses_to_a_costlier_class_without_leave() {
+    let one = |profile, billing| class(candidate(profile, "rig", oauth(None)), billing);
+    for (what, classes, benched, config, written, want) in crossings() {
         let mut world = three();
         for (at, (name, billing)) in ["rig:a", "rig:b", "rig:c"].into_iter().zip(classes).enumerate() {
             let fresh = one(name, billing);
@@ -394,20 +397,21 @@ fn a_session_lives_with_the_cheaper_profile_and_returns_from_an_allowed_crossing
     );
 }
 
-#[test]
-fn a_rule_of_the_user_denies_whoever_asks_and_however() {
-    let world = three();
-    let rule = |change: &dyn Fn(&mut DenyRule)| {
-        let mut rule = DenyRule {
-            id: "no".to_owned(),
-            ..DenyRule::default()
-        };
-        change(&mut rule);
-        rule
+fn rule(change: &dyn Fn(&mut DenyRule)) -> DenyRule {
+    let mut rule = DenyRule {
+        id: "no".to_owned(),
+        ..DenyRule::default()
     };
+    change(&mut rule);
+    rule
+}
+
+/// A rule, the model asked for, and who is chosen among a, b and c.
+type Denial = (DenyRule, Option<&'static str>, Option<&'static str>);
+
+fn denials() -> [Denial; 11] {
     let of = |text: &str| Some(provider(text));
-    // rule, model asked -> choice among a, b, c
-    let cases = [
+    [
         (
             rule(&|rule| rule.profile = Some(id("rig:a"))),
             None,
@@ -443,8 +447,13 @@ fn a_rule_of_the_user_denies_whoever_asks_and_however() {
         ),
         (rule(&|rule| rule.model = Some("big".to_owned())), None, None),
         (rule(&|_| ()), Some("small"), None),
-    ];
-    for (rule, model, want) in cases {
+    ]
+}
+
+#[test]
+fn a_rule_of_the_user_denies_whoever_asks_and_however() {
+    let world = three();
+    for (rule, model, want) in denials() {
         let config = Config {
             deny: vec![rule.clone()],
             ..Config::default()

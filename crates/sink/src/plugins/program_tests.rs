@@ -134,8 +134,10 @@ fn a_refresh_is_sent_once_and_kept() {
     assert_eq!(world.stored("main")["prog:a"]["refresh"], "next-refresh");
 }
 
-#[test]
-fn every_end_of_a_refresh_means_what_it_should() {
+/// How a refresh ends, what the program says, how the record stands then, and what the caller is told.
+type End = (&'static str, Vec<Reply>, &'static str, ErrorKind);
+
+fn ends() -> [End; 14] {
     let error = |kind: &str, unspent: bool| {
         vec![say(
             &json!({"type": "error", "kind": kind, "message": "no", "unspent": unspent}),
@@ -148,7 +150,7 @@ fn every_end_of_a_refresh_means_what_it_should() {
         }
         vec![say(&line)]
     };
-    let cases = [
+    [
         (
             "nothing was taken",
             vec![Reply::Took(0)],
@@ -208,8 +210,12 @@ fn every_end_of_a_refresh_means_what_it_should() {
             "refused",
             ErrorKind::LoginNeeded,
         ),
-    ];
-    for (what, replies, want, kind) in cases {
+    ]
+}
+
+#[test]
+fn every_end_of_a_refresh_means_what_it_should() {
+    for (what, replies, want, kind) in ends() {
         let (world, told) = expired(move |_| replies.clone());
         let refused = acquire(&world).unwrap_err();
         assert_eq!(
