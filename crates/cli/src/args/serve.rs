@@ -48,7 +48,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) workers: usize,
 
-    /// How the lines of the log look: text, or an object each (default: TOKENSINK_LOG_FORMAT, else text)
+    /// How the lines of the log look, whatever the environment says
     #[arg(long, value_name = "FORM", value_enum)]
     pub(crate) log_format: Option<LogFormat>,
 

@@ -145,7 +145,9 @@ impl Sink {
     fn overridden_base_url(&self, provider: &ProviderId) -> Option<String> {
         let mut fields = self.registry().overridden_endpoints(provider).into_iter();
         let field = fields.find(|field| field.path.ends_with("base_url"))?;
-        Some(format!("{} (by {})", field.value, origin_text(&field.origin)))
+        // It is told as TOML has it.
+        let url = field.value.trim_matches('"');
+        Some(format!("{url} (by {})", origin_text(&field.origin)))
     }
 
     /// The profiles of a provider that would be tried, in order.
