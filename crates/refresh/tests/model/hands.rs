@@ -24,6 +24,7 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
                     flying.begins = false;
                     flying.newest_read = reading.newest;
                     flying.rival = reading.rival;
+                    flying.overwritten = None;
                 });
                 reading.told
             }
@@ -65,6 +66,7 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
         let before = self.newest(state, place);
         let image = self.store(generation);
         self.replace_store(state, place, image);
+        self.with(state, slot, |flying| flying.overwritten = None);
         if self.facts(image).refresh.is_none() {
             state.breaks(Invariant::Kept);
         }
@@ -115,9 +117,15 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
     pub(crate) fn write_from_outside(&self, state: &mut State, place: usize, image: Id) {
         let newest = |state: &State| self.newest(state, MAIN).max(self.newest(state, COPY));
         let before = newest(state);
+        let replaced = state.places[place].store;
         self.replace_store(state, place, image);
         if newest(state) < before {
             state.past.harm |= harm::DESTROYED;
+        }
+        for slot in (0..3).filter(|slot| PLACE_OF[*slot] == place) {
+            self.with(state, slot, |flying| {
+                flying.overwritten = flying.overwritten.or(Some(replaced));
+            });
         }
         state.past.kept_once = state.past.kept_once.max(self.newest_access(state));
     }
@@ -284,10 +292,16 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
         // Another program may meanwhile have destroyed the only copy, have put back tokens that the record does not know,
         // or an access token that a wrong clock makes look newer.
         let disturbed = state.past.harm & harm::DESTROYED != 0 || flying.granted > self.newest_access(state);
-        let (counts, _, standing) = self.look(state, PLACE_OF[slot], None);
+        // What somebody wrote since the flight read cannot be seen by it, no more than what is written just after its end:
+        // it is judged by what it has read. Nobody hands out on its word alone; the store is read again.
+        let mut read = state.clone();
+        if let Some(store) = flying.overwritten {
+            read.places[PLACE_OF[slot]].store = store;
+        }
+        let (counts, _, standing) = self.look(&read, PLACE_OF[slot], None);
         let counts = self.facts(counts);
         let unrotated = self.scenario(state).mode == Mode::NonRotating && flying.granted > counts.access;
-        let behind = unrotated || counts.refresh < self.newest(state, PLACE_OF[slot]);
+        let behind = unrotated || counts.refresh < self.newest(&read, PLACE_OF[slot]);
         if !disturbed && !behind && standing != Standing::Fresh {
             state.breaks(Invariant::Serves);
         }

@@ -135,6 +135,8 @@ pub(crate) struct Flying {
     pub(crate) rejected: u8,
     /// The rival's record that it has seen; admission checks that it has not moved.
     pub(crate) rival: Option<Id>,
+    /// What its store held when it last read or wrote it, if another program has written there since.
+    pub(crate) overwritten: Option<Id>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]

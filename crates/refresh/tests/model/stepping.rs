@@ -359,6 +359,7 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
             admitted_jumps: 0,
             rejected: u8::from(self.scenario(state).rejected),
             rival: None,
+            overwritten: None,
         });
     }
 
