@@ -13,6 +13,9 @@ Usage: cargo xtask <task>
   bench --recovery [...]      measure how long the next caller waits after the holder of a refresh was killed
   fuzz [target...] [--seconds N]
                               run the fuzz targets (docs/simulation.md), each for N seconds (default 30)
+  simulate [--minutes N]      crash and fail the real code in memory, from seed to seed, until the time is over
+           [--runs N] [--from N]   so many seeds, from this one on
+           --seed <seed|point>     one run again, with the trace of its calls
   layers                      check which crate may use which
   ci [--full]                 everything that a change must pass: fmt, layers, clippy, doc, test; --full adds deny
   deny [--advisories]         check licences, bans and sources of all dependencies; --advisories also fetches RustSec's list";
@@ -22,6 +25,7 @@ Usage: cargo xtask <task>
 pub(crate) enum Task {
     Help,
     Test(TestOptions),
+    Simulate(SimulateOptions),
     Layers,
     Fuzz(FuzzOptions),
     Bench(BenchOptions),
@@ -53,6 +57,19 @@ pub(crate) struct FuzzOptions {
     pub(crate) seconds: u64,
 }
 
+/// What to simulate.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SimulateOptions {
+    /// One run: a seed, or a point of the sweep by its name.
+    pub(crate) seed: Option<String>,
+    /// The first seed.
+    pub(crate) from: Option<u64>,
+    /// How many seeds.
+    pub(crate) runs: Option<u64>,
+    /// For how many minutes.
+    pub(crate) minutes: Option<u64>,
+}
+
 /// How to measure.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BenchOptions {
@@ -77,6 +94,7 @@ pub(crate) fn parse(given: &[String]) -> Result<Task, String> {
     match task.as_str() {
         "help" | "--help" | "-h" => Ok(Task::Help),
         "test" => test(rest),
+        "simulate" => simulate(rest),
         "layers" => flag(rest, "layers", None).map(|_| Task::Layers),
         "fuzz" => fuzz(rest),
         "bench" => bench(rest),
@@ -132,6 +150,29 @@ fn bench(rest: &[String]) -> Result<Task, String> {
         }
     }
     Ok(Task::Bench(options))
+}
+
+fn simulate(rest: &[String]) -> Result<Task, String> {
+    let mut options = SimulateOptions::default();
+    let mut words = rest.iter();
+    while let Some(word) = words.next() {
+        let value = words
+            .next()
+            .ok_or_else(|| format!("`simulate {word}` takes a value"))?;
+        let number = || {
+            value
+                .parse()
+                .map_err(|_| format!("`{word}` takes a number, not {value:?}"))
+        };
+        match word.as_str() {
+            "--seed" => options.seed = Some(value.clone()),
+            "--from" => options.from = Some(number()?),
+            "--runs" => options.runs = Some(number()?),
+            "--minutes" => options.minutes = Some(number()?),
+            other => return Err(format!("`simulate` has no argument {other:?}")),
+        }
+    }
+    Ok(Task::Simulate(options))
 }
 
 fn flag(rest: &[String], task: &str, allowed: Option<&str>) -> Result<bool, String> {
@@ -196,6 +237,27 @@ mod tests {
             ),
             ("bench fast", no("`bench` has no argument \"fast\"")),
             ("__peak a b", Ok(Task::Peak(vec!["a".to_owned(), "b".to_owned()]))),
+            (
+                "simulate --from 5 --runs 7",
+                Ok(Task::Simulate(SimulateOptions {
+                    from: Some(5),
+                    runs: Some(7),
+                    ..SimulateOptions::default()
+                })),
+            ),
+            (
+                "simulate --seed strict-own-second-dead/torn/3",
+                Ok(Task::Simulate(SimulateOptions {
+                    seed: Some("strict-own-second-dead/torn/3".to_owned()),
+                    ..SimulateOptions::default()
+                })),
+            ),
+            ("simulate --minutes", no("`simulate --minutes` takes a value")),
+            (
+                "simulate --minutes long",
+                no("`--minutes` takes a number, not \"long\""),
+            ),
+            ("simulate --fast 1", no("`simulate` has no argument \"--fast\"")),
             ("layers", Ok(Task::Layers)),
             ("layers --full", no("`layers` has no argument \"--full\"")),
             ("ci", Ok(Task::Ci { full: false })),

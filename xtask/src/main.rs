@@ -1,4 +1,4 @@
-//! What a developer or CI runs: `cargo xtask test`, `fuzz`, `bench`, `layers`, `ci`, `deny`.
+//! What a developer or CI runs: `cargo xtask test`, `simulate`, `fuzz`, `bench`, `layers`, `ci`, `deny`.
 //!
 //! Each command prints what it does before it does it, installs what is missing only after saying so, and leaves
 //! with the exit code of the program that failed. It is the developer's tool: it uses the machine directly, and the
@@ -18,6 +18,7 @@ mod fuzz;
 mod layers;
 mod needs;
 mod run;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Peak(words) => bench::print_peak(&words),
+        Task::Simulate(options) => simulate::run(&options),
         Task::Layers => layers::run(),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Ci { full } => ci::run(full),

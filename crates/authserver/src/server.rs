@@ -59,8 +59,8 @@ pub struct ServerAnswer {
     pub delivery: Delivery,
 }
 
-/// The authorization server, with the API that its access tokens are for.
-#[derive(Debug)]
+/// The authorization server, with the API that its access tokens are for. A clone goes its own way.
+#[derive(Debug, Clone)]
 pub struct AuthorizationServer {
     config: ServerConfig,
     issuer: String,

@@ -122,6 +122,9 @@ impl Sink {
                 Next::Heal => {
                     // The record serves; whoever finds room moves the tokens into the store.
                     self.heal(target, &grant, call);
+                    if let Some(key) = self.record_key(target)? {
+                        self.journal().make_durable(&key)?;
+                    }
                     return Ok(self.grant_lease(profile, &grant, None));
                 }
                 Next::Blocked(block) => block,

@@ -13,8 +13,10 @@ mod page;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokensink_host::lock::{KernelLock, Wait};
 use tokensink_host::{FileStamp, Host, OpenMode, atomic};
@@ -78,6 +80,8 @@ pub struct Journal {
     dir: PathBuf,
     admission: PathBuf,
     cache: StampCache<RecordKey, Record>,
+    /// Directories and records whose names are known to be durable, with the inodes that they lead to.
+    named: Mutex<HashMap<PathBuf, u64>>,
 }
 
 impl Journal {
@@ -89,6 +93,7 @@ impl Journal {
             dir: paths.journal_dir(),
             admission: paths.admission_lock(),
             cache: StampCache::default(),
+            named: Mutex::default(),
         }
     }
 
@@ -156,8 +161,11 @@ impl Journal {
         let payload = codec::encode(record);
         self.cache.forget(&key);
         let image = match self.image(&path)? {
-            Some((image, _)) => match record_of(&path, &image, Some(&key)) {
-                Ok(_) => Some(image),
+            Some((image, stamp)) => match record_of(&path, &image, Some(&key)) {
+                Ok(_) => {
+                    self.name_durably(&path, stamp.inode)?;
+                    Some(image)
+                }
                 Err(StoreError::Unreadable(_)) => {
                     quarantine::set_aside(&self.host, &path)?;
                     None
@@ -172,6 +180,22 @@ impl Journal {
             }
             pages => self.write_file(&path, pages.map_or(1, |pages| pages.next_sequence()), &payload),
         }
+    }
+
+    /// Makes what can be read of a record durable. Its writer may not have come to that, or may have been killed before
+    /// it did, and what is handed out must not be lost. Fine when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn make_durable(&self, key: &RecordKey) -> Result<(), StoreError> {
+        let path = self.path(key);
+        let mut handle = match self.host.files.open(&path, OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(StoreError::io("open", &path))?,
+        };
+        let stamp = handle.stamp().map_err(StoreError::io("look at", &path))?;
+        handle.sync().map_err(StoreError::io("make durable", &path))?;
+        self.name_durably(&path, stamp.inode)
     }
 
     /// Overwrites a record's secrets and removes its file: what a logout does. Fine when there is none.
@@ -255,6 +279,40 @@ impl Journal {
         Ok(read.map(|(bytes, stamp)| (Image::new(bytes), stamp)))
     }
 
+    /// Whoever made the file may have been killed before its name was durable, and syncing the file does not make up for
+    /// that. Once per process and record.
+    fn name_durably(&self, path: &Path, inode: u64) -> Result<(), StoreError> {
+        if self.named().get(path) == Some(&inode) {
+            return Ok(());
+        }
+        self.name_dir_durably()?;
+        self.host
+            .files
+            .sync_dir(&self.dir)
+            .map_err(StoreError::io("make durable", &self.dir))?;
+        self.named().insert(path.to_owned(), inode);
+        Ok(())
+    }
+
+    /// The same for the journal's directory and the one above it. Neither is ever replaced.
+    fn name_dir_durably(&self) -> Result<(), StoreError> {
+        if self.named().contains_key(&self.dir) {
+            return Ok(());
+        }
+        for above in self.dir.ancestors().skip(1).take(2) {
+            self.host
+                .files
+                .sync_dir(above)
+                .map_err(StoreError::io("make durable", above))?;
+        }
+        self.named().insert(self.dir.clone(), 0);
+        Ok(())
+    }
+
+    fn named(&self) -> MutexGuard<'_, HashMap<PathBuf, u64>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write_page(&self, path: &Path, pages: &Pages<'_>, payload: &[u8]) -> Result<(), StoreError> {
         let (offset, bytes) = pages.next_page(payload);
         let open = self.host.files.open(path, OpenMode::ReadWrite);
@@ -268,6 +326,7 @@ impl Journal {
     fn write_file(&self, path: &Path, sequence: u64, payload: &[u8]) -> Result<(), StoreError> {
         atomic::ensure_dir(&*self.host.files, &self.dir, DIR_MODE)
             .map_err(StoreError::io("create the directory of", path))?;
+        self.name_dir_durably()?;
         disk::remove_leftovers(&self.host, path)?;
         let bytes: Zeroizing<Vec<u8>> = page::new_file(sequence, payload);
         atomic::replace(&*self.host.files, &*self.host.random, path, &bytes, FILE_MODE)

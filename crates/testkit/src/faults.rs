@@ -19,22 +19,21 @@
 //! }
 //! ```
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response};
 use rustix::io::Errno;
 use tokensink_host::{
-    AnswerStream, ConnectError, ConnectPhase, Connection, ExchangeError, FileFacts, FileHandle, FileStamp,
-    Files, Host, Limits, OpenMode, Transport,
+    AnswerStream, ConnectError, ConnectPhase, Connection, ExchangeError, Files, Host, Limits, Transport,
 };
-use tokensink_types::{Body, UnixMillis};
+use tokensink_types::Body;
 use url::Url;
+
+use crate::{Course, FileCall, Steer, Steered};
 
 /// How an exchange fails when it is the call that was chosen by [`Faults::fail_at`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -167,10 +166,7 @@ impl Faults {
     /// `files` with these faults.
     #[must_use]
     pub fn files(&self, files: Arc<dyn Files>) -> Arc<dyn Files> {
-        Arc::new(FaultyFiles {
-            inner: files,
-            faults: self.clone(),
-        })
+        Arc::new(Steered::new(files, Arc::new(self.clone())))
     }
 
     /// `transport` with these faults.
@@ -210,18 +206,6 @@ impl Faults {
         state.crashed = !matches!(verdict, Verdict::Fail(_));
         verdict
     }
-
-    fn call<T>(&self, name: &'static str, path: &Path, run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        match self.enter(|| format!("{name} {}", short(path))) {
-            Verdict::Pass => run(),
-            Verdict::Fail(errno) => Err(errno.into()),
-            Verdict::CrashBefore | Verdict::Gone => Err(crash()),
-            Verdict::CrashAfter => {
-                drop(run());
-                Err(crash())
-            }
-        }
-    }
 }
 
 /// The last name of a path, enough to recognise a call.
@@ -246,145 +230,19 @@ fn crash() -> io::Error {
     io::Error::other(Crashed)
 }
 
-#[derive(Debug)]
-struct FaultyFiles {
-    inner: Arc<dyn Files>,
-    faults: Faults,
-}
-
-impl FaultyFiles {
-    fn handle(&self, path: &Path, handle: Box<dyn FileHandle>) -> Box<dyn FileHandle> {
-        Box::new(FaultyHandle {
-            inner: handle,
-            path: path.to_owned(),
-            faults: self.faults.clone(),
-        })
-    }
-}
-
-impl Files for FaultyFiles {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.faults.call("read", path, || self.inner.read(path))
-    }
-    fn stat(&self, path: &Path) -> io::Result<Option<FileStamp>> {
-        self.faults.call("stat", path, || self.inner.stat(path))
-    }
-    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        self.faults.call("canonical", path, || self.inner.canonical(path))
-    }
-    fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
-        self.faults
-            .call("link_target", path, || self.inner.link_target(path))
-    }
-    fn inspect(&self, path: &Path) -> io::Result<Option<FileFacts>> {
-        self.faults.call("inspect", path, || self.inner.inspect(path))
-    }
-    fn open_itself(&self, path: &Path) -> io::Result<Box<dyn FileHandle>> {
-        self.faults
-            .call("open_itself", path, || self.inner.open_itself(path))
-            .map(|handle| self.handle(path, handle))
-    }
-    fn user(&self) -> u32 {
-        self.inner.user()
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        self.faults.call("list", dir, || self.inner.list(dir))
-    }
-    fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.faults
-            .call("create_dir", path, || self.inner.create_dir(path, mode))
-    }
-    fn create_dir_new(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.faults
-            .call("create_dir_new", path, || self.inner.create_dir_new(path, mode))
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.faults
-            .call("remove_dir", path, || self.inner.remove_dir(path))
-    }
-    fn set_modified(&self, path: &Path, at: UnixMillis) -> io::Result<()> {
-        self.faults
-            .call("set_modified", path, || self.inner.set_modified(path, at))
-    }
-    fn create_new(&self, path: &Path, mode: u32) -> io::Result<Box<dyn FileHandle>> {
-        self.faults
-            .call("create_new", path, || self.inner.create_new(path, mode))
-            .map(|handle| self.handle(path, handle))
-    }
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn FileHandle>> {
-        self.faults
-            .call("open", path, || self.inner.open(path, mode))
-            .map(|handle| self.handle(path, handle))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.faults.call("rename", to, || self.inner.rename(from, to))
-    }
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.faults
-            .call("hard_link", to, || self.inner.hard_link(from, to))
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.faults.call("remove", path, || self.inner.remove(path))
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.faults.call("sync_dir", dir, || self.inner.sync_dir(dir))
-    }
-    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
-        self.faults
-            .call("set_mode", path, || self.inner.set_mode(path, mode))
-    }
-    fn free_space(&self, path: &Path) -> io::Result<Option<u64>> {
-        self.faults
-            .call("free_space", path, || self.inner.free_space(path))
-    }
-}
-
-#[derive(Debug)]
-struct FaultyHandle {
-    inner: Box<dyn FileHandle>,
-    path: PathBuf,
-    faults: Faults,
-}
-
-impl FileHandle for FaultyHandle {
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let inner = &mut self.inner;
-        self.faults
-            .call("read_at", &self.path, || inner.read_at(offset, buffer))
-    }
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let error = match self.faults.enter(|| format!("write_at {}", short(&self.path))) {
-            Verdict::Pass => return self.inner.write_at(offset, bytes),
-            Verdict::Gone => return Err(crash()),
-            Verdict::CrashAfter => {
-                let _ = self.inner.write_at(offset, bytes);
-                return Err(crash());
-            }
-            Verdict::CrashBefore => crash(),
+impl Steer for Faults {
+    fn steer(&self, call: &FileCall<'_>) -> Course {
+        let error: io::Error = match self.enter(|| format!("{} {}", call.name, short(call.path))) {
+            Verdict::Pass => return Course::Go,
+            Verdict::Gone => return Course::Refuse(crash()),
+            Verdict::CrashAfter => return Course::GoThenFail(crash()),
             Verdict::Fail(errno) => errno.into(),
+            Verdict::CrashBefore => crash(),
         };
-        if self.faults.state().torn {
-            let _ = self.inner.write_at(offset, &bytes[..bytes.len() / 2]);
+        if self.state().torn {
+            return Course::Partly(call.bytes / 2, error);
         }
-        Err(error)
-    }
-    fn truncate(&mut self, size: u64) -> io::Result<()> {
-        let inner = &mut self.inner;
-        self.faults.call("truncate", &self.path, || inner.truncate(size))
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        let inner = &mut self.inner;
-        self.faults.call("sync", &self.path, || inner.sync())
-    }
-    fn stamp(&self) -> io::Result<FileStamp> {
-        self.faults.call("stamp", &self.path, || self.inner.stamp())
-    }
-    fn try_lock(&mut self) -> io::Result<bool> {
-        let inner = &mut self.inner;
-        self.faults.call("try_lock", &self.path, || inner.try_lock())
-    }
-    fn into_fd(self: Box<Self>) -> Option<OwnedFd> {
-        self.inner.into_fd()
+        Course::Refuse(error)
     }
 }
 

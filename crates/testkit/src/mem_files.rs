@@ -4,6 +4,7 @@
 //! are left, permission bits count for everybody, and two stamps are never equal by chance.
 
 mod disk;
+mod power;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -177,6 +178,41 @@ impl MemFiles {
     /// The machine loses power: what was not synced is gone, and so are all locks.
     pub fn lose_power(&self) {
         self.disk().lose_power();
+    }
+
+    /// The machine loses power, and of what was not synced each sector and each name is there or not: `choose` is
+    /// given a number of outcomes and picks one of them, 0 being the old. All locks are gone.
+    pub fn lose_power_by(&self, choose: &mut dyn FnMut(u64) -> u64) {
+        self.disk().cut(choose);
+    }
+
+    /// What was not synced of the file at `path` was dropped by a sync that failed: it reads as written until a loss
+    /// of power, and only writing it again can make it durable.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn drop_unsynced(&self, path: impl AsRef<Path>) {
+        let mut disk = self.disk();
+        let (_, node) = disk.existing(path.as_ref(), true).expect("drop_unsynced");
+        disk.forget_unsynced(node);
+    }
+
+    /// Every file that a loss of power now would leave in any case, with the content that it would have.
+    #[must_use]
+    pub fn durable(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.disk().durable()
+    }
+
+    /// A copy of the whole disk that changes on its own from here on. Its stamps follow `clock`, and nobody holds a
+    /// lock on it.
+    #[must_use]
+    pub fn fork(&self, clock: Arc<dyn Clock>) -> Self {
+        let mut disk = self.disk().clone();
+        disk.clock = clock;
+        for node in &mut disk.nodes {
+            node.lock = None;
+        }
+        Self(Arc::new(Mutex::new(disk)))
     }
 
     /// Makes everything durable, as after a long quiet time.
@@ -489,10 +525,7 @@ impl FileHandle for MemHandle {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut disk = self.disk(false)?;
-        if let Kind::File { bytes, durable } = &mut disk.nodes[self.node].kind {
-            durable.clone_from(bytes);
-        }
+        self.disk(false)?.sync(self.node);
         Ok(())
     }
 

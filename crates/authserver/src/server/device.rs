@@ -31,7 +31,7 @@ const PRUNE_AT: usize = 256;
 const OPENAI_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// One device that waits for its user.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Device {
     user_code: String,
     client_id: String,

@@ -29,7 +29,7 @@ pub struct Issued {
 }
 
 /// The grants of a server.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Grants {
     families: Vec<Family>,
     codes: HashMap<SpendKey, Code>,
@@ -39,7 +39,7 @@ pub(super) struct Grants {
 }
 
 /// One grant: who gave what to whom, and which refresh token is the live one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Family {
     /// Place in the configuration's accounts.
     pub(super) account: usize,
@@ -55,7 +55,7 @@ pub(super) struct Family {
 }
 
 /// The refresh that spent the generation before the live one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Spent {
     pub(super) at: UnixMillis,
     pub(super) answer: Body,
@@ -77,7 +77,7 @@ pub(super) struct AccessToken {
 }
 
 /// An authorization code (RFC 6749 section 4.1.2).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Code {
     pub(super) account: usize,
     pub(super) client_id: String,

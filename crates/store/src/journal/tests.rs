@@ -342,3 +342,26 @@ proptest! {
         let _ = codec::decode(&bytes);
     }
 }
+
+/// A process is killed after it has made the journal's directory, or the record, and before their names are durable.
+/// The next one must not rely on them.
+#[test]
+fn a_record_that_somebody_left_without_a_durable_name_is_durable_after_the_next_write() {
+    for n in 1.. {
+        let test = TestHost::new();
+        test.files.mkdir("/s");
+        let faults = Faults::crash_before(n);
+        let env = MapEnvironment::of([("OPENCLAW_STATE_DIR", "/s")]);
+        let killed = Journal::new(test.host_with(&faults), &Paths::resolve(&env).unwrap());
+        let _ = killed.write(&record(10));
+        let mut next = record(10);
+        next.rotation = Rotation::Always;
+        journal(&test).write(&next).unwrap();
+        test.files.lose_power();
+        let found = journal(&test).read(&RecordKey::of(&next)).unwrap();
+        assert_eq!(found.as_deref(), Some(&next), "after {}", faults.last());
+        if !faults.fired() {
+            break;
+        }
+    }
+}

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{MemFiles, Scripted, TestHost};
+use tokensink_host::OpenMode;
 
 /// Five calls: create, write, sync, rename, sync of the directory.
 fn five_calls(files: &dyn Files) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 use tokensink_host::{Clock, FileStamp};
 
 /// Index of the root directory.
-const ROOT: usize = 0;
+pub(super) const ROOT: usize = 0;
 /// As in the Linux kernel.
 const MAX_LINKS: usize = 40;
 
@@ -19,16 +20,24 @@ pub(super) const READ: u32 = 4;
 pub(super) const WRITE: u32 = 2;
 const SEARCH: u32 = 1;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Kind {
-    File { bytes: Vec<u8>, durable: Vec<u8> },
-    Dir { names: Names, durable: Names },
+    File {
+        bytes: Vec<u8>,
+        durable: Vec<u8>,
+        /// What a failed sync has dropped: it reads as written, is not durable, and no later sync makes it so.
+        phantom: Vec<Range<usize>>,
+    },
+    Dir {
+        names: Names,
+        durable: Names,
+    },
     Link(PathBuf),
 }
 
-type Names = BTreeMap<OsString, usize>;
+pub(super) type Names = BTreeMap<OsString, usize>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) kind: Kind,
     pub(super) mode: u32,
@@ -55,6 +64,7 @@ pub(super) struct Found {
     pub(super) path: PathBuf,
 }
 
+#[derive(Clone)]
 pub(super) struct Disk {
     pub(super) nodes: Vec<Node>,
     pub(super) clock: Arc<dyn Clock>,
@@ -253,7 +263,7 @@ impl Disk {
     /// Writes as far as there is room.
     pub(super) fn write(&mut self, node: usize, offset: usize, data: &[u8]) -> io::Result<()> {
         let free = self.free();
-        let Kind::File { bytes, .. } = &mut self.nodes[node].kind else {
+        let Kind::File { bytes, phantom, .. } = &mut self.nodes[node].kind else {
             return Err(Errno::ISDIR.into());
         };
         let end = offset + data.len();
@@ -265,46 +275,21 @@ impl Disk {
             bytes.resize(end, 0);
         }
         bytes[offset..end].copy_from_slice(data);
+        *phantom = phantom
+            .iter()
+            .flat_map(|range| {
+                [
+                    range.start..range.end.min(offset),
+                    range.start.max(end)..range.end,
+                ]
+            })
+            .filter(|range| !range.is_empty())
+            .collect();
         self.touch(node);
         if short > 0 {
             return Err(Errno::NOSPC.into());
         }
         Ok(())
-    }
-
-    /// Takes the disk back to what was synced: contents by `sync`, names by `sync_dir`. Locks are gone.
-    pub(super) fn lose_power(&mut self) {
-        for node in &mut self.nodes {
-            node.lock = None;
-            node.links = 0;
-            match &mut node.kind {
-                Kind::File { bytes, durable } => bytes.clone_from(durable),
-                Kind::Dir { names, durable } => names.clone_from(durable),
-                Kind::Link(_) => {}
-            }
-        }
-        let mut counted = vec![0; self.nodes.len()];
-        for node in &self.nodes {
-            if let Kind::Dir { names, .. } = &node.kind {
-                for &node in names.values() {
-                    counted[node] += 1;
-                }
-            }
-        }
-        for (node, links) in self.nodes.iter_mut().zip(counted) {
-            node.links = links;
-        }
-    }
-
-    /// Makes everything durable, as after a long quiet time.
-    pub(super) fn settle(&mut self) {
-        for node in &mut self.nodes {
-            match &mut node.kind {
-                Kind::File { bytes, durable } => durable.clone_from(bytes),
-                Kind::Dir { names, durable } => durable.clone_from(names),
-                Kind::Link(_) => {}
-            }
-        }
     }
 }
 
@@ -319,6 +304,7 @@ pub(super) fn file() -> Kind {
     Kind::File {
         bytes: Vec::new(),
         durable: Vec::new(),
+        phantom: Vec::new(),
     }
 }
 

@@ -151,3 +151,64 @@ fn power_loss_leaves_what_was_synced() {
     assert_eq!(files.text("/d/old"), "a");
     assert_eq!(files.snapshot().len(), 1);
 }
+
+#[test]
+fn a_loss_of_power_may_leave_any_mixture_of_what_was_not_synced() {
+    let sectors = |byte: u8| vec![byte; 1024];
+    let mut left = std::collections::BTreeSet::new();
+    for bits in 0..32_u64 {
+        let files = files();
+        files.put("/d/file", sectors(1), 0o600);
+        let mut handle = files.open(Path::new("/d/file"), OpenMode::ReadWrite).unwrap();
+        handle.write_at(0, &sectors(2)).unwrap();
+        files.rename(Path::new("/d/file"), Path::new("/d/moved")).unwrap();
+        assert_eq!(files.durable()[Path::new("/d/file")], sectors(1));
+        let mut asked = 0;
+        files.lose_power_by(&mut |outcomes| {
+            asked += 1;
+            (bits >> (asked - 1)) % outcomes
+        });
+        let facts = files
+            .snapshot()
+            .into_iter()
+            .map(|(path, bytes)| (path, bytes[0], bytes[1023]));
+        left.insert(facts.collect::<Vec<_>>());
+        assert_eq!(files.durable(), files.snapshot(), "what is left is durable");
+    }
+    // Four contents under either name, both or none.
+    assert_eq!(left.len(), 4 * 3 + 1);
+}
+
+#[test]
+fn what_a_failed_sync_has_dropped_is_durable_only_when_written_again() {
+    for (again, want) in [(false, "old?"), (true, "ne.?")] {
+        let files = files();
+        files.put("/file", "old?", 0o600);
+        let mut handle = files.open(Path::new("/file"), OpenMode::ReadWrite).unwrap();
+        handle.write_at(0, b"new").unwrap();
+        files.drop_unsynced("/file");
+        if again {
+            handle.write_at(0, b"ne.").unwrap();
+        }
+        handle.sync().unwrap();
+        assert_eq!(files.text("/file").len(), 4);
+        files.lose_power();
+        assert_eq!(files.text("/file"), want);
+    }
+}
+
+#[test]
+fn a_fork_goes_its_own_way() {
+    let files = files();
+    files.put("/file", "x", 0o600);
+    let mut handle = files.open(Path::new("/file"), OpenMode::ReadWrite).unwrap();
+    assert!(handle.try_lock().unwrap());
+    let fork = files.fork(Arc::new(FakeClock::default()));
+    fork.put("/file", "y", 0o600);
+    assert_eq!(
+        (files.text("/file"), fork.text("/file")),
+        ("x".into(), "y".into())
+    );
+    let mut other = fork.open(Path::new("/file"), OpenMode::ReadWrite).unwrap();
+    assert!(other.try_lock().unwrap());
+}
