@@ -78,6 +78,13 @@ impl Chosen {
         self.any_login()?.only_borrowed.clone()
     }
 
+    /// Why a login that was to be refreshed cannot be at this moment, where that may pass.
+    pub(crate) fn passing_trouble(&self) -> Option<&str> {
+        self.trouble
+            .as_deref()
+            .filter(|_| self.entry.mode == ExternalMode::Cooperative)
+    }
+
     /// The login that is there, blank or not.
     pub(crate) fn any_login(&self) -> Option<&Login> {
         match self.reading.as_deref()? {
