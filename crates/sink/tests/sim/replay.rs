@@ -42,6 +42,7 @@ fn simulate() {
 }
 
 /// A seed, or a point of the sweep by its name.
+#[expect(clippy::print_stdout, reason = "what is replayed is shown")]
 fn one(seed: &str) -> Outcome {
     if let Ok(seed) = seed.parse() {
         println!("{:#?}", crate::seeds::plan(seed));

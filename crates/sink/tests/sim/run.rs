@@ -91,7 +91,8 @@ impl Setup {
     fn let_others_in(&self) {
         let older: Vec<(String, Vec<u8>)> = self.images();
         let (files, network, spec) = (self.stage.files().clone(), self.network.clone(), self.spec);
-        let (stage, intruded) = (self.stage.clone(), Arc::clone(&self.intruded));
+        // Not the stage itself, which would then keep itself alive for ever.
+        let (clock, intruded) = (self.stage.clock().clone(), Arc::clone(&self.intruded));
         self.stage.on_intrusion(move |intruder| {
             network.oracle.lock().unwrap().others_write(&files);
             // A program that writes a login takes the lock that OpenClaw takes; it comes another time.
@@ -119,7 +120,7 @@ impl Setup {
                     Intruder::OtherAccount => {
                         let mut server = network.server.lock().unwrap();
                         let mut oracle = network.oracle.lock().unwrap();
-                        let now = stage.clock().now();
+                        let now = clock.now();
                         let login = world::new_login(&mut server, &mut oracle, "bob", now, &network.random);
                         edited(&store, spec, |entry| entry.clone_from(&login))
                     }

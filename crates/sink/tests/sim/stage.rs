@@ -397,12 +397,9 @@ impl Stage {
     }
 
     fn kill(&self, state: &mut State, process: usize, trouble: Trouble) {
-        let loss = match trouble {
-            Trouble::PowerBefore(loss) | Trouble::PowerAfter(loss) => loss,
-            _ => {
-                state.processes[process].life = Life::Died;
-                return;
-            }
+        let (Trouble::PowerBefore(loss) | Trouble::PowerAfter(loss)) = trouble else {
+            state.processes[process].life = Life::Died;
+            return;
         };
         for &process in &state.on {
             let process = &mut state.processes[process];

@@ -182,6 +182,7 @@ impl Tally {
     }
 
     /// Prints what was found, and panics where something was that must not be.
+    #[expect(clippy::print_stdout, reason = "what was counted is shown")]
     pub(crate) fn settle(&self, what: &str) {
         let lost: Vec<String> = self
             .lost
