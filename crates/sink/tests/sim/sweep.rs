@@ -286,12 +286,8 @@ fn crashes_with_a_grace_of_30_seconds_lose_nothing() {
 
 #[test]
 fn crashes_with_a_grace_lose_nothing_of_a_token_that_lives_or_a_neighbours() {
-    let layouts = [
-        (Layout::Own, false, true),
-        (Layout::Copied, true, true),
-        (Layout::Neighbour, true, false),
-    ];
-    crashes(Server::Grace, &layouts, 3100);
+    let layouts = [(Layout::Own, false, true), (Layout::Neighbour, true, false)];
+    crashes(Server::Grace, &layouts, 2300);
 }
 
 #[test]
