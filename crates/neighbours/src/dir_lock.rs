@@ -57,11 +57,18 @@ pub(crate) enum Attempt {
 }
 
 impl DirLock {
-    /// Tries once; a lock that was not touched for `stale` is taken over.
+    /// Tries once; a lock that was not touched for `stale` is taken over, and one that is known to be `abandoned` at
+    /// once.
     ///
     /// # Errors
     /// When the system refuses, or something that is no such lock has the name.
-    pub(crate) fn attempt(host: &Host, path: &Path, stale: Duration) -> Result<Attempt, NeighbourError> {
+    pub(crate) fn attempt(
+        host: &Host,
+        path: &Path,
+        stale: Duration,
+        abandoned: bool,
+    ) -> Result<Attempt, NeighbourError> {
+        let mut abandoned = abandoned;
         let mut age = Duration::ZERO;
         for _ in 0..TRIES {
             match host.files.create_dir_new(path, MODE) {
@@ -79,10 +86,12 @@ impl DirLock {
                 });
             }
             age = modified(&stamp).until(host.clock.now());
-            if age <= stale {
+            if age <= stale && !abandoned {
                 return Ok(Attempt::Held(age));
             }
             remove_stale(host, path, &stamp)?;
+            // Whoever has it after this is another one.
+            abandoned = false;
         }
         Ok(Attempt::Held(age))
     }

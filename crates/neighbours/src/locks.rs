@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokensink_host::{FileHandle, Host, OpenMode, Ticker};
 
 use crate::dir_lock::{Attempt, DirLock};
-use crate::owner::OwnerRecord;
+use crate::owner::{self, OwnerRecord};
 use crate::{Neighbour, NeighbourError, Place};
 
 /// After so long without a touch Claude Code takes a refresh lock over.
@@ -102,6 +102,8 @@ fn touch_all(locks: &[DirLock]) -> bool {
 /// First `.oauth_refresh.lock` in the home, then `<real home>.lock` beside it, which older versions know alone. When
 /// the second is held, the first is given back before the next try. When the second cannot be made at all, as in a
 /// sandbox without a writable parent, Claude Code goes on with the first alone, and so do we (seen in its 2.1.329).
+/// What a dead process has left behind is taken over at once: a request of it may be unanswered, and the server's grace
+/// is short.
 fn claude_refresh(host: &Host, home: &Path, wait: Duration) -> Result<Vec<DirLock>, NeighbourError> {
     let first = home.join(".oauth_refresh.lock");
     let real = host
@@ -110,11 +112,12 @@ fn claude_refresh(host: &Host, home: &Path, wait: Duration) -> Result<Vec<DirLoc
         .map_err(NeighbourError::io("resolve", home))?;
     let second = suffixed(&real, ".lock");
     patiently(host, Neighbour::ClaudeCode, wait, || {
-        let one = match DirLock::attempt(host, &first, REFRESH_STALE)? {
+        let abandoned = owner::abandoned(host, home, &first, &second);
+        let one = match DirLock::attempt(host, &first, REFRESH_STALE, abandoned.first)? {
             Attempt::Taken(lock) => lock,
             Attempt::Held(age) => return Ok(Err((first.clone(), age))),
         };
-        match DirLock::attempt(host, &second, REFRESH_STALE) {
+        match DirLock::attempt(host, &second, REFRESH_STALE, abandoned.second) {
             Ok(Attempt::Taken(two)) => Ok(Ok(vec![one, two])),
             Ok(Attempt::Held(age)) => Ok(Err((second.clone(), age))),
             Err(error) => {
@@ -146,7 +149,7 @@ impl WriteLocks {
                 host,
                 Neighbour::ClaudeCode,
                 CLAUDE_WRITE_WAIT,
-                || match DirLock::attempt(host, &path, WRITE_STALE)? {
+                || match DirLock::attempt(host, &path, WRITE_STALE, false)? {
                     Attempt::Taken(lock) => Ok(Ok(lock)),
                     Attempt::Held(age) => Ok(Err((path.clone(), age))),
                 },

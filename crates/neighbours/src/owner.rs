@@ -9,8 +9,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::json;
-use tokensink_host::{Files, Host, atomic};
+use serde_json::{Value, json};
+use tokensink_host::{Files, Host, Liveness, atomic};
+use tokensink_types::ProcessId;
+
+/// The record's name in Claude Code's home.
+const RECORD: &str = ".oauth_refresh.lock.owner";
+/// Two births that differ by less, in milliseconds, are one: a number may lose its last bit on its way through JSON.
+const SAME_BIRTH: f64 = 0.000_5;
 
 /// A record that stands. Dropping it removes it, if it is still ours.
 #[derive(Debug)]
@@ -27,16 +33,11 @@ impl OwnerRecord {
         let first = born(host, first)?;
         let second = second.and_then(|second| born(host, second));
         let this = host.processes.this();
-        let namespace = host
-            .files
-            .link_target("/proc/self/ns/pid".as_ref())
-            .ok()
-            .flatten();
-        let namespace = namespace.map(|namespace| namespace.to_string_lossy().into_owned());
+        let namespace = namespace(host);
         let mut record = json!({
             "pid": this.pid,
             "pidDomain": domain(host, namespace.as_deref()),
-            "pidSpace": namespace.map_or_else(|| this.host.clone(), |namespace| format!("{}#{namespace}", this.host)),
+            "pidSpace": space(&this, namespace.as_deref()),
             "lockBirthtimeMs": first,
         });
         if this.start > 0 {
@@ -45,7 +46,7 @@ impl OwnerRecord {
         if let Some(second) = second {
             record["legacyLockBirthtimeMs"] = second.into();
         }
-        let path = home.join(".oauth_refresh.lock.owner");
+        let path = home.join(RECORD);
         let content = record.to_string().into_bytes();
         for leftover in atomic::leftovers(&*host.files, &path).unwrap_or_default() {
             let _ = host.files.remove(&leftover);
@@ -75,6 +76,57 @@ impl Drop for OwnerRecord {
             let _ = self.files.remove(&self.path);
         }
     }
+}
+
+/// Which of the two locks a process that is gone has left behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Abandoned {
+    pub(crate) first: bool,
+    pub(crate) second: bool,
+}
+
+/// By the record in `home`: neither where that names other locks, another host or pid namespace, or a process that may
+/// live.
+pub(crate) fn abandoned(host: &Host, home: &Path, first: &Path, second: &Path) -> Abandoned {
+    abandoned_by(host, home, first, second).unwrap_or_default()
+}
+
+fn abandoned_by(host: &Host, home: &Path, first: &Path, second: &Path) -> Option<Abandoned> {
+    let bytes = host.files.read(&home.join(RECORD)).ok()?;
+    let record: Value = serde_json::from_slice(&bytes).ok()?;
+    let this = host.processes.this();
+    let namespace = namespace(host);
+    let here = record["pidDomain"] == domain(host, namespace.as_deref())
+        && record["pidSpace"] == space(&this, namespace.as_deref());
+    let holder = ProcessId {
+        pid: u32::try_from(record["pid"].as_u64()?).ok()?,
+        start: record["procStart"].as_str()?.parse().ok()?,
+        ..this
+    };
+    if !here || host.processes.liveness(&holder) != Liveness::Dead {
+        return None;
+    }
+    let is_of = |name: &str, lock: &Path| {
+        let said = record[name].as_f64().zip(born(host, lock));
+        said.is_some_and(|(said, born)| (said - born).abs() < SAME_BIRTH)
+    };
+    Some(Abandoned {
+        first: is_of("lockBirthtimeMs", first),
+        second: is_of("legacyLockBirthtimeMs", second),
+    })
+}
+
+fn namespace(host: &Host) -> Option<String> {
+    let found = host.files.link_target("/proc/self/ns/pid".as_ref()).ok()??;
+    Some(found.to_string_lossy().into_owned())
+}
+
+/// The namespace in which a pid counts, with the host's name.
+fn space(this: &ProcessId, namespace: Option<&str>) -> String {
+    namespace.map_or_else(
+        || this.host.clone(),
+        |namespace| format!("{}#{namespace}", this.host),
+    )
 }
 
 /// The birth of a directory in milliseconds as a JavaScript program reckons it: the number must be the same to the last
@@ -137,6 +189,42 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn locks_that_a_dead_process_has_left_are_known() {
+        let test = TestHost::new();
+        let (home, first, second) = (
+            Path::new("/h"),
+            Path::new("/h/.oauth_refresh.lock"),
+            Path::new("/h.lock"),
+        );
+        test.files.mkdir(first);
+        test.files.mkdir(second);
+        let host = test.host();
+        let next = test.other_process(5000);
+        let seen = |abandoned_first, abandoned_second| {
+            let both = Abandoned {
+                first: abandoned_first,
+                second: abandoned_second,
+            };
+            assert_eq!(abandoned(&next.host(), home, first, second), both);
+        };
+        seen(false, false);
+        std::mem::forget(OwnerRecord::write(&host, home, first, Some(second)));
+        for liveness in [Liveness::Running, Liveness::Stopped, Liveness::Unknown] {
+            next.processes.set_liveness(host.processes.this(), liveness);
+            seen(false, false);
+        }
+        next.processes.set_liveness(host.processes.this(), Liveness::Dead);
+        seen(true, true);
+        // Somebody has taken one of them over without a word.
+        host.files.remove_dir(first).unwrap();
+        test.clock.advance(std::time::Duration::from_millis(5));
+        test.files.mkdir(first);
+        seen(false, true);
+        test.files.put("/h/.oauth_refresh.lock.owner", "{}", 0o600);
+        seen(false, false);
     }
 
     #[test]
