@@ -93,12 +93,7 @@ fn claude_code_is_put_to_the_test() {
     let Some(program) = installed("real-clis", &file) else {
         return;
     };
-    // It locks a refresh across its processes, and keeps other keys.
-    let ids = [
-        &COMMON[..],
-        &["many-processes-one-refresh", "unknown-keys-survive"],
-    ]
-    .concat();
+    let ids = [&COMMON[..], &["unknown-keys-survive"]].concat();
     let said = play("claude", &program, None, &ids);
     assert_all_pass(said, "claude", &pinned(CLIS, "@anthropic-ai/claude-code"), &ids);
 }
@@ -113,7 +108,6 @@ fn openclaw_is_put_to_the_test() {
     let ids = [
         "fresh-token-is-kept",
         "expired-token-is-refreshed-once",
-        "many-processes-one-refresh",
         "newer-login-is-adopted",
         "store-stays-private",
     ];
