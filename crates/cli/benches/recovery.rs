@@ -176,12 +176,11 @@ impl Rig {
         let other = is_there.then(|| self.caller(ahead)).transpose()?;
         let helper = self.helper(&mut first)?;
         std::thread::sleep(delay);
-        let Some(helper) = helper.filter(|helper| is_running(*helper)) else {
+        let arrived = self.requests() > asked;
+        if !helper.is_some_and(kill) {
             served(first)?;
             return other.map_or(Ok(None), |other| served(other).map(|()| None));
-        };
-        let arrived = self.requests() > asked;
-        kill_process(Pid::from_raw(helper).ok_or("no process id")?, Signal::KILL)?;
+        }
         let started = Instant::now();
         // It may have ended already.
         let _ended = first.kill();
@@ -232,6 +231,11 @@ impl Rig {
         }
         Ok(None)
     }
+}
+
+/// Kills a process; false if it has ended by itself.
+fn kill(pid: i32) -> bool {
+    is_running(pid) && Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
 }
 
 fn is_running(pid: i32) -> bool {

@@ -143,6 +143,18 @@ impl CuttingProxy {
         lock(&self.shared.plans).clear();
     }
 
+    /// How many connections there were so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        lock(&self.shared.log).len()
+    }
+
+    /// What passed over one connection so far, counted from 0 in the order of their arrival.
+    #[must_use]
+    pub fn connection(&self, place: usize) -> Option<Passed> {
+        lock(&self.shared.log).get(place).cloned()
+    }
+
     /// What passed so far, by connection in the order of their arrival.
     #[must_use]
     pub fn passed(&self) -> Vec<Passed> {
