@@ -329,9 +329,11 @@ impl Journal {
         self.name_dir_durably()?;
         disk::remove_leftovers(&self.host, path)?;
         let bytes: Zeroizing<Vec<u8>> = page::new_file(sequence, payload);
-        atomic::replace(&*self.host.files, &*self.host.random, path, &bytes, FILE_MODE)
-            .map(|_| ())
-            .map_err(StoreError::replace)
+        let replaced = atomic::replace(&*self.host.files, &*self.host.random, path, &bytes, FILE_MODE)
+            .map_err(StoreError::replace)?;
+        // It has synced the directory; once more would only widen the moment in which an answer is not durable.
+        self.named().insert(path.to_owned(), replaced.stamp.inode);
+        Ok(())
     }
 }
 

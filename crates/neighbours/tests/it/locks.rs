@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tokensink_host::Host;
+use tokensink_host::{Host, Liveness};
 use tokensink_neighbours::{Neighbour, NeighbourError, Place, RefreshLocks, lock_for_refresh};
 use tokensink_testkit::{Errno, TestHost};
 
@@ -48,7 +48,11 @@ fn both_locks_are_taken_and_given_back() {
             ".oauth_refresh.lock.owner"
         ]
     );
-    let told = busy(lock(&test.other_process(7), 3));
+    let other = test.other_process(7);
+    other
+        .processes
+        .set_liveness(test.host().processes.this(), Liveness::Running);
+    let told = busy(lock(&other, 3));
     assert!(told.contains(FIRST) && told.contains("waited 3.0 s"), "{told}");
     assert!(!locks.lost() && locks.beat());
     drop(locks);
