@@ -122,10 +122,7 @@ impl Sink {
                 Next::Heal => {
                     // The record serves; whoever finds room moves the tokens into the store.
                     self.heal(target, &grant, call);
-                    if let Some(key) = self.record_key(target)? {
-                        self.journal().make_durable(&key)?;
-                    }
-                    return Ok(self.grant_lease(profile, &grant, None));
+                    return self.durable_lease(profile, target, &grant, None);
                 }
                 Next::Blocked(block) => block,
                 Next::Fly => match self.fly_or_wait(profile, target, &grant, call, &mut queue)? {
@@ -169,13 +166,27 @@ impl Sink {
         // Read afresh: a flight may have ended since.
         let grant = self.grant(target)?;
         let living = grant.filter(|grant| alive(&grant.generation, &call.demand, self.now()));
-        Ok(living.map(|grant| {
-            self.grant_lease(
-                profile,
-                &grant,
-                Some(format!("the present token is served: {}", block.reason)),
-            )
-        }))
+        let note = || Some(format!("the present token is served: {}", block.reason));
+        living
+            .map(|grant| self.durable_lease(profile, target, &grant, note()))
+            .transpose()
+    }
+
+    /// A lease of what is durable: a token that stands in the record alone may have been written there by a process that
+    /// has not yet come to its sync, or was killed before it did.
+    fn durable_lease(
+        &self,
+        profile: &OwnedProfile,
+        target: &Target,
+        grant: &Grant,
+        note: Option<String>,
+    ) -> Result<Lease> {
+        if grant.heal
+            && let Some(key) = self.record_key(target)?
+        {
+            self.journal().make_durable(&key)?;
+        }
+        Ok(self.grant_lease(profile, grant, note))
     }
 
     /// Waits until the block ends, or somebody else has ended it, if that is known and within the call's time.
@@ -226,19 +237,20 @@ impl Sink {
             let left = call.left(self);
             if old_will_do {
                 let note = format!("the present token is served: {}", block.reason);
-                return Flown::Lease(Box::new(self.grant_lease(profile, grant, Some(note))));
+                let lease = self.durable_lease(profile, target, grant, Some(note))?;
+                return Ok(Flown::Lease(Box::new(lease)));
             }
             if left.is_zero() {
-                return Flown::Blocked(block);
+                return Ok(Flown::Blocked(block));
             }
             wait(left);
-            Flown::LookAgain { flew: false }
+            Ok(Flown::LookAgain { flew: false })
         };
         let pass = match queue.turn(self, &path) {
             Turn::Ours(pass) => pass,
             Turn::Theirs(other) => {
                 let block = Block::under_way(&target.profile);
-                return Ok(meanwhile(block, &mut |left| other.wait(call.unwatched(left))));
+                return meanwhile(block, &mut |left| other.wait(call.unwatched(left)));
             }
         };
         match self.try_lock(&path) {
@@ -262,7 +274,7 @@ impl Sink {
                 let flown = meanwhile(block, &mut |left| self.host().clock.sleep(pause.min(left)));
                 // The turn is kept while we go on asking for the lock.
                 queue.pass = Some(pass);
-                Ok(flown)
+                flown
             }
             Err(error) => Err(lock_error(&error, &target.profile)),
         }
