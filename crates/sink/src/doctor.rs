@@ -96,6 +96,8 @@ pub struct Report {
     pub copies: Vec<Copies>,
     /// What trying the network showed; empty when it was not asked for.
     pub network: Vec<NetworkCheck>,
+    /// What trying the disk showed: that of the state directory, then those of agents' folders elsewhere.
+    pub disks: Vec<DiskTrial>,
 }
 
 impl Report {
@@ -132,6 +134,52 @@ impl Report {
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.count(Severity::Error) + self.count(Severity::Warning) == 0
+    }
+}
+
+/// What trying out a folder's file system showed, by a file that comes and goes: the durability of every login rests on
+/// these four.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskTrial {
+    /// The folder.
+    pub dir: PathBuf,
+    /// What the system calls its file system, such as `ext4`; `None` where the system does not say.
+    pub file_system: Option<String>,
+    /// What came of it.
+    pub outcome: DiskOutcome,
+}
+
+/// What came of trying out a folder's file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskOutcome {
+    /// It was tried.
+    Tried(DiskPowers),
+    /// Not even a file could be made, for this reason.
+    NotWritable(String),
+    /// Nothing was tried, for this reason.
+    NotTried(&'static str),
+}
+
+/// What a file system can, each else with the reason why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskPowers {
+    /// A file can be moved to another name for good.
+    pub renames: std::result::Result<(), String>,
+    /// A lock that one opened file has is not given to another.
+    pub locks: std::result::Result<(), String>,
+    /// A file can have two names.
+    pub hard_links: std::result::Result<(), String>,
+    /// What was written can be made durable (fsync).
+    pub fsync: std::result::Result<(), String>,
+}
+
+impl DiskPowers {
+    /// True when all of them were seen to work.
+    #[must_use]
+    pub fn all_work(&self) -> bool {
+        [&self.renames, &self.locks, &self.hard_links, &self.fsync]
+            .into_iter()
+            .all(std::result::Result::is_ok)
     }
 }
 
@@ -210,6 +258,7 @@ impl Doctor {
             findings,
             copies: facts.copies,
             network: facts.network,
+            disks: facts.disks.into_iter().map(|disk| disk.trial).collect(),
         })
     }
 

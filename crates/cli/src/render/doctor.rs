@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anstyle::Style;
 use serde_json::{Value, json};
 use tokensink_sink::SinkError;
-use tokensink_sink::doctor::{Check, Copies, Finding, Mend, NetworkCheck, Repair, Report, Severity};
+use tokensink_sink::doctor::{
+    Check, Copies, DiskOutcome, DiskTrial, Finding, Mend, NetworkCheck, Repair, Report, Severity,
+};
 
 use super::table::fold;
 use super::{Look, colour, path};
@@ -40,6 +42,11 @@ pub(crate) fn text(report: &Report, attempts: &[Attempt], look: &Look) -> String
     }
     for check in &report.network {
         push(&mut out, &network_line(check, look), look);
+    }
+    for disk in &report.disks {
+        if let Some(line) = disk_line(disk, look) {
+            push(&mut out, &line, look);
+        }
     }
     for (severity, one, many, style) in GROUPS {
         let of: Vec<&Finding> = report
@@ -105,6 +112,26 @@ fn network_line(check: &NetworkCheck, look: &Look) -> String {
             check.origin,
             check.provider
         ),
+    }
+}
+
+/// Where all of it works, or why nothing was tried; what does not work is a finding.
+fn disk_line(disk: &DiskTrial, look: &Look) -> Option<String> {
+    let dir = path(&disk.dir);
+    match &disk.outcome {
+        DiskOutcome::Tried(powers) if powers.all_work() => {
+            let file_system = disk.file_system.as_deref();
+            let kind = file_system.map(|kind| format!(" ({kind})")).unwrap_or_default();
+            let word = look.paint(colour::GOOD, "Disk:");
+            Some(format!(
+                "{word} locks, links, renames and fsync work in {dir}{kind}."
+            ))
+        }
+        DiskOutcome::Tried(_) | DiskOutcome::NotWritable(_) => None,
+        DiskOutcome::NotTried(why) => {
+            let word = look.paint(colour::FAINT, "Disk:");
+            Some(format!("{word} {dir} was not tried: {why}."))
+        }
     }
 }
 
@@ -187,6 +214,21 @@ pub(crate) fn json(report: &Report, attempts: &[Attempt]) -> Value {
             "clockOffsetMs": check.clock_offset_ms,
         })
     };
+    let disk = |disk: &DiskTrial| {
+        let powers = match &disk.outcome {
+            DiskOutcome::Tried(powers) => Some(powers),
+            DiskOutcome::NotWritable(_) | DiskOutcome::NotTried(_) => None,
+        };
+        json!({
+            "path": path(&disk.dir),
+            "fileSystem": disk.file_system,
+            "tried": powers.is_some(),
+            "locks": powers.map(|powers| powers.locks.is_ok()),
+            "hardLinks": powers.map(|powers| powers.hard_links.is_ok()),
+            "renames": powers.map(|powers| powers.renames.is_ok()),
+            "fsync": powers.map(|powers| powers.fsync.is_ok()),
+        })
+    };
     json!({
         "ok": report.is_well(),
         "errors": report.count(Severity::Error),
@@ -196,6 +238,7 @@ pub(crate) fn json(report: &Report, attempts: &[Attempt]) -> Value {
         "fixes": attempts.iter().map(attempt).collect::<Vec<_>>(),
         "duplicates": report.copies.iter().map(Copies::to_json).collect::<Vec<_>>(),
         "network": report.network.iter().map(network).collect::<Vec<_>>(),
+        "disks": report.disks.iter().map(disk).collect::<Vec<_>>(),
     })
 }
 

@@ -226,8 +226,8 @@ checks! {
 
     // The disk.
     STATE_DIR_NOT_WRITABLE = "state-dir-not-writable", Error, ByHand,
-        "a state directory that cannot be written",
-        "the next refresh cannot be recorded, so it is not begun";
+        "a folder of logins that cannot be written",
+        "a refresh cannot be recorded there, so it is not begun";
     NO_FILE_LOCKS = "no-file-locks", Error, ByHand,
         "a file system without working locks",
         "two processes could spend one refresh token";

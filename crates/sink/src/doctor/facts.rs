@@ -8,7 +8,7 @@ use tokensink_providers::Problem;
 use tokensink_store::{Blemish, LockPlace, LockState};
 use tokensink_types::{AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
-use super::{Copies, NetworkCheck};
+use super::{Copies, DiskTrial, NetworkCheck};
 
 /// Everything.
 #[derive(Debug, Default)]
@@ -34,7 +34,8 @@ pub(super) struct Facts {
     pub(super) env_keys: Vec<EnvKeyFacts>,
     pub(super) proxies: Vec<(String, String)>,
     pub(super) certificates: Vec<(String, String)>,
-    pub(super) disk: DiskFacts,
+    /// The state directory's first, then those of agents' folders elsewhere.
+    pub(super) disks: Vec<DiskFacts>,
     pub(super) copies: Vec<Copies>,
     pub(super) network: Vec<NetworkCheck>,
 }
@@ -164,13 +165,10 @@ pub(super) struct EnvKeyFacts {
     pub(super) provider: ProviderId,
 }
 
-/// What trying out the disk showed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A disk, and what trying it out showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DiskFacts {
-    pub(super) not_writable: Option<String>,
-    pub(super) no_locks: Option<String>,
-    pub(super) no_hard_links: Option<String>,
-    pub(super) no_fsync: Option<String>,
+    pub(super) trial: DiskTrial,
     /// The type, where it is one of a network.
     pub(super) network_type: Option<String>,
     /// The program whose folder it is in.

@@ -92,6 +92,28 @@ fn a_disk_without_hard_links_or_fsync() {
     }
 }
 
+/// What is tried is said, also of an agent's folder that lies on another disk.
+#[test]
+fn the_disks_under_all_folders_are_tried() {
+    let config = json!({"agents": {"list": [{"id": "main"}, {"id": "far", "agentDir": "/mnt/disk/agent"}]}});
+    let world = home();
+    world.put("openclaw.json", &config.to_string());
+    let tried = |world: &World| -> Vec<(String, bool)> {
+        let disks = examine(world, false).disks;
+        let one = |disk: DiskTrial| {
+            let works = matches!(&disk.outcome, DiskOutcome::Tried(powers) if powers.all_work());
+            (disk.dir.display().to_string(), works)
+        };
+        disks.into_iter().map(one).collect()
+    };
+    let far = "/mnt/disk/agent".to_owned();
+    assert_eq!(tried(&world), [(STATE.to_owned(), true), (far.clone(), false)]);
+    world.test.files.mkdir("/mnt/disk/agent");
+    assert_eq!(tried(&world), [(STATE.to_owned(), true), (far, true)]);
+    world.test.files.set_no_locks(true);
+    assert_eq!(ids(&examine(&world, false)), ["no-file-locks", "no-file-locks"]);
+}
+
 #[test]
 fn the_way_to_the_token_endpoint() {
     let dated = |date: &str| {

@@ -1,5 +1,5 @@
-//! The disk under the state directory: what it is by the system's word, and whether locks, links, renames and fsync
-//! work, by trying them on a file of our own that goes again.
+//! The disks under the state directory and the agents' folders: what they are by the system's word, and whether locks,
+//! links, renames and fsync work, by trying them on a file of our own that goes again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use tokensink_store::real_path;
 
 use super::Looking;
 use crate::doctor::facts::{DiskFacts, Facts};
+use crate::doctor::{DiskOutcome, DiskPowers, DiskTrial};
 
 /// File systems whose locks may end at this machine, as `/proc/mounts` names them.
 const NETWORK: [&str; 17] = [
@@ -44,21 +45,46 @@ const SYNCED: [(&str, &str); 9] = [
 ];
 
 pub(super) fn look(looking: &Looking<'_>, facts: &mut Facts) {
+    let state = looking.paths.state_dir();
+    let real_state = real_path(&*looking.doctor.host.files, state).unwrap_or_else(|_| state.to_owned());
+    let mut dirs = vec![state];
+    for agent in &facts.agents {
+        if !agent.real_dir.starts_with(&real_state) && !dirs.contains(&agent.real_dir.as_path()) {
+            dirs.push(&agent.real_dir);
+        }
+    }
+    let disks = dirs.into_iter().filter_map(|dir| disk(looking, dir)).collect();
+    facts.disks = disks;
+}
+
+/// The disk of `dir`; `None` where not even a folder above it exists.
+fn disk(looking: &Looking<'_>, dir: &Path) -> Option<DiskFacts> {
     let files = &*looking.doctor.host.files;
-    let dir = looking.paths.state_dir();
     let real = real_path(files, dir).unwrap_or_else(|_| dir.to_owned());
-    facts.disk.synced_by = synced_by(&real).or_else(|| synced_by(dir));
-    let Some(there) = existing(files, &real) else {
-        return;
+    let there = existing(files, &real)?;
+    let file_system = files
+        .read(Path::new("/proc/mounts"))
+        .ok()
+        .and_then(|mounts| file_system(&String::from_utf8_lossy(&mounts), &real));
+    let outcome = if there != real {
+        DiskOutcome::NotTried("it does not exist yet")
+    } else if looking.doctor.readonly {
+        DiskOutcome::NotTried("OPENCLAW_AUTH_STORE_READONLY is set")
+    } else {
+        try_out(looking, &real)
     };
-    facts.disk.free_bytes = files.free_space(&there).ok().flatten();
-    if let Ok(mounts) = files.read(Path::new("/proc/mounts")) {
-        facts.disk.network_type = network_type(&String::from_utf8_lossy(&mounts), &real);
-    }
-    // A directory that does not exist yet is made by the first login; there is nothing to try.
-    if there == real && !looking.doctor.readonly {
-        try_out(looking, &real, &mut facts.disk);
-    }
+    Some(DiskFacts {
+        network_type: file_system
+            .clone()
+            .filter(|kind| NETWORK.contains(&kind.as_str())),
+        synced_by: synced_by(&real).or_else(|| synced_by(dir)),
+        free_bytes: files.free_space(&there).ok().flatten(),
+        trial: DiskTrial {
+            dir: dir.to_owned(),
+            file_system,
+            outcome,
+        },
+    })
 }
 
 /// The nearest folder of `path` that exists.
@@ -76,8 +102,8 @@ fn synced_by(path: &Path) -> Option<String> {
     })
 }
 
-/// The type of the file system of `path`, where it is one of a network. A later mount hides an earlier one.
-fn network_type(mounts: &str, path: &Path) -> Option<String> {
+/// The type of the file system of `path`. A later mount hides an earlier one.
+fn file_system(mounts: &str, path: &Path) -> Option<String> {
     let mut best: Option<(usize, &str)> = None;
     for line in mounts.lines() {
         let mut fields = line.split(' ');
@@ -91,44 +117,42 @@ fn network_type(mounts: &str, path: &Path) -> Option<String> {
             best = Some((depth, kind));
         }
     }
-    let (_, kind) = best?;
-    NETWORK.contains(&kind).then(|| kind.to_owned())
+    best.map(|(_, kind)| kind.to_owned())
 }
 
 /// Does what a refresh does, on a file that nobody else knows.
-fn try_out(looking: &Looking<'_>, dir: &Path, disk: &mut DiskFacts) {
+fn try_out(looking: &Looking<'_>, dir: &Path) -> DiskOutcome {
     let host = &looking.doctor.host;
     let files = &*host.files;
     let mut number = [0; 8];
     if host.random.fill(&mut number).is_err() {
-        return;
+        return DiskOutcome::NotTried("the system gives no random numbers");
     }
     let name = format!(".doctor.{:016x}.tmp", u64::from_le_bytes(number));
     let probe = dir.join(&name);
     let link = dir.join(format!("{name}.link"));
     let moved = dir.join(format!("{name}.moved"));
-    let written = match files.create_new(&probe, 0o600) {
-        Ok(mut handle) => handle.write_at(0, b"tokensink doctor\n").map(|()| handle.sync()),
-        Err(error) => Err(error),
+    let written = files
+        .create_new(&probe, 0o600)
+        .and_then(|mut handle| handle.write_at(0, b"tokensink doctor\n").map(|()| handle.sync()));
+    let outcome = match written {
+        Ok(synced) => DiskOutcome::Tried(DiskPowers {
+            fsync: in_words(synced),
+            locks: in_words(locks_exclude(files, &probe)),
+            hard_links: in_words(files.hard_link(&probe, &link)),
+            renames: in_words(files.rename(&probe, &moved).and_then(|()| files.sync_dir(dir))),
+        }),
+        Err(error) => DiskOutcome::NotWritable(error.to_string()),
     };
-    match written {
-        Ok(synced) => {
-            disk.no_fsync = refused(synced);
-            disk.no_locks = refused(locks_exclude(files, &probe));
-            disk.no_hard_links = refused(files.hard_link(&probe, &link));
-            let renamed = files.rename(&probe, &moved).and_then(|()| files.sync_dir(dir));
-            disk.not_writable = refused(renamed).map(|why| format!("a file in it cannot be renamed: {why}"));
-        }
-        Err(error) => disk.not_writable = Some(error.to_string()),
-    }
     for path in [&probe, &link, &moved] {
         // Most of them are not there.
         let _ = files.remove(path);
     }
+    outcome
 }
 
-fn refused(result: io::Result<()>) -> Option<String> {
-    result.err().map(|error| error.to_string())
+fn in_words(result: io::Result<()>) -> Result<(), String> {
+    result.map_err(|error| error.to_string())
 }
 
 /// The lock of one open file must keep out another.
@@ -153,15 +177,16 @@ mod tests {
         let mounts = "/dev/a / ext4 rw 0 0\nhost:/h /home nfs4 rw 0 0\n/dev/b /home/u/local xfs rw 0 0\n\
                       h:/x /mnt/a\\040b fuse.sshfs rw 0 0\nbad line\nx /srv nfs rw 0 0\ny /srv ext4 rw 0 0\n";
         let cases = [
-            ("/var/s", None),
-            ("/home/u/.openclaw", Some("nfs4")),
-            ("/home/u/local/s", None),
-            ("/homes/s", None),
-            ("/mnt/a b/s", Some("fuse.sshfs")),
-            ("/srv/s", None),
+            ("/var/s", "ext4"),
+            ("/home/u/.openclaw", "nfs4"),
+            ("/home/u/local/s", "xfs"),
+            ("/homes/s", "ext4"),
+            ("/mnt/a b/s", "fuse.sshfs"),
+            ("/srv/s", "ext4"),
         ];
         for (path, want) in cases {
-            assert_eq!(network_type(mounts, Path::new(path)).as_deref(), want, "{path}");
+            let found = file_system(mounts, Path::new(path));
+            assert_eq!(found.as_deref(), Some(want), "{path}");
         }
     }
 

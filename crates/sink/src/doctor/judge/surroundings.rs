@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokensink_types::{BillingClass, ProviderId};
 
 use super::word;
-use crate::doctor::Finding;
 use crate::doctor::check;
-use crate::doctor::facts::Facts;
+use crate::doctor::facts::{DiskFacts, Facts};
+use crate::doctor::{DiskOutcome, Finding};
 
 /// Less than this, and a new store or record may not fit, in bytes.
 const SPACE_MIN: u64 = 16 * 1024 * 1024;
@@ -27,7 +27,9 @@ const SAME_COMPANY: [(&str, &str); 3] = [
 pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
     environment(facts, findings);
     clock(facts, findings);
-    disk(facts, findings);
+    for one in &facts.disks {
+        disk(one, findings);
+    }
     network(facts, findings);
 }
 
@@ -86,34 +88,37 @@ fn clock(facts: &Facts, findings: &mut Vec<Finding>) {
     }
 }
 
-fn disk(facts: &Facts, findings: &mut Vec<Finding>) {
-    let disk = &facts.disk;
-    let dir = &facts.state_dir;
+fn disk(disk: &DiskFacts, findings: &mut Vec<Finding>) {
+    let dir = &disk.trial.dir;
     let shown = dir.display();
     let local = "put the state directory on a local disk, and set OPENCLAW_STATE_DIR=/path/to/it";
     let mut add = |kind, what: String, fix: String| {
         findings.push(Finding::by_hand(kind, Some(dir), what, fix));
     };
-    if let Some(why) = &disk.not_writable {
+    let unwritable = match &disk.trial.outcome {
+        DiskOutcome::NotWritable(why) => Some(why.clone()),
+        DiskOutcome::Tried(powers) => powers.renames.clone().err(),
+        DiskOutcome::NotTried(_) => None,
+    };
+    if let Some(why) = unwritable {
+        let what = format!("{shown} cannot be written: {why}");
         let fix = format!("ls -ld {0}; df -h {0}", word(dir));
-        add(
-            &check::STATE_DIR_NOT_WRITABLE,
-            format!("{shown} cannot be written: {why}"),
-            fix,
-        );
+        add(&check::STATE_DIR_NOT_WRITABLE, what, fix);
     }
-    let tried = [
-        (&check::NO_FILE_LOCKS, &disk.no_locks, "locks do not work"),
-        (
-            &check::NO_HARD_LINKS,
-            &disk.no_hard_links,
-            "files cannot be linked",
-        ),
-        (&check::NO_FSYNC, &disk.no_fsync, "data cannot be made durable"),
-    ];
-    for (kind, why, words) in tried {
-        if let Some(why) = why {
-            add(kind, format!("{words} in {shown}: {why}"), local.to_owned());
+    if let DiskOutcome::Tried(powers) = &disk.trial.outcome {
+        let tried = [
+            (&check::NO_FILE_LOCKS, &powers.locks, "locks do not work"),
+            (
+                &check::NO_HARD_LINKS,
+                &powers.hard_links,
+                "files cannot be linked",
+            ),
+            (&check::NO_FSYNC, &powers.fsync, "data cannot be made durable"),
+        ];
+        for (kind, outcome, words) in tried {
+            if let Err(why) = outcome {
+                add(kind, format!("{words} in {shown}: {why}"), local.to_owned());
+            }
         }
     }
     if let Some(kind) = &disk.network_type {
