@@ -225,17 +225,29 @@ impl KernelLock {
         self.handle.into_fd()
     }
 
-    /// Notes who we are in the file. The lock holds without the note (on a full disk, say), so a failure is dropped.
+    /// Notes for the child that was given the lock who has it now: until the child has come so far as to say so itself,
+    /// messages would name the giver, and nothing to do about a child that was stopped before. `copy` is a copy of the
+    /// descriptor that the child got; while it is open nobody else can have the lock, so no other holder's note is
+    /// overwritten. It is closed before this returns.
+    pub fn note_for(host: &Host, copy: OwnedFd, child: &ProcessId) {
+        note(host, &mut OsFile::from(copy), child);
+    }
+
     fn held(host: &Host, path: &Path, mut handle: Box<dyn FileHandle>) -> Self {
-        let line = holder_line(&host.processes.this(), host.clock.now());
-        let _ = handle
-            .write_at(0, line.as_bytes())
-            .and_then(|()| handle.truncate(u64::try_from(line.len()).unwrap_or(u64::MAX)));
+        note(host, &mut *handle, &host.processes.this());
         Self {
             path: path.to_owned(),
             handle,
         }
     }
+}
+
+/// Notes a holder in the file. The lock holds without the note (on a full disk, say), so a failure is dropped.
+fn note(host: &Host, handle: &mut dyn FileHandle, holder: &ProcessId) {
+    let line = holder_line(holder, host.clock.now());
+    let _ = handle
+        .write_at(0, line.as_bytes())
+        .and_then(|()| handle.truncate(u64::try_from(line.len()).unwrap_or(u64::MAX)));
 }
 
 /// One try.

@@ -153,10 +153,11 @@ impl Processes for OsProcesses {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        let output = child.stdout.take();
+        let (output, pid) = (child.stdout.take(), child.id());
         reap(child);
         let output = output.ok_or_else(|| io::Error::other("the helper has no output"))?;
         Ok(Box::new(Report {
+            pid,
             output: Some(output),
             bytes: Vec::new(),
         }))
@@ -371,6 +372,7 @@ fn read_chunk(pipe: &mut Option<impl Read>, bytes: &mut Vec<u8>) -> io::Result<(
 
 /// What a helper says.
 struct Report {
+    pid: u32,
     /// `None` once it was closed.
     output: Option<ChildStdout>,
     bytes: Vec<u8>,
@@ -383,6 +385,10 @@ impl std::fmt::Debug for Report {
 }
 
 impl HelperReport for Report {
+    fn pid(&self) -> Option<u32> {
+        Some(self.pid)
+    }
+
     fn wait(&mut self, deadline: Duration) -> io::Result<Option<Vec<u8>>> {
         let deadline = Deadline::after(deadline);
         while let Some(output) = &self.output {

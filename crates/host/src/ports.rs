@@ -404,6 +404,9 @@ pub struct ProcessRequest {
 
 /// What a detached helper writes to its standard output, awaited from outside.
 pub trait HelperReport: Debug + Send {
+    /// The helper's process id, where it has one.
+    fn pid(&self) -> Option<u32>;
+
     /// Waits until the helper closes its output, at most `deadline`; `None` when it is still at work then. Up to
     /// 64 KiB are kept.
     ///

@@ -320,7 +320,9 @@ impl Sink {
             horizon: horizon_word(demand.horizon),
             rejected: demand.rejected.as_ref().map(fingerprint),
         };
-        let stdin = lock.into_fd().map_or(StdioSource::Null, StdioSource::Descriptor);
+        let descriptor = lock.into_fd();
+        let copy = descriptor.as_ref().and_then(|fd| fd.try_clone().ok());
+        let stdin = descriptor.map_or(StdioSource::Null, StdioSource::Descriptor);
         let processes = &self.host().processes;
         let request = ProcessRequest {
             program: processes.this_program()?.into_os_string(),
@@ -330,6 +332,10 @@ impl Sink {
             stdin,
         };
         let mut report = processes.spawn_helper(request)?;
+        let child = report.pid().and_then(|pid| processes.identify(pid));
+        if let (Some(copy), Some(child)) = (copy, child) {
+            KernelLock::note_for(self.host(), copy, &child);
+        }
         let said = patience.wait(|time| report.wait(time).transpose()).transpose()?;
         Ok(said.map_or(Landing::StillFlying, |bytes| {
             read_verdict(&bytes).map_or(Landing::NoWord, Landing::Verdict)

@@ -277,6 +277,10 @@ impl fmt::Debug for FakeReport {
 }
 
 impl HelperReport for FakeReport {
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
     fn wait(&mut self, _deadline: Duration) -> io::Result<Option<Vec<u8>>> {
         Ok(Some(self.0.clone()))
     }

@@ -5,7 +5,7 @@
 //! other one must go on.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokensink_testkit::{CuttingProxy, Oidc, Passed, loopback};
@@ -13,14 +13,14 @@ use url::Url;
 
 use crate::support::crowd::{Crowd, Dice, finish, start};
 use crate::support::full;
-use crate::support::processes::{helpers_of, signal, state_of, wait_for_landing, wait_for_state};
+use crate::support::processes::{PATIENCE, helpers_of, signal, state_of, wait_for_landing, wait_for_state};
 use crate::support::server::Server;
 use crate::support::stage::{ONE_LIFE, clock, run_at};
 use crate::world::{BROWSER, Said, World};
 
 const LINE: &str = "tokensink token --provider rig";
-/// A refresh takes about so long, with its process, in microseconds; kills come within it.
-const WHOLE_REFRESH: usize = 60_000;
+/// How long a refresh takes, with its process, in microseconds, on a slow machine and on the fastest.
+const WHOLE_REFRESH: (usize, usize) = (60_000, 400);
 
 /// The real server behind a wire that is watched, and a home that is logged in there.
 struct Real {
@@ -172,13 +172,29 @@ fn stop(pid: i32) -> bool {
     }
 }
 
-fn pause(dice: &mut Dice, most: usize) {
-    std::thread::sleep(Duration::from_micros(u64::try_from(dice.below(most)).unwrap()));
+/// How long after its start a refresh is still under way, in microseconds. Machines differ by a factor of ten, so it is
+/// learned: whoever came too late comes earlier next time.
+struct Reach(usize);
+
+impl Reach {
+    fn new() -> Self {
+        Self(WHOLE_REFRESH.0)
+    }
+
+    fn pause(&self, dice: &mut Dice) {
+        std::thread::sleep(Duration::from_micros(u64::try_from(dice.below(self.0)).unwrap()));
+    }
+
+    fn learn(&mut self, in_time: bool) {
+        let (most, least) = WHOLE_REFRESH;
+        self.0 = if in_time { self.0 * 5 / 4 } else { self.0 * 3 / 4 }.clamp(least, most);
+    }
 }
 
 #[test]
 fn whoever_is_killed_only_answers_to_the_dead_are_lost() {
     let mut dice = Dice::new(20_261_122);
+    let mut reach = Reach::new();
     let real = Real::new();
     let (rounds, crowd_size): (i64, usize) = if full() { (400, 12) } else { (24, 6) };
     let (mut callers, mut helpers, mut gateways, mut lost) = (0, 0, 0, 0);
@@ -191,13 +207,13 @@ fn whoever_is_killed_only_answers_to_the_dead_are_lost() {
             [LINE; 12].into_iter().take(crowd_size),
             &clock(ahead),
         );
-        pause(&mut dice, WHOLE_REFRESH);
+        reach.pause(&mut dice);
         let doomed = dice.places(crowd_size / 2, crowd_size);
-        let shot = if dice.below(2) == 0 {
-            kill_helpers(&real.world)
-        } else {
-            0
-        };
+        let mut shot = 0;
+        if dice.below(2) == 0 {
+            shot = kill_helpers(&real.world);
+            reach.learn(shot > 0);
+        }
         crowd.kill(|place| doomed.contains(&place));
         callers += doomed.len();
         helpers += shot;
@@ -231,17 +247,22 @@ fn whoever_is_killed_only_answers_to_the_dead_are_lost() {
 #[test]
 fn a_holder_that_is_stopped_anywhere_keeps_its_turn() {
     let mut dice = Dice::new(20_261_123);
+    let mut reach = Reach::new();
     let real = Real::new();
-    let rounds = if full() { 200 } else { 12 };
-    let (mut stopped, mut old, mut new, mut told, mut starters) = (0, 0, 0, 0, 0);
+    let wanted = if full() { 150 } else { 8 };
+    let (mut rounds, mut stopped, mut old, mut new, mut told) = (0, 0, 0, 0, 0);
     let mut ahead = 0;
-    for _ in 0..rounds {
+    while stopped < wanted || old == 0 || told == 0 {
+        rounds += 1;
+        assert!(
+            rounds < 30 * wanted,
+            "of {rounds} refreshes {stopped} were stopped"
+        );
         // Due and alive for three minutes more, or dead.
         let alive = dice.below(2) == 0;
         let before = run_at(&real.world, LINE, ahead).code(0).out;
         ahead += if alive { 3_400 } else { ONE_LIFE };
         let caller = start(&real.world, LINE, &clock(ahead));
-        let starter = caller.id();
         let mut holders = Vec::new();
         for _ in 0..200 {
             holders = helpers_of(&real.world);
@@ -249,14 +270,16 @@ fn a_holder_that_is_stopped_anywhere_keeps_its_turn() {
                 break;
             }
         }
-        pause(&mut dice, WHOLE_REFRESH);
-        let Some(holder) = holders.first().copied().filter(|holder| stop(*holder)) else {
+        reach.pause(&mut dice);
+        let holder = holders.first().copied().filter(|holder| stop(*holder));
+        reach.learn(holder.is_some());
+        let Some(holder) = holder else {
             finish(caller).code(0);
             continue;
         };
         stopped += 1;
         for _ in 0..3 {
-            let said = run_at(&real.world, &format!("{LINE} --wait 0s"), ahead);
+            let said = said_of_the_stopped(&real.world, holder, ahead);
             match said.code {
                 0 if alive && said.out == before => old += 1,
                 0 => {
@@ -265,19 +288,7 @@ fn a_holder_that_is_stopped_anywhere_keeps_its_turn() {
                     new += 1;
                 }
                 _ => {
-                    let said = said.code(75);
                     assert!(!alive, "the old token lives: {said:#?}");
-                    if said.err.contains(&format!("process {starter} on ")) {
-                        // Stopped before it could say that it has taken over the lock from who started it.
-                        assert!(said.err.contains(" for "), "{said:#?}");
-                        starters += 1;
-                        continue;
-                    }
-                    let names_it = said.err.contains(&format!("process {holder} "));
-                    assert!(
-                        names_it && said.err.contains("which is stopped, for "),
-                        "{holder}: {said:#?}"
-                    );
                     told += 1;
                 }
             }
@@ -296,8 +307,27 @@ fn a_holder_that_is_stopped_anywhere_keeps_its_turn() {
     assert_eq!((&ledger["reuses"], real.reuses()), (&0.into(), 0), "{ledger:#}");
     println!(
         "{stopped} holders stopped and resumed; of three callers each meanwhile {old} were given the old token, {new} \
-         the new one, {told} were told who holds it, {starters} who started it; {} refreshes, 0 reuses, 0 logins",
+         the new one, {told} were told who holds it and what helps; {} refreshes, 0 reuses, 0 logins",
         ledger["refreshes"]
     );
-    assert!(stopped > rounds / 3 && old > 0 && told > 0);
+}
+
+/// What a caller without patience is told while `holder` is stopped: a token, or who holds it and what helps. Until its
+/// starter has noted who got the lock, which takes it a moment, that is the starter itself.
+#[track_caller]
+fn said_of_the_stopped(world: &World, holder: i32, ahead: i64) -> Said {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let said = run_at(world, &format!("{LINE} --wait 0s"), ahead);
+        if said.code == 0 {
+            return said;
+        }
+        let said = said.code(75);
+        let named =
+            said.err.contains(&format!("process {holder} ")) && said.err.contains("which is stopped, for ");
+        if named && said.err.contains(&format!("fix: kill -CONT {holder}")) {
+            return said;
+        }
+        assert!(Instant::now() < until, "{holder}: {said:#?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Kernel locks, in memory and on real files.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -240,4 +241,27 @@ fn a_lock_comes_as_standard_input_and_goes_when_dropped() {
         matches!(error, LockError::Io { .. }),
         "standard input is empty now: {error:?}"
     );
+}
+
+#[test]
+fn a_lock_that_was_handed_over_names_the_child_before_it_does_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock");
+    let host = Host::real();
+    let fd = KernelLock::try_acquire(&host, &path).unwrap().into_fd().unwrap();
+    let copy = fd.try_clone().unwrap();
+    let mut child = Command::new("sleep").arg("60").stdin(fd).spawn().unwrap();
+    let id = host.processes.identify(child.id()).unwrap();
+    KernelLock::note_for(&host, copy, &id);
+    let busy = KernelLock::try_acquire(&host, &path).unwrap_err();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let LockError::Busy {
+        holder: Some(holder), ..
+    } = busy
+    else {
+        panic!("{busy:?}");
+    };
+    assert_eq!((holder.process, holder.liveness), (id, Liveness::Running));
+    drop(KernelLock::try_acquire(&host, &path).expect("the copy is closed, and the child is gone"));
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::world::World;
 
 /// How long something may take that takes milliseconds; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The helper processes that fly for this home, by process id. They are found by what every process shows of itself.
 pub(crate) fn helpers_of(world: &World) -> Vec<i32> {
