@@ -97,43 +97,6 @@ fn buttons(accounts: &[AccountConfig]) -> String {
 
 /// The books of the server, for people who test a program by hand. Brings itself up to date.
 pub(crate) fn books(issuer: &str, ledger: &Ledger, faults: &[Fault], now: UnixMillis) -> String {
-    let logins: String = ledger
-        .families
-        .iter()
-        .enumerate()
-        .map(|(number, family)| {
-            let end = family.revoked.map_or("alive", RevokedBecause::in_words);
-            row(&[
-                &(number + 1).to_string(),
-                &family.account,
-                &family.client_id,
-                &family.refreshes.to_string(),
-                &family.replays.to_string(),
-                &family.reuses.to_string(),
-                &family.current,
-                end,
-            ])
-        })
-        .collect();
-    let requests: String = ledger
-        .requests
-        .iter()
-        .rev()
-        .take(SHOWN)
-        .map(|request| asked(request, now))
-        .collect();
-    let to_come: String = faults
-        .iter()
-        .map(|fault| {
-            let grant = fault.grant.map_or("any request", GrantType::as_str);
-            row(&[
-                &fault.action.to_string(),
-                grant,
-                &fault.nth.to_string(),
-                &fault.times.to_string(),
-            ])
-        })
-        .collect();
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"3\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>Test server</title><style>{BOOKS_STYLE}</style>\
@@ -146,33 +109,63 @@ pub(crate) fn books(issuer: &str, ledger: &Ledger, faults: &[Fault], now: UnixMi
         reuses = ledger.reuses,
         revoked = ledger.revocations,
         played = ledger.faults,
-        logins = table(
-            "Logins",
-            &[
-                "",
-                "account",
-                "client",
-                "refreshes",
-                "repeated",
-                "reused",
-                "refresh token",
-                "state"
-            ],
-            &logins
-        ),
-        faults = table(
-            "Faults to come",
-            &["fault", "hits", "at the nth", "times"],
-            &to_come
-        ),
-        requests = table(
-            "Requests, the newest first",
-            &[
-                "ago", "request", "grant", "token", "status", "outcome", "fault", "program"
-            ],
-            &requests
-        ),
+        logins = logins(ledger),
+        faults = to_come(faults),
+        requests = requests(ledger, now),
     )
+}
+
+fn logins(ledger: &Ledger) -> String {
+    const HEAD: [&str; 8] = [
+        "",
+        "account",
+        "client",
+        "refreshes",
+        "repeated",
+        "reused",
+        "refresh token",
+        "state",
+    ];
+    let families = ledger.families.iter().enumerate();
+    let rows: String = families
+        .map(|(number, family)| {
+            row(&[
+                &(number + 1).to_string(),
+                &family.account,
+                &family.client_id,
+                &family.refreshes.to_string(),
+                &family.replays.to_string(),
+                &family.reuses.to_string(),
+                &family.current,
+                family.revoked.map_or("alive", RevokedBecause::in_words),
+            ])
+        })
+        .collect();
+    table("Logins", &HEAD, &rows)
+}
+
+fn to_come(faults: &[Fault]) -> String {
+    let rows: String = faults
+        .iter()
+        .map(|fault| {
+            row(&[
+                &fault.action.to_string(),
+                fault.grant.map_or("any request", GrantType::as_str),
+                &fault.nth.to_string(),
+                &fault.times.to_string(),
+            ])
+        })
+        .collect();
+    table("Faults to come", &["fault", "hits", "at the nth", "times"], &rows)
+}
+
+fn requests(ledger: &Ledger, now: UnixMillis) -> String {
+    const HEAD: [&str; 8] = [
+        "ago", "request", "grant", "token", "status", "outcome", "fault", "program",
+    ];
+    let newest = ledger.requests.iter().rev().take(SHOWN);
+    let rows: String = newest.map(|request| asked(request, now)).collect();
+    table("Requests, the newest first", &HEAD, &rows)
 }
 
 /// Most requests on the page.

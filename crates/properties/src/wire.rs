@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokensink_oauth::token::{RefreshAnswer, classify_exchange, classify_refresh};
+use tokensink_oauth::token::{RefreshAnswer, TokenGrant, classify_exchange, classify_refresh};
 use tokensink_oauth::{identity, merge, text};
 use tokensink_policy::directive::ModelRef;
 use tokensink_types::{
@@ -31,36 +31,8 @@ pub(crate) fn token_answer(data: &[u8]) {
     );
     match &found {
         RefreshAnswer::Granted(granted) => {
-            assert!(status.is_success() && !granted.access_token.is_blank());
-            assert!(
-                granted
-                    .refresh_token
-                    .as_ref()
-                    .is_none_or(|token| !token.is_blank())
-            );
-            let life = granted.expires_in.unwrap_or_default();
-            assert!(life <= Duration::from_secs(10 * 366 * 86_400), "{life:?}");
-            if let Ok(document) = serde_json::from_slice::<Value>(response.body().expose()) {
-                hides_secrets(granted, &document, &["access_token", "refresh_token", "id_token"]);
-            }
-            let old = grant("fuzz", 1).as_oauth().expect("a grant").tokens.clone();
-            let next = merge(
-                &old,
-                granted,
-                NOW,
-                Some(Duration::from_secs(60)),
-                Duration::from_secs(300),
-            );
-            assert_eq!(next.access, granted.access_token);
-            assert!(next.refresh.is_some(), "what the answer lacks keeps its value");
-            assert!(next.expires.is_some());
-            for pointer in ["", "/scope", "/x/0"] {
-                let _ = (
-                    granted.text(pointer),
-                    granted.clone().with_expiry_from(pointer, NOW),
-                );
-            }
-            let _ = identity::extract(&identity::IdentityRule::default(), granted, None);
+            assert!(status.is_success());
+            can_be_kept(granted, response.body().expose());
         }
         RefreshAnswer::Terminal { code, description } => {
             assert!(TERMINAL.contains(&code.as_str()) && (status.is_success() || status.is_client_error()));
@@ -90,6 +62,30 @@ pub(crate) fn token_answer(data: &[u8]) {
         hides_mark(&error);
         fit_to_show(&error.to_string(), 2 * text::DESCRIPTION_MAX + 200);
     }
+}
+
+/// What was granted is whole, is shown nowhere, and takes the place of what was there.
+fn can_be_kept(granted: &TokenGrant, body: &[u8]) {
+    let refresh = granted.refresh_token.as_ref();
+    assert!(!granted.access_token.is_blank() && refresh.is_none_or(|token| !token.is_blank()));
+    let life = granted.expires_in.unwrap_or_default();
+    assert!(life <= Duration::from_secs(10 * 366 * 86_400), "{life:?}");
+    if let Ok(document) = serde_json::from_slice::<Value>(body) {
+        hides_secrets(granted, &document, &["access_token", "refresh_token", "id_token"]);
+    }
+    let old = grant("fuzz", 1).as_oauth().expect("a grant").tokens.clone();
+    let (default_life, buffer) = (Some(Duration::from_secs(60)), Duration::from_secs(300));
+    let next = merge(&old, granted, NOW, default_life, buffer);
+    assert_eq!(next.access, granted.access_token);
+    assert!(next.refresh.is_some(), "what the answer lacks keeps its value");
+    assert!(next.expires.is_some());
+    for pointer in ["", "/scope", "/x/0"] {
+        let _ = (
+            granted.text(pointer),
+            granted.clone().with_expiry_from(pointer, NOW),
+        );
+    }
+    let _ = identity::extract(&identity::IdentityRule::default(), granted, None);
 }
 
 /// A token that was granted and cannot be read is in no words either.
