@@ -30,9 +30,24 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// `cargo` with arguments, in the top of the repository; the same cargo that started us.
+///
+/// It is not told of which package we are a program: build scripts that watch those variables (ring's does) would run
+/// again, and all that stands on them be compiled anew, each time that a task follows a plain `cargo` command.
 pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    program(cargo, arguments)
+    let mut command = program(cargo, arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(tells_the_package) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Variables that `cargo run` sets for the program of a package.
+fn tells_the_package(name: &str) -> bool {
+    let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
+    name == "CARGO_PRIMARY_PACKAGE" || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Any program with arguments, in the top of the repository.
@@ -118,6 +133,20 @@ impl Steps {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn cargo_is_not_told_of_which_package_we_are() {
+        // Tests are run by cargo as well, which has set it.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let command = super::cargo(["build"]);
+        let removed = |name: &str| command.get_envs().any(|change| change == (name.as_ref(), None));
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION_PRE"] {
+            assert!(removed(name), "{name}");
+        }
+        for name in ["CARGO", "CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_INCREMENTAL", "PATH"] {
+            assert!(!removed(name), "{name}");
+        }
+    }
+
     use super::*;
 
     #[test]
