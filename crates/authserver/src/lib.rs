@@ -24,5 +24,6 @@ pub use config::{
 };
 pub use faults::{Endpoint, Fault, FaultAction, GrantType};
 pub use ledger::{FamilyRecord, Ledger, RequestRecord, RevokedBecause, fingerprint};
+pub use pages::escape as escape_html;
 pub use running::{Faults, Running, StartError};
 pub use server::{AuthorizationServer, Delivery, Issued, ServerAnswer};

@@ -8,8 +8,9 @@ use crate::faults::{Fault, GrantType};
 use crate::ledger::{Ledger, RequestRecord, RevokedBecause};
 use crate::params::Params;
 
-/// `text` with the characters that mean something in HTML replaced.
-fn escape(text: &str) -> String {
+/// `text` with the characters that mean something in HTML replaced, for text between tags and in quoted attributes.
+#[must_use]
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -1,5 +1,7 @@
 //! A report as one page: no script, nothing from elsewhere, light and dark.
 
+use tokensink_authserver::escape_html;
+
 use crate::report::{Counts, Judged, Report, Verdict};
 
 const STYLE: &str = "\
@@ -28,7 +30,7 @@ overflow-wrap:anywhere}@media (max-width:34rem){li{grid-template-columns:1fr}}\
 #[must_use]
 pub fn page(report: &Report) -> String {
     let counts = report.counts();
-    let name = escaped(&format!("{} {}", report.client, report.version));
+    let name = escape_html(&format!("{} {}", report.client, report.version));
     let name = name.trim();
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
@@ -112,37 +114,21 @@ fn item(judged: &Judged) -> String {
         id = scenario.id,
         word = judged.verdict.word(),
         title = with_code(scenario.title),
-        seen = escaped(judged.verdict.detail()),
+        seen = escape_html(judged.verdict.detail()),
         why = with_code(scenario.why),
-        source = escaped(scenario.source),
+        source = escape_html(scenario.source),
     )
 }
 
 /// A text in which words between backquotes are code.
 fn with_code(text: &str) -> String {
-    let parts = text.split('`').map(escaped).enumerate();
+    let parts = text.split('`').map(escape_html).enumerate();
     parts
         .map(|(index, part)| match index % 2 {
             0 => part,
             _ => format!("<code>{part}</code>"),
         })
         .collect()
-}
-
-/// `text` with the characters that mean something in HTML replaced.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod program;
 
 use std::io;
+use std::time::Duration;
 
 use http::Request;
 use tokensink_host::lock::{KernelLock, Wait};
@@ -18,8 +19,6 @@ use tokensink_refresh::{
 use tokensink_store::{DotLock, LockKind, RecordKey, StoreError, lock_sibling};
 use tokensink_types::record::{Generation, Record, RecordState};
 use tokensink_types::{AgentId, Body, OAuth, SpendKey, UnixMillis};
-
-use std::time::Duration;
 
 use crate::audit;
 use crate::grant::{generation_of, restored};
@@ -314,7 +313,7 @@ impl Hands<'_> {
         let others = scan
             .records
             .into_iter()
-            .filter(|record| RecordKey::of(record) != self.key && knows(record, key));
+            .filter(|record| RecordKey::of(record) != self.key && record.knows(key));
         Ok(others
             .map(|record| Rival {
                 may_be_alive: self.may_be_alive(&record),
@@ -498,16 +497,6 @@ impl Hands<'_> {
         self.sink.audit(&event);
         Event::Recorded
     }
-}
-
-fn knows(record: &Record, key: SpendKey) -> bool {
-    let in_state = match &record.state {
-        RecordState::Sent(sent) => sent.spend == key,
-        RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } => *spent == key,
-        RecordState::Answered { parent, .. } => *parent == key,
-        RecordState::Idle | RecordState::Committed { .. } => false,
-    };
-    in_state || record.is_ancestor(key)
 }
 
 /// The provider's refresh rules in the machine's terms.

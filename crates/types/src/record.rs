@@ -172,6 +172,18 @@ impl Record {
         self.ancestors.contains(&key)
     }
 
+    /// Was `key` sent, or is it about to be, as far as this record can tell?
+    #[must_use]
+    pub fn knows(&self, key: SpendKey) -> bool {
+        let in_state = match &self.state {
+            RecordState::Sent(sent) => sent.spend == key,
+            RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } => *spent == key,
+            RecordState::Answered { parent, .. } => *parent == key,
+            RecordState::Idle | RecordState::Committed { .. } => false,
+        };
+        in_state || self.is_ancestor(key)
+    }
+
     /// Remembers `key` as spent.
     pub fn push_ancestor(&mut self, key: SpendKey) {
         self.ancestors.retain(|known| *known != key);

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokensink_host::{Host, ProcessRequest, StdioSource};
+use tokensink_types::Secret;
 
 use super::NotFound;
+use crate::api::HELLO;
+use crate::client::{Stored, Used};
 use crate::home::Home;
 use crate::process::{Ended, Invocation};
 
@@ -116,15 +119,42 @@ fn version_in(text: &str) -> String {
         .to_owned()
 }
 
+/// The login in a store that is JSON: the object at `place`, its access and refresh token at these pointers in it.
+pub(super) fn login_in(store: &[u8], place: &str, [access, refresh]: [&str; 2]) -> Stored {
+    let value: Value = match serde_json::from_slice(store) {
+        Ok(value) => value,
+        Err(error) => return Stored::Unreadable(error.to_string()),
+    };
+    match value.pointer(place) {
+        None | Some(Value::Null) => Stored::Nothing,
+        Some(login) => Stored::Login {
+            access: text_at(login, access).map(Secret::new),
+            refresh: text_at(login, refresh).map(Secret::new),
+        },
+    }
+}
+
+/// What became of one use, which asks the API for its greeting; `login_needed` are the texts with which the program says
+/// that nothing but a login helps.
+pub(super) fn outcome_of(ended: &Ended, login_needed: &[&str]) -> Used {
+    if ended.code == Some(0) && ended.output.contains(HELLO) {
+        return Used::Served;
+    }
+    if said_any(ended, login_needed) {
+        return Used::LoginNeeded;
+    }
+    Used::Failed(in_words(ended))
+}
+
 /// Whether one of its outputs has one of these texts in it.
-pub(super) fn said_any(ended: &Ended, texts: &[&str]) -> bool {
+fn said_any(ended: &Ended, texts: &[&str]) -> bool {
     texts
         .iter()
         .any(|text| ended.output.contains(text) || ended.complaint.contains(text))
 }
 
 /// How it ended, and the last that it said about it.
-pub(super) fn in_words(ended: &Ended) -> String {
+fn in_words(ended: &Ended) -> String {
     let last = |text: &str| {
         text.lines()
             .rev()
@@ -141,7 +171,7 @@ pub(super) fn in_words(ended: &Ended) -> String {
 }
 
 /// The text at a JSON pointer, unless it is empty.
-pub(super) fn text_at<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+fn text_at<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer)?.as_str().filter(|text| !text.is_empty())
 }
 

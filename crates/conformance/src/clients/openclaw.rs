@@ -6,14 +6,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokensink_host::Host;
-use tokensink_types::Secret;
 
 use super::NotFound;
 use super::claude;
-use super::installed::{Program, Wanted, in_words, said_any, text_at, with_members};
-use crate::api::HELLO;
+use super::installed::{Program, Wanted, login_in, outcome_of, with_members};
 use crate::client::{Client, Dialect, Reach, Stored, Tokens, Used};
 use crate::home::Home;
 use crate::process::{Ended, Invocation};
@@ -118,28 +116,11 @@ impl Client for OpenClaw {
     }
 
     fn read(&self, store: &[u8]) -> Stored {
-        let value: Value = match serde_json::from_slice(store) {
-            Ok(value) => value,
-            Err(error) => return Stored::Unreadable(error.to_string()),
-        };
-        let profile = &value["profiles"][PROFILE];
-        if profile.is_null() {
-            return Stored::Nothing;
-        }
-        Stored::Login {
-            access: text_at(profile, "/access").map(Secret::new),
-            refresh: text_at(profile, "/refresh").map(Secret::new),
-        }
+        login_in(store, &format!("/profiles/{PROFILE}"), ["/access", "/refresh"])
     }
 
     fn outcome(&self, ended: &Ended) -> Used {
-        if ended.code == Some(0) && ended.output.contains(HELLO) {
-            return Used::Served;
-        }
-        if said_any(ended, &LOGIN_NEEDED) {
-            return Used::LoginNeeded;
-        }
-        Used::Failed(in_words(ended))
+        outcome_of(ended, &LOGIN_NEEDED)
     }
 
     fn second(&self, home: &Home) -> Result<Option<Home>, String> {

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use tokensink_refresh::{Demand, Policy, Setup, Standing, overlay, stand};
-use tokensink_types::record::{Generation, Record, RecordState};
-use tokensink_types::{ProcessId, ProfileId, SpendKey, UnixMillis};
+use tokensink_types::record::{Generation, RecordState};
+use tokensink_types::{ProcessId, ProfileId, UnixMillis};
 
 use crate::shared::machine::Machine;
 use crate::shared::server::{Reply, Server};
@@ -257,7 +257,7 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
         let record = self.tables.records.get(at.record);
         let key = overlay(&stored, (*record).as_ref()).current.spend_key();
         let theirs = self.tables.records.get(other.record);
-        let knows = |key| (*theirs).as_ref().is_some_and(|theirs| knows(theirs, key));
+        let knows = |key| (*theirs).as_ref().is_some_and(|theirs| theirs.knows(key));
         let rival = key.filter(|key| knows(*key)).map(|_| other.record);
         let holder = (place == COPY && self.scenario(state).inherits)
             .then(|| self.main_as_holder(state))
@@ -394,7 +394,7 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
         let key = *self.tables.keys.get(key);
         let record = self.tables.records.get(record);
         key.zip((*record).as_ref())
-            .is_some_and(|(key, record)| knows(record, key))
+            .is_some_and(|(key, record)| record.knows(key))
     }
 
     /// What is durable at `place`.
@@ -431,16 +431,6 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
             .find(|pid| !named(*pid) && !state.is_running(*pid))
             .unwrap()
     }
-}
-
-fn knows(record: &Record, key: SpendKey) -> bool {
-    let in_state = match &record.state {
-        RecordState::Sent(sent) => sent.spend == key,
-        RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } => *spent == key,
-        RecordState::Answered { parent, .. } => *parent == key,
-        RecordState::Idle | RecordState::Committed { .. } => false,
-    };
-    in_state || record.is_ancestor(key)
 }
 
 fn store_of(place: usize) -> &'static str {

@@ -2,7 +2,7 @@
 //! behind it, the first of which has used up its limit, and the programs see nothing but good answers (clients.md 2.6,
 //! 3.5, 8). The settings are those of docs/gateway.md.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
@@ -94,7 +94,7 @@ fn answers(stage: &Stage, command: impl Fn() -> Command, settings: &Settings, ac
     }
 }
 
-fn codex(program: &PathBuf) -> Command {
+fn codex(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["exec", "--skip-git-repo-check", "-s", "read-only", "hi"]);
     command
@@ -112,6 +112,11 @@ fn codex_stage() -> Stage {
 }
 
 /// Codex without a login, with a key of ours.
+fn codex_answers(stage: &Stage, program: &Path, settings: &Settings) {
+    let [used_up, good] = ["acct-one", "acct-two"].map(chatgpt_token);
+    answers(stage, || codex(program), settings, [&used_up, &good]);
+}
+
 #[test]
 fn codex_with_a_key() {
     let Some(program) = codex_program() else { return };
@@ -126,13 +131,7 @@ fn codex_with_a_key() {
             file: Some((".codex/config.toml", config)),
             variables: vec![("SINK_KEY", stage.key.clone())],
         };
-        let accounts = [chatgpt_token("acct-one"), chatgpt_token("acct-two")];
-        answers(
-            &stage,
-            || codex(&program),
-            &settings,
-            [&accounts[0], &accounts[1]],
-        );
+        codex_answers(&stage, &program, &settings);
     }
 }
 
@@ -155,13 +154,7 @@ fn codex_in_chatgpt_mode() {
         file: Some((".codex/config.toml", config)),
         variables: vec![("SINK_KEY", stage.key.clone())],
     };
-    let accounts = [chatgpt_token("acct-one"), chatgpt_token("acct-two")];
-    answers(
-        &stage,
-        || codex(&program),
-        &settings,
-        [&accounts[0], &accounts[1]],
-    );
+    codex_answers(&stage, &program, &settings);
     let asked = stage.api.asked();
     assert!(
         asked
