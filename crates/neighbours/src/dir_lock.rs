@@ -57,8 +57,9 @@ pub(crate) enum Attempt {
 }
 
 impl DirLock {
-    /// Tries once; a lock that was not touched for `stale` is taken over, and one that is known to be `abandoned` at
-    /// once.
+    /// Tries once; a lock that was not touched for `stale` is taken over, and one that is `abandoned` at once. That is
+    /// asked only after the directory was looked at, and the directory is removed only if it is still as it was then: so
+    /// what is judged and what is removed are one lock, although others may take it over at any moment.
     ///
     /// # Errors
     /// When the system refuses, or something that is no such lock has the name.
@@ -66,9 +67,8 @@ impl DirLock {
         host: &Host,
         path: &Path,
         stale: Duration,
-        abandoned: bool,
+        abandoned: impl Fn() -> bool,
     ) -> Result<Attempt, NeighbourError> {
-        let mut abandoned = abandoned;
         let mut age = Duration::ZERO;
         for _ in 0..TRIES {
             match host.files.create_dir_new(path, MODE) {
@@ -86,12 +86,10 @@ impl DirLock {
                 });
             }
             age = modified(&stamp).until(host.clock.now());
-            if age <= stale && !abandoned {
+            if age <= stale && !abandoned() {
                 return Ok(Attempt::Held(age));
             }
             remove_stale(host, path, &stamp)?;
-            // Whoever has it after this is another one.
-            abandoned = false;
         }
         Ok(Attempt::Held(age))
     }
@@ -193,5 +191,42 @@ fn remove_stale(host: &Host, path: &Path, stale: &FileStamp) -> Result<(), Neigh
             why: "it is abandoned, and holds something",
         }),
         result => result.map_err(NeighbourError::io("remove the abandoned lock", path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokensink_testkit::TestHost;
+
+    use super::*;
+
+    const STALE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn who_takes_an_abandoned_lock_over_first_keeps_it() {
+        let test = TestHost::new();
+        let host = test.host();
+        let path = Path::new("/h/.oauth_refresh.lock");
+        test.files.mkdir(path);
+        let asked = Cell::new(0);
+        // While it is judged, another program takes the lock over.
+        let overtaken = || {
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 {
+                test.clock.advance(Duration::from_secs(1));
+                host.files.remove_dir(path).unwrap();
+                host.files.create_dir_new(path, MODE).unwrap();
+                return true;
+            }
+            false
+        };
+        let attempt = DirLock::attempt(&host, path, STALE, overtaken).unwrap();
+        assert!(matches!(attempt, Attempt::Held(_)));
+        assert_eq!(asked.get(), 2, "the new one was judged for itself");
+        assert!(look(&host, path).unwrap().is_some(), "and stands");
+        let attempt = DirLock::attempt(&host, path, STALE, || true).unwrap();
+        assert!(matches!(attempt, Attempt::Taken(_)));
     }
 }

@@ -112,12 +112,12 @@ fn claude_refresh(host: &Host, home: &Path, wait: Duration) -> Result<Vec<DirLoc
         .map_err(NeighbourError::io("resolve", home))?;
     let second = suffixed(&real, ".lock");
     patiently(host, Neighbour::ClaudeCode, wait, || {
-        let abandoned = owner::abandoned(host, home, &first, &second);
-        let one = match DirLock::attempt(host, &first, REFRESH_STALE, abandoned.first)? {
+        let abandoned = || owner::abandoned(host, home, &first, &second);
+        let one = match DirLock::attempt(host, &first, REFRESH_STALE, || abandoned().first)? {
             Attempt::Taken(lock) => lock,
             Attempt::Held(age) => return Ok(Err((first.clone(), age))),
         };
-        match DirLock::attempt(host, &second, REFRESH_STALE, abandoned.second) {
+        match DirLock::attempt(host, &second, REFRESH_STALE, || abandoned().second) {
             Ok(Attempt::Taken(two)) => Ok(Ok(vec![one, two])),
             Ok(Attempt::Held(age)) => Ok(Err((second.clone(), age))),
             Err(error) => {
@@ -149,7 +149,7 @@ impl WriteLocks {
                 host,
                 Neighbour::ClaudeCode,
                 CLAUDE_WRITE_WAIT,
-                || match DirLock::attempt(host, &path, WRITE_STALE, false)? {
+                || match DirLock::attempt(host, &path, WRITE_STALE, || false)? {
                     Attempt::Taken(lock) => Ok(Ok(lock)),
                     Attempt::Held(age) => Ok(Err((path.clone(), age))),
                 },
