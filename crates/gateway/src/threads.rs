@@ -31,13 +31,18 @@ impl Threads {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        let turn = Arc::clone(&self.0).acquire_owned().await;
-        spawn_blocking(move || {
-            let done = work();
-            drop(turn);
-            done
-        })
-        .await
+        let turns = Arc::clone(&self.0);
+        // A task of its own waits for the turn, so that the work is not lost with a caller that goes before.
+        let done = tokio::spawn(async move {
+            let turn = turns.acquire_owned().await;
+            spawn_blocking(move || {
+                let done = work();
+                drop(turn);
+                done
+            })
+            .await
+        });
+        done.await?
     }
 
     /// Has the work done some time. Without an event loop it is not: the gateway has ended.
@@ -46,5 +51,35 @@ impl Threads {
             let threads = self.clone();
             event_loop.spawn(async move { threads.run(work).await });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_waits_for_its_turn_is_done_though_the_caller_goes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let threads = Threads::default();
+            let all = u32::try_from(AT_A_TIME).unwrap();
+            let busy = Arc::clone(&threads.0).acquire_many_owned(all).await.unwrap();
+            let done = Arc::new(AtomicBool::new(false));
+            let noted = Arc::clone(&done);
+            let caller = tokio::spawn({
+                let threads = threads.clone();
+                async move { threads.run(move || noted.store(true, Ordering::SeqCst)).await }
+            });
+            tokio::task::yield_now().await;
+            caller.abort();
+            assert!(caller.await.unwrap_err().is_cancelled());
+            drop(busy);
+            // Whoever has all turns again comes after it.
+            drop(threads.0.acquire_many(all).await.unwrap());
+            assert!(done.load(Ordering::SeqCst));
+        });
     }
 }
