@@ -448,11 +448,4 @@ fn millis_until(now: UnixMillis, at: UnixMillis) -> i64 {
 }
 
 #[cfg(test)]
-mod shares {
-    #[test]
-    fn have_no_more_digits_than_they_mean() {
-        for (used, want) in [(0.58 + f64::EPSILON, "0.58"), (0.123_456, "0.1235"), (1.0, "1.0")] {
-            assert_eq!(serde_json::json!(super::share(used)).to_string(), want);
-        }
-    }
-}
+mod tests;

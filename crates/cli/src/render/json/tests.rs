@@ -14,6 +14,13 @@ fn status_has_the_documented_fields() {
     insta::assert_snapshot!(format!("{:#}", status(&sample(), Name::OWN)));
 }
 
+#[test]
+fn shares_have_no_more_digits_than_they_mean() {
+    for (used, want) in [(0.58 + f64::EPSILON, "0.58"), (0.123_456, "0.1235"), (1.0, "1.0")] {
+        assert_eq!(json!(share(used)).to_string(), want);
+    }
+}
+
 fn info(id: &str, state: ProfileState) -> ProfileInfo {
     let id = ProfileId::parse(id).unwrap();
     ProfileInfo {
