@@ -255,6 +255,7 @@ impl Job<'_> {
         loop {
             let at_once = AcquireRequest {
                 wait: Duration::ZERO,
+                asks_again: true,
                 ..request.clone()
             };
             let error = match self.acquire_on_thread(at_once).await {
@@ -263,18 +264,16 @@ impl Job<'_> {
                 Err(error) => return Err(error),
             };
             let left = deadline.saturating_duration_since(now());
-            match pause(&error, self.sink.now()) {
-                Some(pause) if pause <= left => sleep(pause.min(PAUSE_MAX)).await,
-                Some(_) => return Err(error),
-                None => {
-                    return self
-                        .acquire_on_thread(AcquireRequest {
-                            wait: left,
-                            ..request
-                        })
-                        .await;
+            let wait = match pause(&error, self.sink.now()) {
+                Some(pause) if pause <= left => {
+                    sleep(pause.min(PAUSE_MAX)).await;
+                    continue;
                 }
-            }
+                // Asked a last time, for a refusal that `explain` can tell.
+                Some(_) => Duration::ZERO,
+                None => left,
+            };
+            return self.acquire_on_thread(AcquireRequest { wait, ..request }).await;
         }
     }
 

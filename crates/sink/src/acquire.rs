@@ -17,7 +17,7 @@ use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Lease, Want};
 use crate::secrets::reference::Failure;
 use crate::secrets::{Resolved, Unresolved};
-use crate::serve::Call;
+use crate::serve::{Call, SHORT_WAIT};
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
 
@@ -161,7 +161,7 @@ impl Sink {
         let patience = if alone { call } else { &at_once };
         let first = match self.lease_or_give_back(snapshot, id, claim, patience) {
             Ok(lease) => return Ok(lease),
-            Err(error) if alone => return Err(error),
+            Err(error) if alone || (call.request.asks_again && self.ends_soon(&error)) => return Err(error),
             Err(error) => error,
         };
         let mut waiting = None;
@@ -188,6 +188,12 @@ impl Sink {
         }
         // Where waiting helps one of them, it would be wrong to say that only a login does.
         Err(waiting.unwrap_or(first))
+    }
+
+    /// Is it a refresh that is under way, or a back-off that a caller with time would wait out although there are others?
+    fn ends_soon(&self, error: &SinkError) -> bool {
+        let waits = |until| self.now().until(until) <= SHORT_WAIT;
+        error.kind() == ErrorKind::TryAgain && error.retry_at().is_none_or(waits)
     }
 
     /// The claim on a test, where the choice `tests` a bench.
@@ -484,3 +490,5 @@ pub(crate) fn unknown_provider(unknown: &UnknownProvider) -> SinkError {
 
 #[cfg(test)]
 mod leave_tests;
+#[cfg(test)]
+mod patience_tests;

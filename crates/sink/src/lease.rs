@@ -44,6 +44,9 @@ pub struct AcquireRequest {
     pub request_id: Option<LeaseId>,
     /// Profiles that have failed in this request already; none of them is handed out again.
     pub tried: Vec<ProfileId>,
+    /// The caller will ask again, with time to wait, where time alone may help. So it is told at once, nobody serves in
+    /// the place of a profile whose token is just being refreshed, and the refusal is not yet one for `explain`.
+    pub asks_again: bool,
     /// Ends the waiting before its time, within a second. As with that, a refresh that is under way goes on.
     pub cancel: Option<Cancel>,
 }
@@ -63,6 +66,7 @@ impl AcquireRequest {
             session: None,
             request_id: None,
             tried: Vec::new(),
+            asks_again: false,
             cancel: None,
         }
     }

@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What must be left of a caller's time after a back-off for a try to be worth while.
 const FLIGHT_ROOM: Duration = Duration::from_millis(300);
 /// Longest back-off that a caller waits out while other profiles could be asked.
-const SHORT_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const SHORT_WAIT: Duration = Duration::from_secs(5);
 /// How often one call looks again after a flight that was said to serve.
 const ROUNDS_MAX: u32 = 6;
 

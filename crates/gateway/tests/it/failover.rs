@@ -362,6 +362,45 @@ fn a_token_that_is_refused_is_refreshed_once_for_everybody() {
     assert_eq!((server.ledger().refreshes, server.ledger().reuses), (1, 0));
 }
 
+/// A refresh takes a moment and costs nothing, unlike the session's move to another account.
+#[test]
+fn a_token_that_is_just_being_refreshed_is_waited_for_though_there_is_another_account() {
+    let random = Arc::new(OsRandom);
+    let clock = Arc::new(SystemClock::from_env(&MapEnvironment::default()));
+    let server = Running::start(ServerConfig::default(), clock, random).unwrap();
+    let issue = |account| server.issue(account, &["openid", "offline_access"]).unwrap();
+    let (mut alice, bob) = (issue("alice"), issue("bob"));
+    alice.expires_at.0 -= 7_200_000;
+    let world = World::new(&[], served);
+    world.logins(
+        &server.provider_toml("rig"),
+        &[("rig:alice", &alice), ("rig:bob", &bob)],
+    );
+    world.put(
+        "agents/main/agent/auth-state.json",
+        r#"{"version":1,"order":{"rig":["rig:alice","rig:bob"]}}"#,
+    );
+    let gateway = world.gateway();
+    server.faults().push(Fault::on_refresh(FaultAction::Hold));
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| client(&gateway).post("/rig/x", "{}").answer()))
+            .collect();
+        assert!(server.faults().wait_until_held(1, Duration::from_secs(10)));
+        server.faults().release();
+        for asked in asking {
+            assert_eq!(by(&asked.join().unwrap()), (200, "rig:alice"));
+        }
+    });
+    assert_eq!(
+        (
+            calls_of(&world, bob.access_token.expose()),
+            server.ledger().refreshes
+        ),
+        (0, 1)
+    );
+}
+
 /// Each lease that waits for a refresh takes a thread and the room of a request. Who leaves takes neither any longer,
 /// and the refresh goes on.
 #[test]

@@ -58,6 +58,11 @@ impl World {
 
     /// Makes `rig` a provider with logins, by the definition of an authorization server, and agent main logged in.
     pub(crate) fn login(&self, definition: &str, profile: &str, issued: &Issued) {
+        self.logins(definition, &[(profile, issued)]);
+    }
+
+    /// The same with several logins.
+    pub(crate) fn logins(&self, definition: &str, logins: &[(&str, &Issued)]) {
         let base = format!("base_url = \"{}/base\"", self.upstream.url());
         let lines = definition.lines().map(|line| {
             let is_base = line.trim_start().starts_with("base_url");
@@ -67,14 +72,20 @@ impl World {
             "tokensink/providers/rig.toml",
             &lines.collect::<Vec<_>>().join("\n"),
         );
-        let entry = json!({
-            "type": "oauth",
-            "provider": "rig",
-            "access": issued.access_token.expose(),
-            "refresh": issued.refresh_token.as_ref().unwrap().expose(),
-            "expires": issued.expires_at.0,
-        });
-        let store = json!({"version": 1, "profiles": {profile: entry}}).to_string();
+        let entry = |issued: &Issued| {
+            json!({
+                "type": "oauth",
+                "provider": "rig",
+                "access": issued.access_token.expose(),
+                "refresh": issued.refresh_token.as_ref().unwrap().expose(),
+                "expires": issued.expires_at.0,
+            })
+        };
+        let profiles: serde_json::Map<_, _> = logins
+            .iter()
+            .map(|(profile, issued)| ((*profile).to_owned(), entry(issued)))
+            .collect();
+        let store = json!({"version": 1, "profiles": profiles}).to_string();
         self.put("agents/main/agent/auth-profiles.json", &store);
     }
 

@@ -96,6 +96,9 @@ impl Sink {
             let wanted = self.wanted(&request.want, &snapshot)?;
             let made = self.decide(&snapshot, wanted, request)?;
             let refused = |error: SinkError| {
+                if request.asks_again && error.kind() == ErrorKind::TryAgain {
+                    return error;
+                }
                 let id = self.calls().lease_id();
                 self.noted(id, Err(error.code()), (&snapshot, &made), request);
                 error
