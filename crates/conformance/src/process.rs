@@ -157,8 +157,14 @@ impl Process {
         })
     }
 
+    /// Whether something may still come of it: it runs, for no longer than it may, and nobody has lost patience.
+    pub(crate) fn is_running(&mut self) -> bool {
+        let ran = self.host.clock.monotonic().saturating_sub(self.started);
+        ran <= self.time && !self.stop.is_set() && matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<Ended> {
+    fn ended(&mut self) -> Option<Ended> {
         let status = self.child.try_wait().ok().flatten()?;
         Some(self.finish(Some(status)))
     }
@@ -169,10 +175,11 @@ impl Process {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            let ran = self.host.clock.monotonic().saturating_sub(self.started);
-            if ran > self.time || self.stop.is_set() {
+            if !self.is_running() {
+                // Its end may fall between the two looks.
+                let status = self.child.try_wait().ok().flatten();
                 self.kill();
-                return self.finish(None);
+                return self.finish(status);
             }
             self.host.clock.sleep(GLANCE);
         }

@@ -15,7 +15,7 @@ use crate::report::Verdict;
 use crate::scenarios::Scenario;
 use crate::world::{STRANGER, Trouble, World};
 
-/// How long the kit waits for something that must come, such as a request of a process that was started.
+/// How long the kit waits for what no process of its own brings about.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it looks.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -219,6 +219,34 @@ impl<'a> Stage<'a> {
             }
             self.host.clock.sleep(Duration::from_secs(1));
         }
+    }
+
+    /// Waits until these processes have brought something about; `false` when none of them runs any more, or may. How
+    /// long a program takes to get there is not the kit's to say: on a busy host one that only starts takes minutes,
+    /// and an answer that is held back must find somebody who lets it go.
+    pub(crate) fn wait_for(&self, processes: &mut [Process], is_so: impl Fn() -> bool) -> bool {
+        loop {
+            // Looked at first: what a process did last counts.
+            let is_over = !processes.iter_mut().any(Process::is_running);
+            if is_so() {
+                return true;
+            }
+            if is_over {
+                return false;
+            }
+            self.host.clock.sleep(GLANCE);
+        }
+    }
+
+    /// Waits until the answer to a refresh of these processes is held back ([`tokensink_authserver::FaultAction::Hold`]); `false` when none
+    /// came, and none will be held any more.
+    pub(crate) fn wait_until_held(&self, processes: &mut [Process]) -> bool {
+        let faults = self.world.faults();
+        let is_held = self.wait_for(processes, || faults.held() > 0);
+        if !is_held {
+            faults.clear();
+        }
+        is_held
     }
 
     /// Waits until something is the case; `false` when that does not happen in time.

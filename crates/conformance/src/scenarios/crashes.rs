@@ -1,5 +1,6 @@
 //! Processes that die in the middle, with everything that they started.
 
+use std::slice;
 use std::time::Duration;
 
 use tokensink_authserver::{Fault, FaultAction};
@@ -15,20 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(100);
 const FIRST_MOMENT: Duration = Duration::from_millis(1);
 /// As late as that at most: 256 ms.
 const LAST_POWER: u32 = 4;
-/// How long the kit waits for a request.
-const ARRIVAL: Duration = Duration::from_secs(120);
 
 pub(super) fn during_the_request(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     stage.log_in(EXPIRED)?;
     stage.world.fault(Fault::on_refresh(FaultAction::Hold));
-    let process = stage.start()?;
-    let faults = stage.world.faults();
-    if !faults.wait_until_held(1, ARRIVAL) {
+    let mut process = stage.start()?;
+    if !stage.wait_until_held(slice::from_mut(&mut process)) {
         return Ok(Verdict::Failed("no refresh request came".to_owned()));
     }
     let killed = stage.kill();
     drop(process);
-    faults.release();
+    stage.world.faults().release();
     let mut findings = Findings::default();
     findings.not_blank(&stage.stored()?);
     let began = stage.host.clock.monotonic();
@@ -69,12 +67,11 @@ pub(super) fn at_any_moment(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
         } else {
             let moment = FIRST_MOMENT * 4_u32.pow((round / 2).min(LAST_POWER));
             stage.world.fault(Fault::on_refresh(FaultAction::Hold));
-            let process = stage.start_at(&home)?;
-            let faults = stage.world.faults();
-            if !faults.wait_until_held(1, ARRIVAL) {
+            let mut process = stage.start_at(&home)?;
+            if !stage.wait_until_held(slice::from_mut(&mut process)) {
                 return Ok(Verdict::Failed("no refresh request came".to_owned()));
             }
-            faults.release();
+            stage.world.faults().release();
             stage.host.clock.sleep(moment);
             stage.kill();
             drop(process);

@@ -109,18 +109,18 @@ fn undisturbed(stage: &mut Stage<'_>) -> Result<Duration, Trouble> {
 /// time to ask for one too, `took` being the time of a use alone.
 fn together(stage: &mut Stage<'_>, homes: &[Home], took: Duration) -> Result<Vec<Use>, Trouble> {
     stage.world.fault(Fault::on_refresh(FaultAction::Hold));
-    let started = homes
+    let mut started = homes
         .iter()
         .map(|home| stage.start_at(home))
         .collect::<Result<Vec<_>, _>>()?;
-    let faults = stage.world.faults();
-    stage.wait_until(|| faults.held() > 0);
-    let others = u32::try_from(homes.len()).unwrap_or(u32::MAX);
-    stage
-        .host
-        .clock
-        .sleep(HELD_AT_MOST.min(SETTLE + took * others / 2));
-    faults.release();
+    if stage.wait_until_held(&mut started) {
+        let others = u32::try_from(homes.len()).unwrap_or(u32::MAX);
+        stage
+            .host
+            .clock
+            .sleep(HELD_AT_MOST.min(SETTLE + took.saturating_mul(others) / 2));
+        stage.world.faults().release();
+    }
     Ok(started.into_iter().map(|process| stage.end_of(process)).collect())
 }
 
@@ -189,4 +189,104 @@ pub(super) fn rejects_everything(stage: &mut Stage<'_>) -> Result<Verdict, Troub
         .expect(alive, || "the stored refresh token is no longer good".to_owned())
         .no_reuse(&stage.ledger());
     Ok(findings.verdict(format!("refreshes for one use: {asked}; the login is alive")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokensink_host::{Clock, Host, atomic};
+    use tokensink_types::UnixMillis;
+
+    use super::*;
+    use crate::process::Stop;
+    use crate::scenarios::SCENARIOS;
+
+    /// By how much a monotonic clock runs ahead before anything else happens on the host.
+    const LATE: Duration = Duration::from_secs(400);
+
+    fn put(path: &Path, text: &str) {
+        let host = Host::real();
+        atomic::replace(&*host.files, &*host.random, path, text.as_bytes(), 0o600).unwrap();
+    }
+
+    /// The clock of a host on which programs get nothing done for [`LATE`]: until then nobody who sleeps has to wait,
+    /// and then a file says that they may begin.
+    #[derive(Debug)]
+    struct BusyHost {
+        system: Arc<dyn Clock>,
+        skipped_ms: AtomicU64,
+        gate: PathBuf,
+    }
+
+    impl Clock for BusyHost {
+        fn now(&self) -> UnixMillis {
+            self.system.now()
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.system.monotonic() + Duration::from_millis(self.skipped_ms.load(Ordering::SeqCst))
+        }
+
+        fn sleep(&self, time: Duration) {
+            if Duration::from_millis(self.skipped_ms.load(Ordering::SeqCst)) >= LATE {
+                return self.system.sleep(time);
+            }
+            let millis = u64::try_from(time.as_millis()).unwrap();
+            let before = self.skipped_ms.fetch_add(millis, Ordering::SeqCst);
+            if Duration::from_millis(before + millis) >= LATE {
+                put(&self.gate, "");
+            }
+        }
+    }
+
+    /// examples/conformance/naive.py behind a gate, and one at a time: it reads its store with the lock held, which is
+    /// all that is wanted of a program here.
+    const PATIENT: &str = r#"
+name = "patient"
+log_in = ["python3", "EXAMPLES/naive.py", "login"]
+use = ["sh", "-c", 'until [ -e "$GATE" ]; do sleep 0.02; done; exec flock "$HOME/lock" python3 "$0" use', "EXAMPLES/naive.py"]
+store = ".naive/{agent}/login.json"
+access = "/access_token"
+refresh = "/refresh_token"
+seconds = 900
+outcome = {}
+env = { GATE = "{dir}/gate" }
+"#;
+
+    fn patient(dir: &Path) -> Box<dyn crate::Client> {
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/conformance");
+        let path = dir.join("patient.toml");
+        put(&path, &PATIENT.replace("EXAMPLES", examples));
+        crate::find(&Host::real(), path.to_str().unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn processes_that_take_minutes_to_start_find_an_answer_that_is_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = patient(dir.path());
+        let mut host = Host::real();
+        host.clock = Arc::new(BusyHost {
+            system: Arc::clone(&host.clock),
+            skipped_ms: AtomicU64::default(),
+            gate: host.files.canonical(dir.path()).unwrap().join("gate"),
+        });
+        let scenario = SCENARIOS
+            .iter()
+            .find(|one| one.id == "many-processes-one-refresh")
+            .unwrap();
+        let began = host.clock.monotonic();
+        let mut stage = Stage::open(&host, &*client, scenario, &Stop::default()).unwrap();
+        stage.log_in(EXPIRED).unwrap();
+        let homes = vec![stage.home.clone(); 3];
+        let uses = together(&mut stage, &homes, Duration::from_secs(1)).unwrap();
+        for one in &uses {
+            assert!(one.is_served(), "{}", one.told());
+        }
+        let ledger = stage.ledger();
+        assert_eq!((stage.refreshes_asked(), ledger.reuses), (1, 0));
+        assert!(host.clock.monotonic() - began >= LATE);
+    }
 }

@@ -1,5 +1,7 @@
 //! Refusals, and when to believe them.
 
+use std::slice;
+
 use super::ordinary::EXPIRED;
 use crate::client::Used;
 use crate::report::Verdict;
@@ -46,8 +48,8 @@ pub(super) fn not_again(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
 pub(super) fn lost_race(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     let tokens = stage.log_in(EXPIRED)?;
     stage.world.stop_the_next();
-    let process = stage.start()?;
-    if !stage.wait_until(|| stage.world.has_stopped()) {
+    let mut process = stage.start()?;
+    if !stage.wait_for(slice::from_mut(&mut process), || stage.world.has_stopped()) {
         return Ok(Verdict::Failed("no refresh request came".to_owned()));
     }
     // Somebody else was faster, and its login stands in the store before the refusal arrives.
