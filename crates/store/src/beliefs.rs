@@ -86,7 +86,8 @@ impl<T: PartialEq> Beliefs<T> {
                 }
             },
             Err(error) => {
-                return Arc::new(self.believed(path, &Map::new(), Some(error.to_string())));
+                let believed = self.believed(path, &Map::new(), Some(error.to_string()));
+                return self.cache.put_unread(agent.clone(), believed, &*self.host.clock);
             }
         };
         let believed = self.believed(path, &map, trouble);
@@ -168,7 +169,7 @@ const FIX: &str = "It holds nothing that is needed; it is set aside when it is n
 mod tests {
     use std::time::Duration;
 
-    use tokensink_testkit::TestHost;
+    use tokensink_testkit::{Errno, TestHost};
 
     use super::*;
 
@@ -227,6 +228,35 @@ mod tests {
         }
         let kept = quarantine::set_aside_before(&test.host(), &path).unwrap();
         assert_eq!(kept.len(), 3, "nothing is lost: {kept:?}");
+    }
+
+    /// Whoever keeps something that was made of a reading compares by identity.
+    #[test]
+    fn what_cannot_be_read_twice_for_the_same_reason_is_the_same_reading() {
+        let test = TestHost::new();
+        let beliefs = beliefs(&test);
+        let path = beliefs.path(&AgentId::main());
+        let (first, third) = {
+            add(&beliefs);
+            test.files.set_fault(&path, Some(Errno::ACCESS));
+            let first = beliefs.read(&AgentId::main());
+            let second = beliefs.read(&AgentId::main());
+            assert_eq!((first.value, first.warnings.len()), (0, 1));
+            assert!(Arc::ptr_eq(&first, &second));
+            test.files.set_fault(&path, Some(Errno::IO));
+            (first, beliefs.read(&AgentId::main()))
+        };
+        assert_ne!(first.warnings, third.warnings, "another reason is told");
+        test.files.set_fault(&path, None);
+        let healed = beliefs.read(&AgentId::main());
+        assert_eq!((healed.value, healed.warnings.len()), (1, 0));
+        // Nothing that stands in for a file is taken for the reading of one that is not there.
+        test.files.set_fault(&path, Some(Errno::IO));
+        assert_eq!(beliefs.read(&AgentId::main()).warnings.len(), 1);
+        test.files.set_fault(&path, None);
+        test.host().files.remove(&path).unwrap();
+        let gone = beliefs.read(&AgentId::main());
+        assert_eq!((gone.value, gone.warnings.len()), (0, 0));
     }
 
     #[test]

@@ -28,7 +28,8 @@ type Stamps = [Option<FileStamp>; 2];
 
 #[derive(Debug)]
 struct Entry<T> {
-    stamps: Stamps,
+    /// `None` for what stands in for a file that could not be read, which is never trusted.
+    stamps: Option<Stamps>,
     value: Arc<T>,
     first_seen: Duration,
     read_at: Duration,
@@ -47,14 +48,14 @@ impl<T> Entry<T> {
 pub(crate) struct Known<T> {
     /// The value; old, perhaps, until it is held against the stamps of now.
     pub(crate) value: Arc<T>,
-    stamps: Stamps,
+    stamps: Option<Stamps>,
     settled: bool,
 }
 
 impl<T> Known<T> {
     /// The value, if it was read under exactly these stamps and can be trusted.
     pub(crate) fn under(self, stamps: Stamps) -> Option<Arc<T>> {
-        (self.settled && self.stamps == stamps).then_some(self.value)
+        (self.settled && self.stamps == Some(stamps)).then_some(self.value)
     }
 }
 
@@ -90,6 +91,22 @@ impl<K: Eq + Hash, T> StampCache<K, T> {
     where
         T: PartialEq,
     {
+        self.keep(key, Some(stamps), value, clock)
+    }
+
+    /// Notes what stands in for a file that could not be read just now: the next look reads again. Returns it, or the
+    /// value that was known before where the two are equal.
+    pub(crate) fn put_unread(&self, key: K, value: T, clock: &dyn Clock) -> Arc<T>
+    where
+        T: PartialEq,
+    {
+        self.keep(key, None, value, clock)
+    }
+
+    fn keep(&self, key: K, stamps: Option<Stamps>, value: T, clock: &dyn Clock) -> Arc<T>
+    where
+        T: PartialEq,
+    {
         let now = clock.monotonic();
         let wall = clock.now();
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +125,11 @@ impl<K: Eq + Hash, T> StampCache<K, T> {
             value: Arc::clone(&value),
             first_seen,
             read_at: now,
-            old: stamps.iter().flatten().all(|stamp| is_long_ago(stamp, wall)),
+            old: stamps
+                .iter()
+                .flatten()
+                .flatten()
+                .all(|stamp| is_long_ago(stamp, wall)),
         };
         map.insert(key, entry);
         value
