@@ -6,7 +6,7 @@
 //! changes, a look costs one `stat`.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tokensink_host::Host;
@@ -16,6 +16,7 @@ use tokensink_types::AgentId;
 use crate::cache::StampCache;
 use crate::disk;
 use crate::error::StoreError;
+use crate::in_turn::InTurn;
 use crate::json as js;
 use crate::paths::Paths;
 use crate::quarantine;
@@ -31,9 +32,8 @@ pub struct Beliefs<T> {
     kind: &'static str,
     reading: Reading<T>,
     cache: StampCache<AgentId, Believed<T>>,
-    /// The threads of this process go for the lock one after the other: hundreds that look for it now and then would
-    /// leave it unused for most of the time, and some of them without it for good.
-    turn: Mutex<()>,
+    /// The threads of this process that are about to change an agent's file.
+    writers: InTurn,
 }
 
 /// One agent's file as it was read.
@@ -56,7 +56,7 @@ impl<T: PartialEq> Beliefs<T> {
             kind,
             reading,
             cache: StampCache::default(),
-            turn: Mutex::default(),
+            writers: InTurn::default(),
         }
     }
 
@@ -112,7 +112,8 @@ impl<T: PartialEq> Beliefs<T> {
     }
 
     /// Changes the agent's file under its lock, on what it says now. It is written only when `change` changed
-    /// something; a file that does not parse is set aside first.
+    /// something; a file that does not parse is set aside first. `wait` counts for the other threads of this process
+    /// and for the lock together.
     ///
     /// # Errors
     /// [`StoreError::Kernel`] when the lock is not to be had in time, or [`StoreError::Io`]. The file is then as it
@@ -123,7 +124,8 @@ impl<T: PartialEq> Beliefs<T> {
         wait: Wait,
         change: impl FnOnce(&mut Map<String, Value>) -> R,
     ) -> Result<R, StoreError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = self.writers.of(agent);
+        let (_turn, wait) = queue.turn(&*self.host.clock, wait);
         let lock = self.paths.locks_dir().join(format!("{}-{agent}", self.kind));
         let _lock = KernelLock::acquire(&self.host, &lock, wait)?;
         let path = self.path(agent);
@@ -257,6 +259,25 @@ mod tests {
         test.host().files.remove(&path).unwrap();
         let gone = beliefs.read(&AgentId::main());
         assert_eq!((gone.value, gone.warnings.len()), (0, 0));
+    }
+
+    /// Whoever waits for the lock of one agent does not hold up those who want another's.
+    #[test]
+    fn a_lock_that_is_kept_holds_up_its_own_agent_only() {
+        let test = TestHost::new();
+        let other = test.other_process(4000);
+        let beliefs = beliefs(&test);
+        let work = AgentId::normalise("work");
+        let lock = beliefs.paths.locks_dir().join("counts-main");
+        let _held = KernelLock::try_acquire(&other.host(), &lock).unwrap();
+        let queue = beliefs.writers.of(&AgentId::main());
+        let turn = queue.turn(&test.clock, WAIT);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| beliefs.update(&AgentId::main(), WAIT, |_| ()));
+            beliefs.update(&work, WAIT, |_| ()).unwrap();
+            drop(turn);
+            assert!(waiting.join().unwrap().is_err());
+        });
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod conformance;
 mod disk;
 mod error;
 pub mod foreign;
+mod in_turn;
 mod journal;
 pub mod json;
 pub mod legacy;
@@ -41,6 +42,7 @@ pub use config::{
 };
 pub use error::{LockBusy, StoreError, Unreadable};
 pub use foreign::{ForeignEntry, ForeignProfiles};
+pub use in_turn::{InTurn, Queue};
 pub use journal::{Journal, RecordKey, RecordPlace, Scan};
 pub use json::{ParseFailure, wipe as wipe_json};
 pub use openclaw_lock::{

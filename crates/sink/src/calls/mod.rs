@@ -20,14 +20,14 @@ mod report;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
 use tokensink_host::Host;
 use tokensink_policy::bench::Bucket;
 use tokensink_policy::classify::Class;
-use tokensink_store::Paths;
+use tokensink_store::{InTurn, Paths, Queue};
 use tokensink_types::{AgentId, ProfileId, UnixMillis};
 
 use benches::BenchFiles;
@@ -126,8 +126,8 @@ pub(crate) struct Calls {
     noted: Mutex<HashMap<AgentId, HashMap<ProfileId, Duration>>>,
     next_lease: AtomicU64,
     crossings: Crossings,
-    /// The threads of this process show benches to other programs one after the other.
-    showing: Mutex<()>,
+    /// The threads of this process that are about to show benches to other programs.
+    showing: InTurn,
 }
 
 impl Calls {
@@ -144,7 +144,7 @@ impl Calls {
             noted: Mutex::default(),
             next_lease: AtomicU64::new(first),
             crossings: Crossings::default(),
-            showing: Mutex::default(),
+            showing: InTurn::default(),
         }
     }
 
@@ -153,9 +153,9 @@ impl Calls {
         &self.benches
     }
 
-    /// The turn to show benches to other programs.
-    fn showing(&self) -> MutexGuard<'_, ()> {
-        self.showing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Who shows benches of an owner's profiles to other programs stands here.
+    fn showing(&self, owner: &AgentId) -> Arc<Queue> {
+        self.showing.of(owner)
     }
 
     /// An id that this process has not given yet.

@@ -323,9 +323,10 @@ impl Sink {
         if self.store().is_readonly() {
             return;
         }
-        let _turn = self.calls().showing();
+        let queue = self.calls().showing(owner);
+        let (_turn, wait) = queue.turn(&*self.host().clock, SHOW_WAIT);
         let now = self.now();
-        let shown = self.store().update_state_within(owner, SHOW_WAIT, |state| {
+        let shown = self.store().update_state_within(owner, wait, |state| {
             change(state);
             let usage = state.usage(id).unwrap_or_default();
             let found = Lanes::of_usage(&usage);
