@@ -63,6 +63,9 @@ pub struct Bounds {
     pub error_body: usize,
     /// How long that may take.
     pub error_time: Duration,
+    /// How often a gateway looks whether the one that serves the Unix socket is gone: a local program that finds nobody
+    /// tries again for some seconds.
+    pub socket_look: Duration,
 }
 
 impl Default for Bounds {
@@ -90,6 +93,7 @@ impl Default for Bounds {
             decode_total: 256 * MIB,
             error_body: 256 * 1024,
             error_time: Duration::from_secs(5),
+            socket_look: Duration::from_secs(2),
         }
     }
 }
@@ -101,8 +105,5 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 pub(crate) const LINGER_BYTES: usize = MIB;
 /// Frames that are ready are joined into one write up to this size; above it a copy costs more than a write.
 pub(crate) const GATHER_BYTES: usize = 16 * 1024;
-/// How often a gateway looks whether the one that serves the Unix socket is gone: a local program that finds nobody
-/// tries again for some seconds.
-pub(crate) const SOCKET_LOOK: Duration = Duration::from_secs(2);
 /// How long accepting pauses when the system has no descriptor left.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokensink_sink::{AgentId, Secret, Sink, SinkError};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
-use crate::bounds::{ACCEPT_PAUSE, Bounds, SOCKET_LOOK};
+use crate::bounds::{ACCEPT_PAUSE, Bounds};
 use crate::client::{self, From, Stream, in_bytes};
 use crate::guard::Guard;
 use crate::relay::Relay;
@@ -113,7 +113,7 @@ impl Gateway {
             .map_err(StartError::EventLoop)?;
         let (mut socket, later, notes) = open_socket(&sink, options.socket);
         let local = socket.as_mut().and_then(LocalSocket::take_listener);
-        let socket = Arc::new(Mutex::new(socket));
+        let socket = Arc::new(Mutex::new(Local { socket, then: None }));
         let later = later.then(|| (sink.clone(), Arc::clone(&socket)));
         let guard = Guard::new(sink.clone(), &addresses, &options.names).with_keys(&options.keys);
         let upkeep = options.upkeep.then(|| Upkeep::start(&sink)).transpose()?;
@@ -142,8 +142,19 @@ impl Gateway {
     }
 }
 
-/// The Unix socket, once this gateway has it.
-type SocketSlot = Arc<Mutex<Option<LocalSocket>>>;
+/// The Unix socket.
+#[derive(Default)]
+struct Local {
+    /// Once this gateway has it.
+    socket: Option<LocalSocket>,
+    /// What is to be done then.
+    then: Option<Then>,
+}
+
+/// What is told where the Unix socket is.
+type Then = Box<dyn FnOnce(&Path) + Send>;
+
+type SocketSlot = Arc<Mutex<Local>>;
 
 /// A gateway that runs. Dropped, it stops at once.
 pub struct Running {
@@ -167,8 +178,20 @@ impl Running {
     /// The Unix socket, while it is this gateway that serves it.
     #[must_use]
     pub fn socket(&self) -> Option<PathBuf> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        socket.as_ref().map(|socket| socket.path().to_owned())
+        let local = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        local.socket.as_ref().map(|socket| socket.path().to_owned())
+    }
+
+    /// Runs `then` with the path of the Unix socket once it is this gateway that serves it: at once, or on another
+    /// thread after it was taken over from another gateway. It replaces what was given before.
+    pub fn when_socket_is_served(&self, then: impl FnOnce(&Path) + Send + 'static) {
+        let mut local = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = local.socket.as_ref().map(|socket| socket.path().to_owned()) {
+            drop(local);
+            then(&path);
+        } else {
+            local.then = Some(Box::new(then));
+        }
     }
 
     /// What could not be had but can be lived without.
@@ -255,28 +278,62 @@ fn open_socket(sink: &Sink, wanted: bool) -> (Option<LocalSocket>, bool, Vec<Str
 
 /// Waits until the gateway that serves the Unix socket has ended, however that was, and serves it from then on.
 async fn take_over(sink: Sink, slot: SocketSlot, shared: Arc<Shared>) {
-    let listener = loop {
-        sleep(SOCKET_LOOK).await;
-        let asking = sink.clone();
-        let opened = tokio::task::spawn_blocking(move || LocalSocket::open(&asking)).await;
-        match opened {
-            Ok(Ok(Some(mut socket))) => {
-                let listener = socket.take_listener();
-                tracing::info!(path = %socket.path().display(), "the Unix socket is served from now on");
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
-                break listener;
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::warn!("the Unix socket cannot be taken over: {error}"),
-            Err(_) => return,
-        }
+    let Some(mut socket) = free_socket(&sink, &shared).await else {
+        return;
+    };
+    let (path, listener) = (socket.path().to_owned(), socket.take_listener());
+    tracing::info!(path = %path.display(), "the Unix socket is served from now on");
+    let then = {
+        let mut local = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        local.socket = Some(socket);
+        local.then.take()
     };
     // The socket is taken away with the handle of the gateway, not with this task.
     drop(slot);
+    if let Some(then) = then {
+        // It may write files; nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || then(&path)));
+    }
     match listener.map(tokio::net::UnixListener::from_std).transpose() {
         Ok(Some(listener)) => accept(Listener::Local(listener), shared).await,
         Ok(None) => {}
         Err(error) => tracing::error!("the Unix socket was lost: {error}"),
+    }
+}
+
+/// The Unix socket, as soon as no other gateway serves it; `None` when this one is to stop before: it takes no
+/// connection any more, and would keep the socket from one that does.
+async fn free_socket(sink: &Sink, shared: &Shared) -> Option<LocalSocket> {
+    let stopping = shared.stopping();
+    tokio::pin!(stopping);
+    let mut told = String::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopping => return None,
+            () = sleep(shared.bounds.socket_look) => {}
+        }
+        let asking = sink.clone();
+        let opening = tokio::task::spawn_blocking(move || LocalSocket::open(&asking));
+        let opened = tokio::select! {
+            biased;
+            // What is opened all the same is dropped by its thread, and thereby taken away.
+            _ = &mut stopping => return None,
+            opened = opening => opened,
+        };
+        match opened {
+            Ok(Ok(Some(socket))) => return Some(socket),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                // Once, not at every look.
+                let error = error.to_string();
+                if error != told {
+                    tracing::warn!("the Unix socket cannot be taken over: {error}");
+                    told = error;
+                }
+            }
+            Err(_) => return None,
+        }
     }
 }
 

@@ -14,5 +14,6 @@ mod passing;
 mod raw;
 mod routing;
 mod streaming;
+mod taking_over;
 mod watching;
 mod world;
