@@ -5,6 +5,7 @@
 
 mod port;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -40,6 +41,31 @@ pub struct ServerInfo {
 pub struct Announcement {
     host: Host,
     path: PathBuf,
+    /// What it says, but for the socket.
+    said: Value,
+}
+
+impl Announcement {
+    /// Says that this process serves the Unix socket from now on.
+    ///
+    /// # Errors
+    /// When the file cannot be written; it says then what it said before.
+    pub fn serves_socket(&self, socket: &Path) -> Result<()> {
+        self.write(Some(socket)).map_err(|error| self.unwritten(&error))
+    }
+
+    fn write(&self, socket: Option<&Path>) -> io::Result<()> {
+        let mut said = self.said.clone();
+        said["socket"] = json!(socket);
+        let (files, text) = (&*self.host.files, format!("{said:#}\n"));
+        atomic::replace(files, &*self.host.random, &self.path, text.as_bytes(), 0o600)?;
+        Ok(())
+    }
+
+    fn unwritten(&self, error: &io::Error) -> SinkError {
+        let message = format!("{} cannot be written: {error}", self.path.display());
+        SinkError::new(ErrorKind::Failed, "run_dir", message)
+    }
 }
 
 impl Drop for Announcement {
@@ -71,23 +97,19 @@ impl Sink {
         let (host, dir) = (self.host(), self.run_dir());
         let this = host.processes.this();
         let path = dir.join(format!("{PREFIX}{}.json", this.pid));
-        let text = json!({
+        let said = json!({
             "pid": this.pid, "start": this.start, "boot": this.boot, "host": this.host,
-            "since": self.now().0, "addresses": addresses, "socket": socket, "version": version,
+            "since": self.now().0, "addresses": addresses, "version": version,
         });
-        atomic::ensure_dir(&*host.files, &dir, 0o700)
+        let host = host.clone();
+        let announcement = Announcement { host, path, said };
+        atomic::ensure_dir(&*self.host().files, &dir, 0o700)
             .and_then(|()| {
                 self.remove_dead();
-                let bytes = format!("{text:#}\n");
-                atomic::replace(&*host.files, &*host.random, &path, bytes.as_bytes(), 0o600)?;
-                Ok(())
+                announcement.write(socket)
             })
-            .map_err(|error| {
-                let message = format!("{} cannot be written: {error}", path.display());
-                SinkError::new(ErrorKind::Failed, "run_dir", message)
-            })?;
-        let host = host.clone();
-        Ok(Announcement { host, path })
+            .map_err(|error| announcement.unwritten(&error))?;
+        Ok(announcement)
     }
 
     /// The gateways of this state dir that run, oldest first.
@@ -126,7 +148,7 @@ impl Sink {
         }
     }
 
-    fn server_files(&self) -> std::io::Result<Vec<PathBuf>> {
+    fn server_files(&self) -> io::Result<Vec<PathBuf>> {
         let dir = self.run_dir();
         let names = self.host().files.list(&dir)?.into_iter();
         Ok(names
@@ -215,6 +237,26 @@ mod tests {
         let _announcement = sink.announce_server(&[], None, "1").unwrap();
         let names = world.test.host().files.list(&sink.run_dir()).unwrap();
         assert_eq!(names, ["serve-4242.json"]);
+    }
+
+    #[test]
+    fn a_server_that_has_taken_over_the_socket_is_listed_with_it() {
+        let world = World::new();
+        let sink = world.sink();
+        let addresses = ["127.0.0.1:7465".to_owned()];
+        let announcement = sink.announce_server(&addresses, None, "1.2.3").unwrap();
+        let before = sink.servers().unwrap().remove(0);
+        assert_eq!(before.socket, None);
+        world.test.clock.advance(std::time::Duration::from_secs(60));
+        let socket = at("tokensink/run/gateway.sock");
+        announcement.serves_socket(&socket).unwrap();
+        let after = ServerInfo {
+            socket: Some(socket),
+            ..before
+        };
+        assert_eq!(sink.servers().unwrap(), [after], "and the rest is as it was");
+        drop(announcement);
+        assert_eq!(sink.servers().unwrap(), []);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokensink_gateway::{Gateway, Options, Running, StartError};
 use tokensink_host::{ServiceManager, ServiceState, Ticker};
-use tokensink_sink::{ErrorKind, Sink, SinkError};
+use tokensink_sink::{Announcement, ErrorKind, Sink, SinkError};
 
 use super::{App, remark, warn};
 use crate::args::ServeArgs;
@@ -45,11 +46,15 @@ pub(super) fn run(app: &mut App<'_>, args: ServeArgs) -> Outcome {
     let running = Gateway::start(app.sink.clone(), &options).map_err(|error| not_started(app.sink, error))?;
     let addresses: Vec<String> = running.addresses().iter().map(SocketAddr::to_string).collect();
     let version = env!("CARGO_PKG_VERSION");
-    let _announcement = app
+    let announcement = app
         .sink
         .announce_server(&addresses, running.socket().as_deref(), version)
         .map_err(|error| warn(app.printer, &error.to_string()))
-        .ok();
+        .ok()
+        .map(Arc::new);
+    if let Some(announcement) = &announcement {
+        announce_takeover(&running, announcement);
+    }
     for note in running.notes() {
         remark(app.printer, note);
     }
@@ -79,7 +84,22 @@ pub(super) fn run(app: &mut App<'_>, args: ServeArgs) -> Outcome {
     if let Err(error) = app.sink.keys_flush(true) {
         tracing::warn!(%error, "when keys were last used is not written");
     }
+    drop(announcement);
     Ok(code)
+}
+
+/// Has the socket announced as well when it comes later than the rest.
+fn announce_takeover(running: &Running, announcement: &Arc<Announcement>) {
+    // It ends with the command, whatever the gateway still does.
+    let announcement = Arc::downgrade(announcement);
+    running.when_socket_is_served(move |socket| {
+        let Some(announcement) = announcement.upgrade() else {
+            return;
+        };
+        if let Err(error) = announcement.serves_socket(socket) {
+            tracing::warn!(%error, "others are not told that the socket is served here");
+        }
+    });
 }
 
 pub(super) fn signals() -> Result<Receiver<i32>, Failure> {

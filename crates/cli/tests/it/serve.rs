@@ -274,6 +274,19 @@ fn what_a_killed_gateway_leaves_hinders_nobody() {
     let (status, health) = first.ask_locally("GET", "/tokensink/v1/health", "");
     let health: Value = serde_json::from_str(&health).unwrap();
     assert_eq!((status, &health["pid"]), (200, &json!(second.child.id())));
+    // It tells so, a moment after it listens.
+    let of_second = || {
+        let status = world.run("tokensink service status --json").json();
+        status["gateways"][0].clone()
+    };
+    while of_second()["socket"].is_null() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:#}", of_second());
+    }
+    let told = of_second();
+    assert_eq!(
+        (&told["pid"], &told["socket"]),
+        (&json!(second.child.id()), &json!(socket))
+    );
     second.signal("TERM");
     assert_eq!(second.ended(), Some(0));
     let third = Server::start(&world, "");
