@@ -17,6 +17,9 @@ pub struct Bounds {
     pub requests: usize,
     /// Requests of one profile at a time, so that one account that answers slowly leaves room for the others.
     pub requests_per_profile: usize,
+    /// Leases that are being waited for at `/tokensink/v1/lease` at a time. Each takes a thread, of which the event loop
+    /// has 512; the rest is for requests and for questions that are answered at once.
+    pub leases: usize,
     /// How long a request waits for room before it is refused with 503: less than the 60 s after which common clients
     /// give up.
     pub queue_time: Duration,
@@ -74,6 +77,7 @@ impl Default for Bounds {
             connections: 600,
             requests: 300,
             requests_per_profile: 200,
+            leases: 200,
             queue_time: Duration::from_secs(30),
             lease_wait: Duration::from_secs(30),
             failover_wait: Duration::from_secs(10),

@@ -158,9 +158,13 @@ impl Relay {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
         };
         let api = self.api.clone();
-        // A lease may have to wait for a refresh, and each that waits takes a thread: they take the room of requests, so
-        // that there are threads left for the others. When the caller leaves, the thread ends its waiting.
-        let room = self.slots.request().await?;
+        // A lease may have to wait for a refresh, and each that waits takes a thread: they have room of their own, so that
+        // there are threads left for the others. When the caller leaves, the thread ends its waiting. Everything else is
+        // answered at once, however many streams there are.
+        let room = match route {
+            Route::Lease => Some(self.slots.lease().await?),
+            _ => None,
+        };
         let left = Leaving::default();
         let cancel = left.0.clone();
         let answering = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,4 @@
-//! Room: for requests altogether, and for those of one account.
+//! Room: for requests altogether, for those of one account, and for leases.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +21,7 @@ const SUCCESS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Slots {
     requests: Arc<Semaphore>,
+    leases: Arc<Semaphore>,
     of_profiles: Mutex<HashMap<(AgentId, ProfileId), Arc<Profile>>>,
     bounds: Bounds,
 }
@@ -57,6 +58,7 @@ impl Slots {
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             requests: Arc::new(Semaphore::new(bounds.requests)),
+            leases: Arc::new(Semaphore::new(bounds.leases)),
             of_profiles: Mutex::default(),
             bounds,
         }
@@ -74,6 +76,23 @@ impl Slots {
             )
         };
         wait_for(&self.requests, self.bounds.queue_time)
+            .await
+            .ok_or_else(|| overloaded("too_many_requests", full()))
+    }
+
+    /// Room for one lease that may have to be waited for. It is apart from that of requests, which may be taken for as
+    /// long as answers stream.
+    ///
+    /// # Errors
+    /// 503 when none came free in time.
+    pub(crate) async fn lease(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let full = || {
+            format!(
+                "{} leases are being waited for and none has come",
+                self.bounds.leases
+            )
+        };
+        wait_for(&self.leases, self.bounds.queue_time)
             .await
             .ok_or_else(|| overloaded("too_many_requests", full()))
     }

@@ -149,6 +149,15 @@ fn connections_and_requests_beyond_the_bound_are_told_to_come_back() {
     let mut fifth = client(&gateway);
     let answer = fifth.post("/rig/x", "{}").answer();
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    // What is answered at once needs no room of a request, nor does a lease.
+    let mut asking = client(&gateway);
+    let health = asking.request("GET", "/tokensink/v1/health", "").answer();
+    assert_eq!(health.status, 200, "{}", health.text());
+    let lease = asking
+        .post("/tokensink/v1/lease", r#"{"provider":"rig"}"#)
+        .answer();
+    assert_eq!(lease.status, 200, "{}", lease.text());
+    drop(asking);
     drop(busy.pop());
     eventually("room", || fifth.post("/rig/x", "{}").answer().status == 200);
     let idle: Vec<_> = (0..16).map(|_| client(&gateway)).collect();

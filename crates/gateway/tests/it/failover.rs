@@ -401,8 +401,8 @@ fn a_token_that_is_just_being_refreshed_is_waited_for_though_there_is_another_ac
     );
 }
 
-/// Each lease that waits for a refresh takes a thread and the room of a request. Who leaves takes neither any longer,
-/// and the refresh goes on.
+/// Each lease that waits for a refresh takes a thread and room for one. Who leaves takes neither any longer, and the
+/// refresh goes on.
 #[test]
 fn who_leaves_waits_for_no_account() {
     let random = Arc::new(OsRandom);
@@ -412,7 +412,7 @@ fn who_leaves_waits_for_no_account() {
     let world = World::new(&[], served);
     world.login(&server.provider_toml("rig"), "rig:alice", &issued);
     let gateway = world.gateway_with(Bounds {
-        requests: 1,
+        leases: 1,
         queue_time: Duration::from_secs(10),
         ..Bounds::default()
     });
@@ -422,10 +422,9 @@ fn who_leaves_waits_for_no_account() {
     waiting.post("/tokensink/v1/lease", wish);
     assert!(server.faults().wait_until_held(1, Duration::from_secs(10)));
     drop(waiting);
-    let health = client(&gateway)
-        .request("GET", "/tokensink/v1/health", "")
-        .answer();
-    assert_eq!(health.status, 200, "{}", health.text());
+    let any = r#"{"provider":"rig"}"#;
+    let next = client(&gateway).post("/tokensink/v1/lease", any).answer();
+    assert_eq!(next.status, 200, "{}", next.text());
     server.faults().release();
 }
 
