@@ -212,6 +212,31 @@ fn money_is_never_crossed_unasked() {
     assert_eq!(world.test.transport.requests().len(), 1);
 }
 
+/// The trail names who asked, whoever owns the account that costs more.
+#[test]
+fn an_allowed_crossing_is_that_of_the_asking_agent() {
+    let profiles = json!({"rig:a": oauth("rig", "a"), "mute:b": oauth("mute", "b")});
+    let config =
+        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['mute/rig-large'] } } } }";
+    let world = world(config, &profiles);
+    let allowed =
+        "[profiles.\"mute:b\"]\nbilling = \"metered\"\n[billing]\nallow = [\"subscription -> metered\"]\n";
+    world.put("tokensink/config.toml", allowed);
+    refuses(&world, 429, Some(("retry-after", "120")), SLOW);
+    answers(&world, &["hello"]);
+    let of_work = ChatRequest {
+        agent: agent("work"),
+        ..request(None)
+    };
+    let mut chat = world.sink().chat(of_work).unwrap();
+    let answer = ask_in(&world, &mut chat, "hi").0.unwrap();
+    assert_eq!(profile_of(&answer), "mute:b");
+    let trail = world.text("tokensink/audit.jsonl");
+    let crossing =
+        r#""event":"crossing","agent":"work","profile":"mute:b","detail":"subscription -> metered"#;
+    assert!(trail.contains(crossing), "{trail}");
+}
+
 #[test]
 fn another_model_of_the_same_price_answers() {
     let profiles = json!({"rig:a": oauth("rig", "a"), "mute:b": oauth("mute", "b")});

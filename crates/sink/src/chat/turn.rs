@@ -164,7 +164,7 @@ impl Sink {
             if let Some(note) = &lease.note {
                 run.note(note);
             }
-            if !self.may_cost(run, asked, &lease)? {
+            if !self.may_cost(chat, run, asked, &lease)? {
                 return Ok(None);
             }
             let next = match kept.filter(|kept| kept.profile == lease.profile) {
@@ -207,7 +207,7 @@ impl Sink {
     }
 
     /// May the lease be spent after what the turn began with? Money is crossed only where the user allows it.
-    fn may_cost(&self, run: &mut Run<'_>, asked: &Asked<'_>, lease: &Lease) -> Result<bool> {
+    fn may_cost(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>, lease: &Lease) -> Result<bool> {
         let Some(cheapest) = run.cheapest.filter(|cheapest| lease.billing > *cheapest) else {
             return Ok(true);
         };
@@ -216,7 +216,7 @@ impl Sink {
             .allow_crossings
             .contains(&(cheapest, lease.billing))
         {
-            self.note_crossing(lease, cheapest, &lease.owner);
+            self.note_crossing(lease, cheapest, chat.agent());
             return Ok(true);
         }
         self.tell_report(lease, &CallOutcome::Abandoned);
