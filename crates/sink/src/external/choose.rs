@@ -440,7 +440,11 @@ impl Sink {
         let reason = match taken {
             Ok(None) => return Ok(()),
             Ok(Some(other)) => format!("{} refreshes this login already", other.display()),
-            Err(error) => format!("it cannot be made sure that nobody else refreshes it ({error})"),
+            Err(error) => {
+                let fix = error.command();
+                let fix = fix.map_or_else(String::new, |fix| format!("; fix it and choose again: {fix}"));
+                format!("it cannot be made sure that nobody else refreshes it ({error}{fix})")
+            }
         };
         entry.mode = ExternalMode::Borrowed;
         self.write_choice(&entry)?;
@@ -455,8 +459,8 @@ impl Sink {
         match Claims::new(self.host(), self.state_dir()).take(key) {
             Ok(other) => Ok(other.is_none()),
             Err(error) => Err(OwnerError::Unusable {
+                fix: error.command(),
                 reason: format!("it cannot be made sure that no other state dir refreshes {key}: {error}"),
-                fix: None,
             }),
         }
     }

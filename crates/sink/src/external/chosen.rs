@@ -34,8 +34,16 @@ pub(crate) struct Chosen {
     pub(crate) reading: Option<Arc<Reading>>,
     /// The other state dir that refreshes this login.
     pub(crate) claimed_by: Option<PathBuf>,
-    /// The place could not be told from another one, or the claim could not be read.
-    pub(crate) trouble: Option<String>,
+    /// The claim could not be read.
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// Why it is not known whether a login is ours to refresh, which may pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) why: String,
+    /// The command that helps.
+    pub(crate) fix: Option<String>,
 }
 
 impl Chosen {
@@ -73,15 +81,15 @@ impl Chosen {
             return Some(format!("{} refreshes it already", other.display()));
         }
         if let Some(trouble) = &self.trouble {
-            return Some(trouble.clone());
+            return Some(trouble.why.clone());
         }
         self.any_login()?.only_borrowed.clone()
     }
 
     /// Why a login that was to be refreshed cannot be at this moment, where that may pass.
-    pub(crate) fn passing_trouble(&self) -> Option<&str> {
+    pub(crate) fn passing_trouble(&self) -> Option<&Trouble> {
         self.trouble
-            .as_deref()
+            .as_ref()
             .filter(|_| self.entry.mode == ExternalMode::Cooperative)
     }
 
@@ -181,7 +189,9 @@ impl Sink {
         let path = self.external_file();
         let stamp = self.host().files.stat(&path).ok().flatten();
         let known = cache.choices.replace((stamp, now));
-        if known.is_some_and(|(known, _)| known == stamp) {
+        // What could not be told of a claim then may be known now.
+        let is_settled = cache.current.list.iter().all(|one| one.trouble.is_none());
+        if is_settled && known.is_some_and(|(known, _)| known == stamp) {
             return;
         }
         let (modes, unreadable) = match Modes::load(self.host(), &path) {
@@ -209,9 +219,10 @@ impl Sink {
             match Claims::new(self.host(), self.state_dir()).other(&entry.key) {
                 Ok(other) => claimed_by = other,
                 Err(error) => {
-                    trouble = Some(format!(
-                        "it is not known whether another state dir has it: {error}"
-                    ));
+                    trouble = Some(Trouble {
+                        why: format!("it is not known whether another state dir has it: {error}"),
+                        fix: error.command(),
+                    });
                 }
             }
         }

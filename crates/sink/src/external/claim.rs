@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use thiserror::Error;
 use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_host::{Host, atomic};
 
@@ -17,6 +18,34 @@ use super::modes::{ExternalMode, Modes};
 
 /// How long another process may hold the claims; it needs milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// A claim that cannot be read or written.
+#[derive(Debug, Error)]
+#[error("cannot {doing} {}: {source}", path.display())]
+pub(crate) struct ClaimError {
+    doing: &'static str,
+    path: PathBuf,
+    /// Where all claims are.
+    dir: PathBuf,
+    source: io::Error,
+}
+
+impl ClaimError {
+    /// The command that mends it, or that shows what stands in the way; `None` where only waiting helps.
+    pub(crate) fn command(&self) -> Option<String> {
+        let (dir, path) = (self.dir.display(), self.path.display());
+        match self.source.kind() {
+            io::ErrorKind::WouldBlock => None,
+            // Often after a run with sudo.
+            io::ErrorKind::PermissionDenied => Some(format!(
+                "sudo chown -R \"$(id -un)\" '{dir}' && chmod -R u+rwX '{dir}'"
+            )),
+            _ => Some(format!("ls -ld '{dir}' '{path}'")),
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, ClaimError>;
 
 /// The claims of this user.
 #[derive(Debug, Clone)]
@@ -46,14 +75,14 @@ impl Claims {
     ///
     /// # Errors
     /// When the claim is there and cannot be read.
-    pub(crate) fn other(&self, key: &str) -> io::Result<Option<PathBuf>> {
+    pub(crate) fn other(&self, key: &str) -> Result<Option<PathBuf>> {
         let Some(path) = self.path(key) else {
             return Ok(None);
         };
         let bytes = match self.host.files.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.failed("read the claim", &path)(error)),
         };
         let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let named = value.get("stateDir").and_then(Value::as_str).map(PathBuf::from);
@@ -64,11 +93,11 @@ impl Claims {
     ///
     /// # Errors
     /// When the claim cannot be read or written.
-    pub(crate) fn take(&self, key: &str) -> io::Result<Option<PathBuf>> {
+    pub(crate) fn take(&self, key: &str) -> Result<Option<PathBuf>> {
         let (Some(dir), Some(path)) = (&self.dir, self.path(key)) else {
             return Ok(None);
         };
-        atomic::ensure_dir(&*self.host.files, dir, 0o700)?;
+        atomic::ensure_dir(&*self.host.files, dir, 0o700).map_err(self.failed("create", dir))?;
         let _lock = self.lock(dir)?;
         if let Some(other) = self.other(key)? {
             return Ok(Some(other));
@@ -81,7 +110,8 @@ impl Claims {
             &path,
             text.as_bytes(),
             0o600,
-        )?;
+        )
+        .map_err(|error| self.failed("write the claim", &path)(error.into()))?;
         Ok(None)
     }
 
@@ -89,19 +119,22 @@ impl Claims {
     ///
     /// # Errors
     /// When it cannot be removed. Since the state dir no longer says that it refreshes the place, nobody is hindered.
-    pub(crate) fn release(&self, key: &str) -> io::Result<()> {
+    pub(crate) fn release(&self, key: &str) -> Result<()> {
         let (Some(dir), Some(path)) = (&self.dir, self.path(key)) else {
             return Ok(());
         };
-        if self.host.files.stat(&path)?.is_none() {
+        let stamp = self.host.files.stat(&path);
+        if stamp.map_err(self.failed("look at the claim", &path))?.is_none() {
             return Ok(());
         }
         let _lock = self.lock(dir)?;
-        let bytes = self.host.files.read(&path)?;
+        let bytes = self.host.files.read(&path);
+        let bytes = bytes.map_err(self.failed("read the claim", &path))?;
         let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let ours = value.get("stateDir").and_then(Value::as_str) == Some(&*self.state_dir.to_string_lossy());
         if ours {
-            self.host.files.remove(&path)?;
+            let removed = self.host.files.remove(&path);
+            removed.map_err(self.failed("remove the claim", &path))?;
         }
         Ok(())
     }
@@ -123,19 +156,36 @@ impl Claims {
         Some(self.dir.as_ref()?.join(name))
     }
 
-    fn lock(&self, dir: &Path) -> io::Result<KernelLock> {
+    fn lock(&self, dir: &Path) -> Result<KernelLock> {
         let wait = Wait { deadline: LOCK_WAIT };
-        KernelLock::acquire(&self.host, &dir.join("lock"), wait).map_err(|error| match error {
-            LockError::Busy { .. } => io::Error::new(io::ErrorKind::WouldBlock, error),
-            other => io::Error::other(other),
+        let path = dir.join("lock");
+        KernelLock::acquire(&self.host, &path, wait).map_err(|error| {
+            let kind = match &error {
+                LockError::Busy { .. } => io::ErrorKind::WouldBlock,
+                LockError::Io { source, .. } => source.kind(),
+                _ => io::ErrorKind::Other,
+            };
+            self.failed("lock", &path)(io::Error::new(kind, error))
         })
+    }
+
+    /// Wraps what the system said.
+    fn failed(&self, doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClaimError {
+        let path = path.to_owned();
+        let dir = self.dir.clone().unwrap_or_default();
+        move |source| ClaimError {
+            doing,
+            path,
+            dir,
+            source,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use tokensink_neighbours::{Neighbour, Place};
-    use tokensink_testkit::TestHost;
+    use tokensink_testkit::{Errno, TestHost};
     use tokensink_types::UnixMillis;
 
     use super::*;
@@ -202,6 +252,42 @@ mod tests {
         let claim = two.path(KEY).unwrap();
         test.files.put(claim, "{\"sta", 0o600);
         assert_eq!(two.take(KEY).unwrap(), None);
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_read_is_named_with_what_helps() {
+        let test = TestHost::new();
+        choose(&test, "/one", ExternalMode::Cooperative);
+        Claims::new(&test.host(), Path::new("/one")).take(KEY).unwrap();
+        let two = Claims::new(&test.host(), Path::new("/two"));
+        let (claim, dir) = (two.path(KEY).unwrap(), two.dir.clone().unwrap());
+        let (claim, dir) = (claim.to_str().unwrap(), dir.to_str().unwrap());
+        let lock = format!("{dir}/lock");
+        let cases = [
+            (claim, Errno::ACCESS, "sudo chown -R \"$(id -un)\" "),
+            (claim, Errno::IO, "ls -ld "),
+            (&*lock, Errno::ACCESS, "sudo chown -R \"$(id -un)\" "),
+        ];
+        for (path, errno, fix) in cases {
+            test.files.set_fault(path, Some(errno));
+            let mut errors = vec![two.take(KEY).unwrap_err()];
+            if path == claim {
+                errors.push(two.other(KEY).unwrap_err());
+            }
+            for error in errors {
+                let text = error.to_string();
+                assert!(text.contains(path), "{text}");
+                let command = error.command().unwrap();
+                assert!(command.starts_with(&format!("{fix}'{dir}'")), "{command}");
+            }
+            test.files.set_fault(path, None);
+        }
+        assert_eq!(two.take(KEY).unwrap().as_deref(), Some(Path::new("/one")));
+        // Somebody else is at it: nothing but waiting helps.
+        let _held = KernelLock::try_acquire(&test.other_process(4000).host(), Path::new(&lock)).unwrap();
+        let error = two.take(KEY).unwrap_err();
+        assert!(error.to_string().contains(&lock), "{error}");
+        assert_eq!(error.command(), None);
     }
 
     #[test]

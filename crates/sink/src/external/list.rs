@@ -222,6 +222,8 @@ impl Sink {
             fix: None,
         };
         self.judge(found, &mut info);
+        let trouble = chosen.and_then(Chosen::passing_trouble);
+        info.fix = info.fix.or_else(|| trouble?.fix.clone());
         info
     }
 

@@ -43,7 +43,11 @@ impl Sink {
             (Standing::Dead(Death::NoRefreshToken), Keeper::Borrowed(key)) => {
                 // Whose it is to refresh could not be told at this moment: that is no reason to ask for a login.
                 if let Some(trouble) = externals.at(key).and_then(super::Chosen::passing_trouble) {
-                    return Block::unstable(format!("{} is not refreshed now: {trouble}", target.profile));
+                    let reason = format!("{} is not refreshed now: {}", target.profile, trouble.why);
+                    return Block {
+                        fix: trouble.fix.clone(),
+                        ..Block::unstable(reason)
+                    };
                 }
                 let neighbour = externals.at(key).map(super::Chosen::neighbour);
                 neighbour.map_or_else(

@@ -6,8 +6,11 @@ use std::time::Duration;
 use serde_json::json;
 use tokensink_authserver::{Fault, FaultAction};
 use tokensink_sink::{AgentId, ErrorKind, ExternalMode, ExternalScope, ExternalSet, ProfileId};
+use tokensink_testkit::Errno;
 
-use super::{CHOICES, CLAUDE, PROFILE, choose, chosen, log_in, ours_with, request, section, text, world};
+use super::{
+    CHOICES, CLAUDE, PROFILE, choose, chosen, log_in, ours_with, request, section, sends, text, world,
+};
 use crate::world::{HOUR, STATE, World, store_path, strict};
 
 #[test]
@@ -86,6 +89,37 @@ fn a_second_state_dir_only_borrows() {
         changed.notes
     );
     second.test.env.unset("OPENCLAW_STATE_DIR");
+}
+
+/// It may be another's to refresh. That passes as soon as the claim can be read, also for whoever runs meanwhile.
+#[test]
+fn an_unreadable_claim_is_named_with_the_command_that_helps() {
+    let world = chosen(strict(), ExternalMode::Cooperative);
+    let files = world.test.files.snapshot();
+    let claim = files.keys().find(|path| {
+        path.parent().is_some_and(|dir| dir.ends_with("tokensink/claims")) && !path.ends_with("lock")
+    });
+    let claim = claim.unwrap();
+    world.test.clock.advance(HOUR * 2);
+    world.test.files.set_fault(claim, Some(Errno::ACCESS));
+    let sink = world.sink();
+    let error = sink.acquire(&request()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
+    assert!(error.to_string().contains(claim.to_str().unwrap()), "{error}");
+    let dir = claim.parent().unwrap().display();
+    let fix = format!("sudo chown -R \"$(id -un)\" '{dir}' && chmod -R u+rwX '{dir}'");
+    assert_eq!(error.fix(), Some(&*fix));
+    let listed = &sink.external_list(&ExternalScope::All, false)[0];
+    assert_eq!(listed.mode, Some(ExternalMode::Borrowed));
+    assert!(
+        listed.note.as_ref().unwrap().contains("cannot read the claim"),
+        "{listed:?}"
+    );
+    assert_eq!(sends(&world), 0);
+    world.test.files.set_fault(claim, None);
+    world.test.clock.advance(Duration::from_secs(2));
+    assert!(world.is_live(&sink.acquire(&request()).unwrap()));
+    assert_eq!(sends(&world), 1);
 }
 
 #[test]
