@@ -71,8 +71,7 @@ fn long_wait(sink: &Sink, request: &AcquireRequest) -> Option<String> {
     }));
     let told = told.ok()?;
     let [choice] = &*told.choices else { return None };
-    let free = choice.profiles.iter().filter_map(|one| one.free_at).min()?;
-    let left = told.now.until(free);
+    let left = told.now.until(choice.retry_at?);
     (left <= request.wait)
         .then(|| choice.unavailable.clone())
         .flatten()

@@ -48,12 +48,15 @@ fn without_a_login_the_exit_code_and_the_fix_say_so() {
 fn who_waits_for_a_bench_is_told_so() {
     let world = World::new();
     world.store_key("anthropic");
-    let bench = |left: Duration| {
+    let window = |left: Duration| {
         let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + left;
-        let window = json!({"disabledUntil": until.as_millis(), "disabledReason": "billing"});
-        let state = json!({"version": 1, "usageStats": {"anthropic:manual": window}});
+        json!({"disabledUntil": until.as_millis(), "disabledReason": "billing"})
+    };
+    let state = |windows: serde_json::Value| {
+        let state = json!({"version": 1, "usageStats": windows});
         world.write(".openclaw/agents/main/agent/auth-state.json", &state.to_string());
     };
+    let bench = |left: Duration| state(json!({"anthropic:manual": window(left)}));
     bench(Duration::from_secs(3));
     let said = world.run("tokensink token --provider anthropic").code(0);
     assert_eq!(said.out, format!("{API_KEY}\n"));
@@ -61,6 +64,16 @@ fn who_waits_for_a_bench_is_told_so() {
     assert!(said.err.contains("waiting for that (--wait)"), "{said:#?}");
     // One that is longer than the patience is not waited for.
     bench(Duration::from_secs(3600));
+    let said = world.run("tokensink token --provider anthropic").code(75);
+    assert!(!said.err.contains("waiting for that"), "{said:#?}");
+    // Nor is one that is free soon and must not serve.
+    let line = "tokensink models auth paste-api-key --provider anthropic --profile-id anthropic:other";
+    world.feed(line, API_KEY).code(0);
+    let soon = window(Duration::from_secs(20));
+    let late = window(Duration::from_secs(3600));
+    state(json!({"anthropic:manual": late, "anthropic:other": soon}));
+    let rule = "[[deny]]\nid = \"no-other\"\nprofile = \"anthropic:other\"\n";
+    world.write(".openclaw/tokensink/config.toml", rule);
     let said = world.run("tokensink token --provider anthropic").code(75);
     assert!(!said.err.contains("waiting for that"), "{said:#?}");
 }

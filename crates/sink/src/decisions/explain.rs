@@ -171,6 +171,7 @@ fn unknown(choice: &KeptChoice) -> ExplainedChoice {
         profiles: Vec::new(),
         chosen: None,
         unavailable: None,
+        retry_at: None,
         fix: None,
         served: None,
         error: None,
@@ -185,16 +186,16 @@ fn told(record: &RecordedDecision) -> ExplainedChoice {
     let request = &record.request;
     let pin = request.session.as_ref().and_then(|session| session.pin.as_ref());
     let decision = record.result.as_ref().ok();
-    let (chosen, unavailable) = match &record.result {
+    let (chosen, unavailable, retry_at) = match &record.result {
         Ok(Decision {
             outcome: Outcome::Chosen(choice),
             ..
-        }) => (Some(choice.profile.to_string()), None),
+        }) => (Some(choice.profile.to_string()), None, None),
         Ok(Decision {
             outcome: Outcome::Unavailable(why),
             ..
-        }) => (None, Some(why.to_string())),
-        Err(error) => (None, Some(error.to_string())),
+        }) => (None, Some(why.to_string()), why.retry_at()),
+        Err(error) => (None, Some(error.to_string()), None),
     };
     let verdicts = decision.map_or(&[][..], |decision| &decision.verdicts);
     ExplainedChoice {
@@ -218,6 +219,7 @@ fn told(record: &RecordedDecision) -> ExplainedChoice {
             .collect(),
         chosen,
         unavailable,
+        retry_at,
         fix: None,
         served: None,
         error: None,

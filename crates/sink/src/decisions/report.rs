@@ -64,6 +64,8 @@ pub struct ExplainedChoice {
     pub chosen: Option<String>,
     /// Why nobody was, in a sentence.
     pub unavailable: Option<String>,
+    /// When it was worth while to ask again without anybody doing anything, where nobody was chosen.
+    pub retry_at: Option<UnixMillis>,
     /// The command that helps, where nobody could be chosen now and one is known.
     pub fix: Option<String>,
     /// Whose credential was handed out; another one than was chosen where that one could not serve.

@@ -168,6 +168,34 @@ fn nobody_is_a_choice_as_well() {
     assert_eq!(choice.reproduced, Reproduced::Same);
 }
 
+/// Somebody whom a rule keeps out is free sooner, which helps nobody.
+#[test]
+fn when_to_ask_again_is_told_of_those_who_may_serve() {
+    let world = world();
+    let now = world.sink().now().0;
+    let window = |seconds: i64| json!({"disabledUntil": now + seconds * 1000, "disabledReason": "billing"});
+    let state = json!({"version": 1, "usageStats": {"rig:a": window(3), "rig:b": window(3600)}});
+    world.put("agents/main/agent/auth-state.json", &state.to_string());
+    let ask = || {
+        let asked = Asked::Now(ExplainAsk {
+            agent: agent("main"),
+            provider: "rig".to_owned(),
+            model: None,
+            session: None,
+        });
+        let choice = explain(&world, &asked).choices.remove(0);
+        choice.retry_at.map(|at| (at.0 - now) / 1000)
+    };
+    assert_eq!(ask(), Some(3));
+    world.put(
+        "tokensink/config.toml",
+        "[[deny]]\nid = \"no-a\"\nprofile = \"rig:a\"\n",
+    );
+    assert_eq!(ask(), Some(3600));
+    world.put("agents/main/agent/auth-state.json", "{\"version\":1}");
+    assert_eq!(ask(), None, "somebody serves");
+}
+
 #[test]
 fn no_file_holds_a_secret_and_none_but_the_user_reads_them() {
     let world = world();
