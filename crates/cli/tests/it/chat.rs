@@ -323,7 +323,12 @@ fn a_mistyped_command_costs_nothing() {
         ("-p", "/compact", "/model, /models, /status, /new, /reset"),
         ("-p", "/status", "--session"),
         ("--session x", "/resett\n", "/reset"),
-        ("--session x", "/exit\n", "terminal"),
+        ("--session x", "/exit\n", "end the input"),
+        (
+            "--session x",
+            "/help models\n",
+            "fix: /model, /models, /status, /new, /reset",
+        ),
     ];
     for (how, text, told) in cases {
         let said = world.feed(&format!("tokensink chat {how}"), text).code(2);
@@ -504,10 +509,10 @@ fn a_conversation_on_a_terminal() {
     session.wait_for("main · rig/large › ");
     session.type_in("again\r");
     session.wait_for("hello");
-    session.type_in("/help\r");
+    session.type_in("/help models\r");
     session.wait_for("/new");
     session.wait_for("rig:b › ");
-    session.type_in("/exit\r");
+    session.type_in("/exit now\r");
     let said = session.finish().code(0);
     assert!(said.out.contains("\u{1b}["), "a terminal shows colours");
     // What is piped is plain, and the conversation was not kept.

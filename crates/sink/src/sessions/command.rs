@@ -91,17 +91,17 @@ impl Sink {
             );
         }
         if more.iter().any(is) {
-            let fix = "end the input instead".to_owned();
+            let fix = if word.eq_ignore_ascii_case("help") {
+                with_slashes(&known)
+            } else {
+                "end the input instead".to_owned()
+            };
             return usage("no_terminal", format!("/{word} is a command of a terminal"), fix);
         }
         let known: Vec<&str> = known.into_iter().chain(more.iter().copied()).collect();
         let fix = match tokensink_providers::nearest(word, known.iter().copied(), 1).first() {
             Some(nearest) => format!("/{nearest}"),
-            None => known
-                .iter()
-                .map(|word| format!("/{word}"))
-                .collect::<Vec<_>>()
-                .join(", "),
+            None => with_slashes(&known),
         };
         usage("unknown_command", format!("there is no command /{word}"), fix)
     }
@@ -159,6 +159,11 @@ impl Sink {
         }
         Ok((vec![line], now.session_id))
     }
+}
+
+fn with_slashes(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("/{word}")).collect();
+    words.join(", ")
 }
 
 /// What cannot be a model (spec.md 17.3, 17.5).

@@ -21,6 +21,23 @@ Ctrl-C ends an answer; Alt-Enter begins a new line.";
 /// The commands of the terminal itself.
 pub(super) const WORDS: &[&str] = &["help", "exit", "quit"];
 
+/// What they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    Help,
+    Leave,
+}
+
+/// The terminal's own command with which a line begins, whatever follows it. With a space before it, it is a message.
+fn own_command(line: &str) -> Option<Own> {
+    let word = line.split(|c: char| c.is_whitespace() || c == ':').next()?;
+    match word.to_ascii_lowercase().as_str() {
+        "/help" | "/?" => Some(Own::Help),
+        "/exit" | "/quit" => Some(Own::Leave),
+        _ => None,
+    }
+}
+
 /// Until the person leaves.
 pub(super) fn converse(talk: &mut Talk<'_>) -> Outcome {
     let mut editor = editor().map_err(|error| broken(&error))?;
@@ -42,14 +59,16 @@ pub(super) fn converse(talk: &mut Talk<'_>) -> Outcome {
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(broken(&error).into()),
         };
-        match line.trim().to_ascii_lowercase().as_str() {
-            "" => continue,
-            "/exit" | "/quit" => break,
-            "/help" | "/?" => {
+        if line.trim().is_empty() {
+            continue;
+        }
+        match own_command(&line) {
+            Some(Own::Leave) => break,
+            Some(Own::Help) => {
                 talk.printer.note(HELP);
                 continue;
             }
-            _ => {}
+            None => {}
         }
         match talk.message(&line) {
             Ok(()) => {}
@@ -85,4 +104,31 @@ fn broken(error: &ReadlineError) -> SinkError {
         "terminal",
         format!("the terminal cannot be read: {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_counts() {
+        for (line, want) in [
+            ("/help", Some(Own::Help)),
+            ("/Help models", Some(Own::Help)),
+            ("/help: models", Some(Own::Help)),
+            ("/? ", Some(Own::Help)),
+            ("/exit now", Some(Own::Leave)),
+            ("/QUIT\n", Some(Own::Leave)),
+            (" /exit", None),
+            ("/exits", None),
+            ("/helpme", None),
+            ("what does /help do?", None),
+            ("", None),
+        ] {
+            assert_eq!(own_command(line), want, "{line:?}");
+        }
+        for word in WORDS {
+            assert!(own_command(&format!("/{word}")).is_some(), "{word}");
+        }
+    }
 }
