@@ -145,17 +145,22 @@ pub(super) fn without_expires_in(stage: &mut Stage<'_>) -> Result<Verdict, Troub
         fields: vec!["expires_in".to_owned()],
     };
     stage.world.fault(Fault::on_refresh(omit).times(10));
+    uses_with_one_refresh(stage, &["first", "second"])
+}
+
+/// Uses one after the other, each of them served, with one refresh altogether.
+pub(super) fn uses_with_one_refresh(stage: &mut Stage<'_>, uses: &[&str]) -> Result<Verdict, Trouble> {
     let mut findings = Findings::default();
-    for which in ["first use", "second use"] {
+    for which in uses {
         let one = stage.use_once()?;
-        findings.served(which, &one);
+        findings.served(&format!("{which} use"), &one);
     }
     let ledger = stage.ledger();
     findings
         .asked(&ledger, 1)
         .no_reuse(&ledger)
         .newest_stored(&ledger, &stage.stored()?);
-    Ok(findings.verdict("two uses, one refresh"))
+    Ok(findings.verdict(format!("{} uses, one refresh", uses.len())))
 }
 
 pub(super) fn rejected(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {

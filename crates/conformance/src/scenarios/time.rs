@@ -1,7 +1,7 @@
 //! Clocks that are wrong, and tokens that are renewed ahead of time. A program keeps the real clock; that of the server
 //! is moved the other way.
 
-use super::ordinary::EXPIRED;
+use super::ordinary::{EXPIRED, uses_with_one_refresh};
 use crate::report::Verdict;
 use crate::stage::{Findings, Stage};
 use crate::world::Trouble;
@@ -15,28 +15,13 @@ const TEN_MINUTES: i64 = 600;
 pub(super) fn behind(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     stage.world.set_ahead(HOUR_MS);
     stage.log_in(HALF_AN_HOUR_AGO)?;
-    two_uses(stage)
+    uses_with_one_refresh(stage, &["first", "second", "third"])
 }
 
 pub(super) fn ahead(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
     stage.world.set_ahead(-HOUR_MS);
     stage.log_in(EXPIRED)?;
-    two_uses(stage)
-}
-
-/// Both served, with one refresh.
-fn two_uses(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
-    let mut findings = Findings::default();
-    for which in ["first use", "second use", "third use"] {
-        let one = stage.use_once()?;
-        findings.served(which, &one);
-    }
-    let ledger = stage.ledger();
-    findings
-        .asked(&ledger, 1)
-        .no_reuse(&ledger)
-        .newest_stored(&ledger, &stage.stored()?);
-    Ok(findings.verdict("three uses, one refresh"))
+    uses_with_one_refresh(stage, &["first", "second", "third"])
 }
 
 pub(super) fn renewed_ahead(stage: &mut Stage<'_>) -> Result<Verdict, Trouble> {
