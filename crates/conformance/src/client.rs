@@ -8,7 +8,7 @@ use tokensink_authserver::{AnswerConfig, ErrorStyle, ServerConfig, TokenFormat, 
 use tokensink_types::{Secret, UnixMillis};
 
 use crate::home::Home;
-use crate::process::{Ended, Invocation};
+use crate::process::{Ended, Invocation, Stop};
 
 /// One program under test.
 pub trait Client: Debug + Send + Sync {
@@ -35,11 +35,11 @@ pub trait Client: Debug + Send + Sync {
     fn configure(&self, home: &Home) -> Result<(), String>;
 
     /// Puts a login into the program's own store, as the program itself would have written it. An older login is
-    /// replaced, and whatever else is in the store stays.
+    /// replaced, and whatever else is in the store stays. A program that is run for that ends with `stop`.
     ///
     /// # Errors
     /// A sentence that says what could not be written.
-    fn log_in(&self, home: &Home, tokens: &Tokens) -> Result<(), String>;
+    fn log_in(&self, home: &Home, tokens: &Tokens, stop: &Stop) -> Result<(), String>;
 
     /// The command that uses the login once: one call to the API with the access token.
     ///

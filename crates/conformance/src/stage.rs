@@ -158,7 +158,7 @@ impl<'a> Stage<'a> {
     pub(crate) fn put(&mut self, home: &Home, tokens: &Tokens) -> Result<(), Trouble> {
         self.secrets
             .extend([tokens.access.clone(), tokens.refresh.clone()]);
-        self.client.log_in(home, tokens)?;
+        self.client.log_in(home, tokens, &self.stop)?;
         Ok(())
     }
 

@@ -157,6 +157,8 @@ fn not_found(error: &NotFound) -> SinkError {
         NotFound::NotInstalled { install, .. } => {
             SinkError::new(ErrorKind::Failed, "not_installed", text).with_fix(install.clone())
         }
+        NotFound::SaysItself { path } => SinkError::new(ErrorKind::Usage, "usage", text)
+            .with_fix(format!("tokensink conformance run {}", path.display())),
         _ => SinkError::new(ErrorKind::Usage, "unknown_client", text)
             .with_fix("tokensink conformance run tokensink"),
     }

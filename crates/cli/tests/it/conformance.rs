@@ -117,6 +117,10 @@ fn the_catalogue_is_told_and_what_is_wrong_is_refused() {
         ("run no-such-client", "no-such-client"),
         ("run no-such.toml", "no-such.toml"),
         ("run wrong.toml", "uze"),
+        (
+            "run some.toml --program /bin/true",
+            "fix: tokensink conformance run some.toml",
+        ),
         ("serve --port 0 --script script.toml", "rotate"),
     ];
     for (line, part) in cases {

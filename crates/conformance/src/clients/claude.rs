@@ -12,12 +12,15 @@ use super::NotFound;
 use super::installed::{Program, Wanted, login_in, outcome_of, with_members};
 use crate::client::{Client, Dialect, Reach, Stored, Tokens, Used};
 use crate::home::Home;
-use crate::process::{Ended, Invocation};
+use crate::process::{Ended, Invocation, Stop};
 use crate::vendors::{CLAUDE_CLIENT, CLAUDE_SCOPES};
 
 const STORE: &str = ".claude/.credentials.json";
 /// Where it notes whose login that is.
 const SETTINGS: &str = ".claude.json";
+
+/// Longest time of one use, on a busy host too.
+const TIME: Duration = Duration::from_secs(90);
 
 /// What it says when only a login helps (clients.md 3.2).
 const LOGIN_NEEDED: [&str; 4] = [
@@ -83,7 +86,7 @@ impl Client for Claude {
         Ok(())
     }
 
-    fn log_in(&self, home: &Home, tokens: &Tokens) -> Result<(), String> {
+    fn log_in(&self, home: &Home, tokens: &Tokens, _: &Stop) -> Result<(), String> {
         let login = json!({
             "claudeAiOauth": {
                 "accessToken": tokens.access.expose(),
@@ -120,9 +123,7 @@ impl Client for Claude {
         ] {
             env.push((name.into(), "1".into()));
         }
-        Ok(self
-            .program
-            .invocation(&["-p", "hi"], env, home, Duration::from_secs(90)))
+        Ok(self.program.invocation(&["-p", "hi"], env, home, TIME))
     }
 
     fn store(&self, home: &Home) -> PathBuf {

@@ -11,7 +11,7 @@ use super::NotFound;
 use super::installed::{Program, Wanted, login_in, outcome_of, with_members};
 use crate::client::{Client, Dialect, Reach, Stored, Tokens, Used};
 use crate::home::Home;
-use crate::process::{Ended, Invocation};
+use crate::process::{Ended, Invocation, Stop};
 use crate::vendors::{CODEX_CLIENT, CODEX_SCOPES};
 
 const CONFIG: &str = ".codex/config.toml";
@@ -20,6 +20,9 @@ const STORE: &str = ".codex/auth.json";
 /// Nothing but the login is of interest.
 const SETTINGS: &str = "model = \"gpt-5.1-codex\"\ncli_auth_credentials_store = \"file\"\n\n[analytics]\nenabled = false\n\n\
     [features]\nplugins = false\napps = false\n";
+
+/// Longest time of one use, on a busy host too.
+const TIME: Duration = Duration::from_secs(90);
 
 /// What it says when only a login helps (clients.md 2.2).
 const LOGIN_NEEDED: [&str; 4] = [
@@ -78,7 +81,7 @@ impl Client for Codex {
         home.put(CONFIG, SETTINGS.as_bytes()).map(drop)
     }
 
-    fn log_in(&self, home: &Home, tokens: &Tokens) -> Result<(), String> {
+    fn log_in(&self, home: &Home, tokens: &Tokens, _: &Stop) -> Result<(), String> {
         let id = tokens.id.as_ref().ok_or("the server issued no id token")?;
         let refreshed =
             jiff::Timestamp::from_millisecond(tokens.issued_at.0).map_err(|error| error.to_string())?;
@@ -103,7 +106,7 @@ impl Client for Codex {
             env.push(("CODEX_CA_CERTIFICATE".into(), ca.clone().into()));
         }
         let args = ["exec", "--skip-git-repo-check", "-s", "read-only", "hi"];
-        Ok(self.program.invocation(&args, env, home, Duration::from_secs(90)))
+        Ok(self.program.invocation(&args, env, home, TIME))
     }
 
     fn store(&self, home: &Home) -> PathBuf {

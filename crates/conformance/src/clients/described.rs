@@ -204,7 +204,7 @@ impl Client for Described {
         Ok(())
     }
 
-    fn log_in(&self, home: &Home, tokens: &Tokens) -> Result<(), String> {
+    fn log_in(&self, home: &Home, tokens: &Tokens, stop: &Stop) -> Result<(), String> {
         let login = json!({
             "access_token": tokens.access.expose(),
             "refresh_token": tokens.refresh.expose(),
@@ -218,7 +218,7 @@ impl Client for Described {
             "scope": tokens.scopes.join(" "),
         });
         let command = self.invocation(home, &self.description.log_in, login.to_string().into_bytes())?;
-        let ended = Process::start(&self.host, &command, &Stop::default())?.wait();
+        let ended = Process::start(&self.host, &command, stop)?.wait();
         match ended.code {
             Some(0) => Ok(()),
             _ => Err(format!(
@@ -291,5 +291,70 @@ impl Client for Described {
 
     fn jobs(&self) -> usize {
         self.description.jobs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokensink_types::UnixMillis;
+
+    use super::*;
+    use crate::home::Endpoints;
+
+    /// A home, and the adapter of a program whose commands are this shell script.
+    fn program(script: &str) -> (tempfile::TempDir, Described, Home) {
+        let (host, dir) = (Host::real(), tempfile::tempdir().unwrap());
+        let endpoints = Endpoints {
+            token: String::new(),
+            api: String::new(),
+            proxy: None,
+            ca: None,
+        };
+        let marker = format!("test-described-{}", host.processes.this().pid);
+        let home = Home::new(host.clone(), dir.path().to_owned(), endpoints, marker);
+        let script = Value::from(script);
+        let text = format!(
+            "name = \"x\"\nlog_in = [\"/bin/sh\", \"-c\", {script}]\nuse = [\"/bin/true\"]\nstore = \"s\"\n\
+             access = \"/a\"\nrefresh = \"/r\"\n[outcome]\n"
+        );
+        let path = home.put("program.toml", text.as_bytes()).unwrap();
+        let described = Described::read(&host, &path).unwrap();
+        (dir, described, home)
+    }
+
+    fn tokens() -> Tokens {
+        Tokens {
+            access: Secret::new("access"),
+            refresh: Secret::new("refresh"),
+            id: None,
+            issued_at: UnixMillis(0),
+            expires_at: UnixMillis(1000),
+            account: "alice".to_owned(),
+            scopes: Vec::new(),
+            client_id: "kit".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_login_is_given_and_its_end_is_told() {
+        let (_dir, described, home) = program("cat > s");
+        described.log_in(&home, &tokens(), &Stop::default()).unwrap();
+        let stored = String::from_utf8(home.get("s").unwrap().unwrap()).unwrap();
+        assert!(stored.contains("\"refresh_token\":\"refresh\""), "{stored}");
+        let (_dir, described, home) = program("echo no room >&2; exit 3");
+        let error = described.log_in(&home, &tokens(), &Stop::default()).unwrap_err();
+        assert!(error.contains("Some(3): no room"), "{error}");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_login_when_it_is_time_to_stop() {
+        let (_dir, described, home) = program("sleep 300");
+        let stop = Stop::default();
+        stop.stop();
+        let clock = Host::real().clock;
+        let start = clock.monotonic();
+        assert!(described.log_in(&home, &tokens(), &stop).is_err());
+        // Its own time is a minute.
+        assert!(clock.monotonic() - start < Duration::from_secs(30));
     }
 }

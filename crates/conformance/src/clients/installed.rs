@@ -1,4 +1,4 @@
-//! What the adapters of other people's programs share: finding the program, its environment, its words.
+//! What the adapters of programs that are installed share: finding the program, its environment, its words.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,17 @@ pub(super) struct Wanted {
     pub(super) install: &'static str,
 }
 
+impl Wanted {
+    /// It cannot be run.
+    pub(super) fn missing(self, why: String) -> NotFound {
+        NotFound::NotInstalled {
+            name: self.name.to_owned(),
+            why,
+            install: self.install.to_owned(),
+        }
+    }
+}
+
 /// A program that is installed.
 #[derive(Debug)]
 pub(super) struct Program {
@@ -37,11 +48,7 @@ pub(super) struct Program {
 impl Program {
     /// The program at `program`, or the first of its name on PATH.
     pub(super) fn find(host: &Host, wanted: Wanted, program: Option<PathBuf>) -> Result<Self, NotFound> {
-        let missing = |why: String| NotFound::NotInstalled {
-            name: wanted.name.to_owned(),
-            why,
-            install: wanted.install.to_owned(),
-        };
+        let missing = |why: String| wanted.missing(why);
         let path = match program {
             Some(path) => path,
             None => on_path(host, wanted.name)

@@ -32,6 +32,15 @@ pub enum NotFound {
         /// What is wrong, with the line where that is known.
         why: String,
     },
+    /// It is described in a file, and its path was given as well.
+    #[error(
+        "{path} says by itself what to run; the path of a program is only for those that the kit knows",
+        path = path.display()
+    )]
+    SaysItself {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is not installed, or does not run.
     #[error("{name} cannot be run: {why}")]
     NotInstalled {
@@ -44,7 +53,8 @@ pub enum NotFound {
     },
 }
 
-/// The adapter of a program: by its name, or by the path of the TOML file that describes it (docs/conformance.md), with the program's path where it is not the one that is found by itself.
+/// The adapter of a program: by its name, or by the path of the TOML file that describes it (docs/conformance.md). A
+/// program that the kit knows may be at another path than where it is found by itself.
 ///
 /// # Errors
 /// [`NotFound`], with what helps.
@@ -54,7 +64,27 @@ pub fn find(host: &Host, name: &str, program: Option<PathBuf>) -> Result<Box<dyn
         "codex" => Ok(Box::new(codex::Codex::find(host, program)?)),
         "claude" => Ok(Box::new(claude::Claude::find(host, program)?)),
         "openclaw" => Ok(Box::new(openclaw::OpenClaw::find(host, program)?)),
-        path if path.ends_with(".toml") => Ok(Box::new(described::Described::read(host, Path::new(path))?)),
+        path if path.ends_with(".toml") => {
+            let path = Path::new(path);
+            if program.is_some() {
+                return Err(NotFound::SaysItself {
+                    path: path.to_owned(),
+                });
+            }
+            Ok(Box::new(described::Described::read(host, path)?))
+        }
         other => Err(NotFound::Unknown(other.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_itself_what_to_run_has_no_path_besides() {
+        let found = find(&Host::real(), "some.toml", Some("/bin/true".into()));
+        let path = PathBuf::from("some.toml");
+        assert_eq!(found.err(), Some(NotFound::SaysItself { path }));
     }
 }

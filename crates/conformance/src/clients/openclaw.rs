@@ -14,11 +14,14 @@ use super::claude;
 use super::installed::{Program, Wanted, login_in, outcome_of, with_members};
 use crate::client::{Client, Dialect, Reach, Stored, Tokens, Used};
 use crate::home::Home;
-use crate::process::{Ended, Invocation};
+use crate::process::{Ended, Invocation, Stop};
 
 const CONFIG: &str = ".openclaw/openclaw.json";
 const STORE: &str = ".openclaw/agents/main/agent/auth-profiles.json";
 const PROFILE: &str = "anthropic:work";
+
+/// Longest time of one use, on a busy host too.
+const TIME: Duration = Duration::from_secs(180);
 
 /// What it says when only a login helps. "Please try again or re-authenticate" it says of every refresh that failed.
 const LOGIN_NEEDED: [&str; 1] = ["reason=auth_permanent"];
@@ -82,7 +85,7 @@ impl Client for OpenClaw {
         home.put(CONFIG, format!("{config:#}\n").as_bytes()).map(drop)
     }
 
-    fn log_in(&self, home: &Home, tokens: &Tokens) -> Result<(), String> {
+    fn log_in(&self, home: &Home, tokens: &Tokens, _: &Stop) -> Result<(), String> {
         let login = json!({
             "version": 1,
             "profiles": {PROFILE: {
@@ -105,9 +108,7 @@ impl Client for OpenClaw {
         let session = format!("kit-{}", self.uses.fetch_add(1, Ordering::Relaxed));
         let words = ["agent", "--local", "--agent", agent, "--session-id", &session];
         let args = [&words[..], &["--message", "hi", "--json"]].concat();
-        Ok(self
-            .program
-            .invocation(&args, env, home, Duration::from_secs(180)))
+        Ok(self.program.invocation(&args, env, home, TIME))
     }
 
     fn store(&self, home: &Home) -> PathBuf {

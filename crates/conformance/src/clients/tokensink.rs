@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokensink_host::{Host, ProcessRequest, StdioSource};
+use tokensink_host::Host;
 use tokensink_types::Secret;
 
 use super::NotFound;
+use super::installed::{Program, Wanted};
 use crate::api::HELLO;
 use crate::client::{Client, Stored, Tokens, Used};
 use crate::home::Home;
-use crate::process::{Ended, Invocation};
+use crate::process::{Ended, Invocation, Stop};
 
 /// The provider's id.
 const PROVIDER: &str = "kit";
@@ -25,52 +26,27 @@ const TIME: Duration = Duration::from_secs(120);
 /// The adapter.
 #[derive(Debug)]
 pub(super) struct Tokensink {
-    program: PathBuf,
-    version: String,
+    program: Program,
 }
 
 impl Tokensink {
     /// The program at `program`, or the one that runs.
     pub(super) fn find(host: &Host, program: Option<PathBuf>) -> Result<Self, NotFound> {
-        let missing = |why: String| NotFound::NotInstalled {
-            name: "tokensink".to_owned(),
-            why,
-            install: "cargo install --path crates/cli".to_owned(),
+        let wanted = Wanted {
+            name: "tokensink",
+            install: "cargo install --path crates/cli",
         };
-        let program = match program {
-            Some(program) => program,
-            None => host
-                .processes
-                .this_program()
-                .map_err(|error| missing(error.to_string()))?,
-        };
-        let request = ProcessRequest {
-            program: program.clone().into(),
-            args: vec!["--version".into()],
-            set_env: Vec::new(),
-            remove_env: Vec::new(),
-            stdin: StdioSource::Null,
-        };
-        let output = host
-            .processes
-            .output(request, Duration::from_secs(10))
-            .map_err(|error| missing(format!("{}: {error}", program.display())))?;
-        let text = String::from_utf8_lossy(&output);
-        let version = text.split_whitespace().nth(1).unwrap_or("unknown").to_owned();
-        Ok(Self { program, version })
+        let this = || host.processes.this_program();
+        let program = program.map_or_else(this, Ok);
+        let program = program.map_err(|error| wanted.missing(error.to_string()))?;
+        let program = Program::find(host, wanted, Some(program))?;
+        Ok(Self { program })
     }
 
     fn invocation(&self, home: &Home, args: &[&str]) -> Invocation {
         let mut env = home.variables();
         env.push(("OPENCLAW_STATE_DIR".into(), home.path(".openclaw").into()));
-        Invocation {
-            program: self.program.clone().into(),
-            args: args.iter().map(Into::into).collect(),
-            env,
-            dir: home.root().to_owned(),
-            input: Vec::new(),
-            time: TIME,
-        }
+        self.program.invocation(args, env, home, TIME)
     }
 
     fn store_name(home: &Home) -> String {
@@ -85,7 +61,7 @@ impl Client for Tokensink {
     }
 
     fn version(&self) -> &str {
-        &self.version
+        &self.program.version
     }
 
     fn configure(&self, home: &Home) -> Result<(), String> {
@@ -107,7 +83,7 @@ impl Client for Tokensink {
         Ok(())
     }
 
-    fn log_in(&self, home: &Home, tokens: &Tokens) -> Result<(), String> {
+    fn log_in(&self, home: &Home, tokens: &Tokens, _: &Stop) -> Result<(), String> {
         let name = Self::store_name(home);
         let mut store = match home.get(&name)? {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("{name}: {error}"))?,
