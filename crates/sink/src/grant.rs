@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokensink_refresh::{Demand, Standing, View, overlay, stand};
 use tokensink_store::{RecordKey, StoreError};
-use tokensink_types::record::{Generation, Record};
+use tokensink_types::record::{Generation, Record, RecordState};
 use tokensink_types::{Account, OAuth, UnixMillis};
 
 use crate::error::Result;
@@ -62,6 +62,13 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
+    /// The store holds what its record does not know while the record says that a request is out: an answer may be on its
+    /// way into the store past a record that could not be written, and may not be durable yet.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        let state = self.record.as_deref().map(|record| &record.state);
+        matches!(state, Some(RecordState::Sent(sent)) if self.generation.spend_key() != Some(sent.spend))
+    }
+
     pub(crate) fn standing(&self, demand: &Demand, now: UnixMillis) -> Standing {
         stand(
             &self.generation,

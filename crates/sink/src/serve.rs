@@ -1,12 +1,14 @@
 //! Serving an OAuth profile: from what is stored while that is fresh, else after a flight, ours or another's.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokensink_host::OpenMode;
 use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_refresh::{Demand, Horizon, Standing, Verdict, alive};
-use tokensink_store::OwnedProfile;
+use tokensink_store::{OwnedProfile, StoreError};
 use tokensink_types::{AgentId, OAuth, ProfileId, ProviderId};
 
 use crate::block::{Block, no_profile, quoted};
@@ -95,7 +97,8 @@ impl Sink {
 
     fn if_fresh(&self, ready: &Ready, call: &Call<'_>) -> Option<Lease> {
         let grant = &ready.grant;
-        let fresh = !grant.heal && grant.standing(&call.demand, self.now()) == Standing::Fresh;
+        let settled = !grant.heal && !grant.is_unsettled();
+        let fresh = settled && grant.standing(&call.demand, self.now()) == Standing::Fresh;
         fresh.then(|| ready.lease.clone())
     }
 
@@ -113,16 +116,25 @@ impl Sink {
                 return Err(no_profile(&target.profile, &call.request.agent));
             };
             let next = match grant.standing(&call.demand, self.now()) {
-                Standing::Fresh if grant.heal => Next::Heal,
+                Standing::Fresh if grant.heal || grant.is_unsettled() => Next::Settle,
                 Standing::Fresh => return Ok(self.grant_lease(profile, &grant, None)),
                 Standing::Due(_) => Next::Fly,
                 other => Next::Blocked(self.block_of(other, target)),
             };
             let block = match next {
-                Next::Heal => {
-                    // The record serves; whoever finds room moves the tokens into the store.
-                    self.heal(target, &grant, call);
-                    return self.durable_lease(profile, target, &grant, None);
+                Next::Settle => {
+                    if grant.heal {
+                        // The record serves; whoever finds room moves the tokens into the store.
+                        self.heal(target, &grant, call);
+                    }
+                    if let Some(lease) = self.durable_lease(profile, target, &grant, call, None)? {
+                        return Ok(lease);
+                    }
+                    rounds += 1;
+                    if rounds < ROUNDS_MAX {
+                        continue;
+                    }
+                    Block::unstable(format!("{} keeps ending while it is being read", target.profile))
                 }
                 Next::Blocked(block) => block,
                 Next::Fly => match self.fly_or_wait(profile, target, &grant, call, &mut queue)? {
@@ -167,26 +179,54 @@ impl Sink {
         let grant = self.grant(target)?;
         let living = grant.filter(|grant| alive(&grant.generation, &call.demand, self.now()));
         let note = || Some(format!("the present token is served: {}", block.reason));
-        living
-            .map(|grant| self.durable_lease(profile, target, &grant, note()))
-            .transpose()
+        match living {
+            Some(grant) => self.durable_lease(profile, target, &grant, call, note()),
+            None => Ok(None),
+        }
     }
 
-    /// A lease of what is durable: a token that stands in the record alone may have been written there by a process that
-    /// has not yet come to its sync, or was killed before it did.
+    /// A lease of what is durable: a token that stands in the record alone, or in the store alone, may have been written
+    /// there by a process that has not yet come to its sync, or was killed before it did. `None` when it has ended
+    /// meanwhile: a disk may be slow, and the machine may have been asleep.
     fn durable_lease(
         &self,
         profile: &OwnedProfile,
         target: &Target,
         grant: &Grant,
+        call: &Call<'_>,
         note: Option<String>,
-    ) -> Result<Lease> {
-        if grant.heal
+    ) -> Result<Option<Lease>> {
+        if (grant.heal || grant.is_unsettled())
             && let Some(key) = self.record_key(target)?
         {
-            self.journal().make_durable(&key)?;
+            if grant.heal {
+                self.journal().make_durable(&key)?;
+            } else {
+                self.make_store_durable(Path::new(&key.store))?;
+            }
         }
-        Ok(self.grant_lease(profile, grant, note))
+        let lives = alive(&grant.generation, &call.demand, self.now());
+        Ok(lives.then(|| self.grant_lease(profile, grant, note)))
+    }
+
+    fn make_store_durable(&self, path: &Path) -> std::result::Result<(), StoreError> {
+        let files = &*self.host().files;
+        let cannot = || {
+            |source| StoreError::Io {
+                operation: "make durable",
+                path: path.to_owned(),
+                source,
+            }
+        };
+        let mut handle = match files.open(path, OpenMode::Read) {
+            // A login that another program keeps elsewhere than in a file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(cannot())?,
+        };
+        handle.sync().map_err(cannot())?;
+        path.parent()
+            .map_or(Ok(()), |dir| files.sync_dir(dir))
+            .map_err(cannot())
     }
 
     /// Waits until the block ends, or somebody else has ended it, if that is known and within the call's time.
@@ -237,8 +277,10 @@ impl Sink {
             let left = call.left(self);
             if old_will_do {
                 let note = format!("the present token is served: {}", block.reason);
-                let lease = self.durable_lease(profile, target, grant, Some(note))?;
-                return Ok(Flown::Lease(Box::new(lease)));
+                let lease = self.durable_lease(profile, target, grant, call, Some(note))?;
+                return Ok(lease.map_or(Flown::LookAgain { flew: false }, |lease| {
+                    Flown::Lease(Box::new(lease))
+                }));
             }
             if left.is_zero() {
                 return Ok(Flown::Blocked(block));
@@ -437,7 +479,7 @@ fn same(one: Option<&Grant>, other: Option<&Grant>) -> bool {
 }
 
 enum Next {
-    Heal,
+    Settle,
     Fly,
     Blocked(Block),
 }

@@ -172,7 +172,7 @@ impl Record {
         self.ancestors.contains(&key)
     }
 
-    /// Was `key` sent, or is it about to be, as far as this record can tell?
+    /// Is `key` the present generation's, or was it sent, or is it about to be, as far as this record can tell?
     #[must_use]
     pub fn knows(&self, key: SpendKey) -> bool {
         let in_state = match &self.state {
@@ -181,7 +181,8 @@ impl Record {
             RecordState::Answered { parent, .. } => *parent == key,
             RecordState::Idle | RecordState::Committed { .. } => false,
         };
-        in_state || self.is_ancestor(key)
+        let present = self.generation.as_ref().and_then(Generation::spend_key);
+        in_state || present == Some(key) || self.is_ancestor(key)
     }
 
     /// Remembers `key` as spent.

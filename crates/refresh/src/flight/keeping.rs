@@ -6,7 +6,7 @@ use tokensink_types::UnixMillis;
 use tokensink_types::record::{Generation, RecordState, Rotation};
 
 use super::{Action, Failure, Flight, Phase, Verdict, try_again};
-use crate::stand::Standing;
+use crate::stand::{Standing, unanswered};
 use crate::view::overlay;
 
 /// How often one flight tries to make an answer durable that exists only in its memory: about five minutes.
@@ -30,7 +30,10 @@ impl Flight {
                     (true, _) | (false, Rotation::Always) => Rotation::Always,
                     (false, _) => Rotation::Never,
                 };
-                record.state = RecordState::Answered { parent, at: now };
+                // What a copy was answered says nothing about a request of ours with the same key.
+                if rotated || !adopted || unanswered(&record, parent).is_none() {
+                    record.state = RecordState::Answered { parent, at: now };
+                }
             }
             // A refresh was forced and brought nothing new: another one would not either.
             let forced = self.setup.demand.rejects(old) || record.rejected == Some(old.revision());
@@ -124,7 +127,9 @@ impl Flight {
 
     pub(super) fn close(&mut self, now: UnixMillis) -> Action {
         let mut record = self.record_or_new();
-        record.state = RecordState::Committed { at: now };
+        if !matches!(record.state, RecordState::Sent(_)) {
+            record.state = RecordState::Committed { at: now };
+        }
         self.record = Some(record.clone());
         self.go(Phase::Closing, Action::Record(Box::new(record)))
     }

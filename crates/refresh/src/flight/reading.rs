@@ -51,7 +51,7 @@ impl Flight {
             let place = holder.place.clone();
             return Action::Finish(Verdict::Elsewhere { place });
         }
-        if let Some(action) = self.on_rivals(&current, &snapshot.rivals, now) {
+        if let Some(action) = self.on_rivals(&current, &snapshot.rivals, refusal.is_some(), now) {
             return action;
         }
         if let Some((code, description)) = refusal {
@@ -109,7 +109,13 @@ impl Flight {
     }
 
     /// Copies of this grant under other names: the newest generation is adopted, a request under way is waited for.
-    fn on_rivals(&mut self, current: &Generation, rivals: &[Rival], now: UnixMillis) -> Option<Action> {
+    fn on_rivals(
+        &mut self,
+        current: &Generation,
+        rivals: &[Rival],
+        is_refused: bool,
+        now: UnixMillis,
+    ) -> Option<Action> {
         let key = current.spend_key()?;
         for rival in rivals {
             let record = &rival.record;
@@ -136,10 +142,29 @@ impl Flight {
                 RecordState::Refused { spent, .. } | RecordState::Parked { spent, .. } if *spent == key => {
                     self.inherit_doubt(key, record);
                 }
+                // The copy was answered without a new refresh token: what it has is newer all the same.
+                _ if !is_refused => {
+                    if let Some(newer) = self.lasts_longer(current, record, now) {
+                        return Some(self.accept(newer.clone(), true, now));
+                    }
+                }
                 _ => {}
             }
         }
         None
+    }
+
+    /// The copy's generation, if it has our refresh token and an access token that serves where ours does not.
+    fn lasts_longer<'a>(
+        &self,
+        ours: &Generation,
+        copy: &'a Record,
+        now: UnixMillis,
+    ) -> Option<&'a Generation> {
+        let theirs = copy.generation.as_ref()?;
+        let later = theirs.spend_key() == ours.spend_key() && theirs.tokens.expires > ours.tokens.expires;
+        let serves = alive(theirs, &self.setup.demand, now) && !alive(ours, &self.setup.demand, now);
+        (later && serves && !ours.account.contradicts(&theirs.account)).then_some(theirs)
     }
 
     /// A copy of this login has used up the key and leaves us nothing to go on with.

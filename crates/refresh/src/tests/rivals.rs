@@ -59,6 +59,16 @@ fn copies_of_one_login() {
             "read answered commit committed read again",
         ),
         (
+            "the copy has the same refresh token with an access token that lives",
+            with_rival(dead(), copy(generation("1", 3600), committed(), &[]), true),
+            "read answered commit committed read served",
+        ),
+        (
+            "what it has lasts no longer than ours",
+            with_rival(dead(), copy(dead(), committed(), &[]), true).answering([granted("2")]),
+            "read connect admit send answered commit committed served",
+        ),
+        (
             "a request of the copy is on its way",
             with_rival(dead(), copy(dead(), sent("1", -5, 1), &[]), true),
             "read again",
@@ -124,6 +134,21 @@ fn the_doubt_of_a_copy_is_our_doubt() {
         };
         assert!(after_lost_answer, "{own:?}");
     }
+}
+
+#[test]
+fn what_a_copy_was_answered_does_not_end_our_doubt() {
+    let doubtful = record(dead(), sent("1", -600, 1));
+    let mut pilot = Pilot::new(dead(), Some(doubtful));
+    pilot.rivals.push(Rival {
+        record: copy(generation("1", 3600), committed(), &[]),
+        may_be_alive: true,
+    });
+    assert_eq!(pilot.fly().0, "read sent commit sent read served");
+    assert_eq!(pilot.sends, 0);
+    assert_eq!(pilot.stored, Some(generation("1", 3600)));
+    let state = pilot.written.last().map(|record| &record.state);
+    assert_eq!(state, Some(&sent("1", -600, 1)));
 }
 
 #[test]

@@ -41,6 +41,12 @@ impl Holdings {
         holdings
     }
 
+    /// The same without the records.
+    pub(crate) fn only_stores(mut self) -> Self {
+        self.records.clear();
+        self
+    }
+
     /// Is this token in a store or in a record's generation, where a reader finds it?
     pub(crate) fn holds(&self, token: &str) -> bool {
         self.records

@@ -72,13 +72,17 @@ pub(crate) struct Moment {
 struct Issued {
     /// Which login it descends from.
     chain: usize,
+    /// Whose it is.
+    account: String,
+    /// Something that was durable before it says whose it must be.
+    known: bool,
     access: String,
     refresh: String,
     /// The earliest time at which its holder may believe it dead, by the wall clock.
     ends: UnixMillis,
     /// When the server's word on it ends, by the wall clock.
     dies: UnixMillis,
-    /// It is another account's.
+    /// It is another account's, and not only the server could know.
     wrong: bool,
     /// How many requests had left before.
     after: usize,
@@ -102,8 +106,16 @@ pub(crate) struct Oracle {
     /// The newest answer of each chain that was seen durable.
     durable: BTreeMap<usize, usize>,
     chains: usize,
+    /// The newest answer of each chain that was durable just before another program wrote.
+    untouched: Vec<Option<usize>>,
+    /// The logins that stood in stores then.
+    in_stores: BTreeSet<usize>,
     /// Access tokens that were durable when another program wrote, and may be durable no more.
     destroyed: BTreeSet<String>,
+    /// Logins that another program has replaced in every store by another login, perhaps an earlier one.
+    displaced: BTreeSet<usize>,
+    /// Access tokens that a failed sync has dropped, while everybody still reads them, and the next sync says nothing.
+    dropped: BTreeSet<String>,
     pub(crate) cases: BTreeMap<Case, u64>,
     pub(crate) violations: Vec<String>,
     /// Bytes of the last request and of the last answer.
@@ -121,7 +133,11 @@ impl Oracle {
             rejected: BTreeSet::new(),
             durable: BTreeMap::new(),
             chains: 0,
+            untouched: Vec::new(),
+            in_stores: BTreeSet::new(),
             destroyed: BTreeSet::new(),
+            displaced: BTreeSet::new(),
+            dropped: BTreeSet::new(),
             cases: BTreeMap::new(),
             violations: Vec::new(),
             lengths: (0, 0),
@@ -133,10 +149,18 @@ impl Oracle {
         self.violations.push(what.into());
     }
 
-    /// Somebody has logged in.
-    pub(crate) fn login(&mut self, access: &str, refresh: &str, ends: UnixMillis) {
+    /// Somebody has logged in as `account`; `named` where what is stored of the login says so.
+    pub(crate) fn login(
+        &mut self,
+        (account, named): (&str, bool),
+        access: &str,
+        refresh: &str,
+        ends: UnixMillis,
+    ) {
         self.issued.push(Issued {
             chain: self.chains,
+            account: account.to_owned(),
+            known: named,
             access: access.to_owned(),
             refresh: refresh.to_owned(),
             ends,
@@ -150,8 +174,49 @@ impl Oracle {
     /// Another program is about to write: what it takes away was durable before.
     pub(crate) fn others_write(&mut self, files: &MemFiles) {
         let durable = Holdings::of(&files.durable());
+        self.untouched = (0..self.chains)
+            .map(|chain| self.newest(chain, &durable))
+            .collect();
+        self.in_stores = self.logins_in_stores(files);
         let held = self.issued.iter().filter(|issued| durable.holds(&issued.access));
         self.destroyed.extend(held.map(|issued| issued.access.clone()));
+    }
+
+    /// Another program has written: what it has taken away is its doing. A login that has a record stays.
+    pub(crate) fn others_wrote(&mut self, files: &MemFiles) {
+        let durable = Holdings::of(&files.durable());
+        for (chain, before) in std::mem::take(&mut self.untouched).into_iter().enumerate() {
+            match self.newest(chain, &durable) {
+                now if now == before => {}
+                Some(now) => {
+                    self.durable.insert(chain, now);
+                }
+                None => {
+                    self.durable.remove(&chain);
+                }
+            }
+        }
+        let left = self.logins_in_stores(files);
+        let gone = std::mem::take(&mut self.in_stores);
+        self.displaced.retain(|chain| !left.contains(chain));
+        if !left.is_empty() {
+            self.displaced.extend(gone.difference(&left));
+        }
+    }
+
+    /// The logins that stand in stores, whatever the records say.
+    fn logins_in_stores(&self, files: &MemFiles) -> BTreeSet<usize> {
+        let stores = Holdings::of(&files.snapshot()).only_stores();
+        let held = self.issued.iter().filter(|issued| stores.holds(&issued.refresh));
+        held.map(|issued| issued.chain).collect()
+    }
+
+    /// A sync has failed and dropped what it was to write, which stays to be read.
+    pub(crate) fn sync_is_lost(&mut self, files: &MemFiles) {
+        let (durable, visible) = (Holdings::of(&files.durable()), Holdings::of(&files.snapshot()));
+        let lost = self.issued.iter().map(|issued| &issued.access);
+        let lost = lost.filter(|access| visible.holds(access) && !durable.holds(access));
+        self.dropped.extend(lost.cloned());
     }
 
     /// An API has answered 401 to this access token.
@@ -266,7 +331,7 @@ impl Oracle {
         number: usize,
         response: &Response<Body>,
         granted: bool,
-        wrong: bool,
+        account: Option<&str>,
         wall: UnixMillis,
     ) {
         self.sends[number].consumed = granted && self.terms.rotates;
@@ -293,8 +358,16 @@ impl Oracle {
         let open = &self.sends[self.issued[parent].after..];
         let first = open.iter().find(|sent| sent.token == token);
         let since = first.map_or(wall, |sent| sent.wall.min(wall));
+        let before = &self.issued[parent];
+        // Whatever an earlier answer said, the server goes on with the account of the login.
+        let mut chain = self.issued.iter().filter(|issued| issued.chain == before.chain);
+        let owner = chain.next().map_or("", |login| login.account.as_str());
+        let account = account.unwrap_or(owner).to_owned();
+        let wrong = before.known && account != before.account;
         self.issued.push(Issued {
-            chain: self.issued[parent].chain,
+            chain: before.chain,
+            account,
+            known: true,
             access: access.to_owned(),
             refresh: refresh.to_owned(),
             ends: since.plus(self.terms.life),
@@ -318,13 +391,15 @@ impl Oracle {
 
     /// A token was handed out, at this time by the wall clock.
     pub(crate) fn handed_out(&mut self, files: &MemFiles, access: &str, wall: UnixMillis) {
-        let Some(issued) = self.issued.iter().find(|issued| issued.access == access).cloned() else {
+        let Some(at) = self.issued.iter().position(|issued| issued.access == access) else {
             return self.violation("a token was handed out that was never issued");
         };
+        let issued = self.issued[at].clone();
         if issued.wrong {
             self.violation("a token of another account was handed out");
         }
-        if !self.destroyed.contains(access) && !Holdings::of(&files.durable()).holds(access) {
+        let excused = self.destroyed.contains(access) || self.dropped.contains(access);
+        if !excused && !self.is_safe(at, &Holdings::of(&files.durable())) {
             self.violation("a token was handed out before it was durable");
         }
         if wall > issued.dies && !self.clock_turned {
@@ -332,21 +407,29 @@ impl Oracle {
         }
     }
 
+    /// Is the token durable, or what followed it? Who has read a token while it was may hand it out when its successor
+    /// has taken its place: nothing can be lost by that.
+    fn is_safe(&self, at: usize, durable: &Holdings) -> bool {
+        let issued = &self.issued[at];
+        let followers = self.issued[at + 1..].iter();
+        let mut followers = followers.filter(|later| later.chain == issued.chain);
+        durable.holds(&issued.access) || followers.any(|later| durable.holds(&later.access))
+    }
+
+    /// The newest answer of a login that stands somewhere.
+    fn newest(&self, chain: usize, durable: &Holdings) -> Option<usize> {
+        let all = self.issued.iter().enumerate();
+        let of_chain = all.filter(|(_, issued)| issued.chain == chain && !issued.wrong);
+        let mut held = of_chain.filter(|(_, issued)| durable.holds(&issued.refresh));
+        held.next_back().map(|(at, _)| at)
+    }
+
     /// Looks whether everything that was durable is still there, or something that followed it.
     pub(crate) fn look(&mut self, files: &MemFiles) {
         let durable = Holdings::of(&files.durable());
         for chain in 0..self.chains {
-            let of_chain = self
-                .issued
-                .iter()
-                .enumerate()
-                .filter(|(_, issued)| issued.chain == chain);
-            let newest = of_chain
-                .filter(|(_, issued)| !issued.wrong && durable.holds(&issued.refresh))
-                .map(|(at, _)| at)
-                .next_back();
-            match (newest, self.durable.get(&chain).copied()) {
-                (Some(newest), Some(before)) if newest < before => {
+            match (self.newest(chain, &durable), self.durable.get(&chain).copied()) {
+                (Some(newest), Some(before)) if newest < before && !self.is_replaced(chain, &durable) => {
                     self.violation("a stored refresh token is gone, and an older one is left");
                 }
                 (None, Some(_)) if !self.is_replaced(chain, &durable) => {
@@ -362,14 +445,14 @@ impl Oracle {
 
     /// Another login has taken its place.
     fn is_replaced(&self, chain: usize, durable: &Holdings) -> bool {
-        let others = self.issued.iter().filter(|issued| issued.chain > chain);
-        others.filter(|issued| durable.holds(&issued.refresh)).count() > 0
+        let mut later = self.issued.iter().filter(|issued| issued.chain > chain);
+        self.displaced.contains(&chain) || later.any(|issued| durable.holds(&issued.refresh))
     }
 
     /// Did the server take a token whose successor nobody has, and does a record say so? That is the one loss that no
-    /// client can avert where the server has no grace.
-    pub(crate) fn lost_answer(&self, files: &MemFiles) -> bool {
-        let durable = Holdings::of(&files.durable());
+    /// client can avert where the server has no grace. While there are `faults`, the record may be behind.
+    pub(crate) fn lost_answer(&self, files: &MemFiles, faults: bool) -> bool {
+        let (durable, visible) = (Holdings::of(&files.durable()), Holdings::of(&files.snapshot()));
         let mut consumed = self.sends.iter().filter(|sent| sent.consumed);
         consumed.any(|sent| {
             let Some(parent) = self.with_refresh(&sent.token) else {
@@ -379,7 +462,10 @@ impl Oracle {
             let mut followers = self.issued[parent + 1..]
                 .iter()
                 .filter(|issued| issued.chain == chain && issued.refresh != sent.token);
-            durable.says_lost(&key_of(&sent.token)) && !followers.any(|issued| durable.holds(&issued.refresh))
+            let key = key_of(&sent.token);
+            // Who has no luck in writing the refusal down says it nevertheless; the next one finds it out again.
+            let is_told = visible.says_lost(&key) || (faults && durable.says_sent(&key));
+            is_told && !followers.any(|issued| durable.holds(&issued.refresh))
         })
     }
 

@@ -25,6 +25,7 @@ pub(crate) struct Hand {
     pub(crate) stage: Stage,
     pub(crate) process: usize,
     pub(crate) lie: Option<Lie>,
+    pub(crate) oracle: Arc<Mutex<Oracle>>,
 }
 
 impl Hand {
@@ -55,7 +56,9 @@ impl Steer for Hand {
             Trouble::FailAfter(_) => Course::GoThenFail(error_of(trouble)),
             Trouble::Short(_) | Trouble::Torn => Course::Partly(call.bytes / 2, error_of(trouble)),
             Trouble::LostSync if call.name == "sync" => {
-                self.stage.files().drop_unsynced(call.path);
+                let files = self.stage.files();
+                files.drop_unsynced(call.path);
+                self.oracle.lock().unwrap().sync_is_lost(files);
                 Course::Refuse(error_of(trouble))
             }
             _ => Course::Refuse(error_of(trouble)),
@@ -292,14 +295,17 @@ impl Line {
         if let Net::Answer(action) = &self.net {
             server.push_fault(Fault::on_refresh(action.clone()));
         }
-        let wrong = matches!(&self.net, Net::Answer(FaultAction::WrongAccount { .. }));
+        let account = match &self.net {
+            Net::Answer(FaultAction::WrongAccount { account }) => Some(account.as_str()),
+            _ => None,
+        };
         let before = server.ledger().refreshes;
         let answer = server.handle(request, now, &self.network.random);
         let granted = server.ledger().refreshes > before;
         drop(server);
         let wall = self.hand.stage.clock().now();
         let mut oracle = self.network.oracle.lock().unwrap();
-        oracle.served(number, &answer.response, granted, wrong, wall);
+        oracle.served(number, &answer.response, granted, account, wall);
         (answer.response, answer.delivery)
     }
 }

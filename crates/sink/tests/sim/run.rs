@@ -84,6 +84,7 @@ impl Setup {
             stage: self.stage.clone(),
             process,
             lie: self.lie,
+            oracle: Arc::clone(&self.network.oracle),
         };
         ports::host(&hand, &self.env, &self.network, nets, self.seed)
     }
@@ -121,13 +122,15 @@ impl Setup {
                         let mut server = network.server.lock().unwrap();
                         let mut oracle = network.oracle.lock().unwrap();
                         let now = clock.now();
-                        let login = world::new_login(&mut server, &mut oracle, "bob", now, &network.random);
+                        let login =
+                            world::new_login(&mut server, &mut oracle, ("bob", true), now, &network.random);
                         edited(&store, spec, |entry| entry.clone_from(&login))
                     }
                 };
                 files.put(path, bytes, 0o600);
                 intruded.lock().unwrap().push(intruder);
             }
+            network.oracle.lock().unwrap().others_wrote(&files);
         });
     }
 
@@ -291,7 +294,7 @@ fn handed_out(setup: &Setup, lease: &Lease) {
 
 /// Only a login helps only where something was lost.
 fn told(setup: &Setup, user: usize, error: &SinkError) {
-    if error.kind() == ErrorKind::LoginNeeded && loss_of(setup, user, error).is_none() {
+    if error.kind() == ErrorKind::LoginNeeded && loss_of(setup, user, error, true).is_none() {
         setup.violation(format!(
             "a login was demanded without need: {} {error}",
             error.code()
@@ -299,11 +302,11 @@ fn told(setup: &Setup, user: usize, error: &SinkError) {
     }
 }
 
-fn loss_of(setup: &Setup, user: usize, error: &SinkError) -> Option<Loss> {
+fn loss_of(setup: &Setup, user: usize, error: &SinkError, faults: bool) -> Option<Loss> {
     let oracle = setup.network.oracle.lock().unwrap();
     match error.code() {
         "refused_after_lost_answer" => oracle
-            .lost_answer(setup.stage.files())
+            .lost_answer(setup.stage.files(), faults)
             .then_some(Loss::LostAnswer),
         // A copy went on, and another login was written over what it had.
         "refused" if error.to_string().contains("spent_by_copy") => setup
@@ -355,7 +358,7 @@ fn lost(setup: &Setup, user: usize, error: &SinkError) -> Option<Loss> {
     setup
         .stage
         .note(|| format!("  {:?} {}: {error}", error.kind(), error.code()));
-    let loss = loss_of(setup, user, error);
+    let loss = loss_of(setup, user, error, false);
     let is_told = error.kind() == ErrorKind::LoginNeeded && error.fix().is_some();
     if loss.is_none() || !is_told {
         setup.violation(format!(

@@ -192,6 +192,17 @@ fn seeds_from_1000() {
     runs(1000..1250).settle("seeds 1000 to 1249, several processes");
 }
 
+/// Runs that showed something wrong, in production or in the oracle, when it was last looked at many of them.
+#[test]
+fn seeds_that_found_something() {
+    let seeds = [
+        465, 591, 614, 719, 738, 800, 865, 976, 1630, 1755, 2154, 2193, 2308, 2499, 2527, 2646, 2849, 3055,
+        3059, 3101, 3106, 3544, 3589, 3626, 4434, 4772, 4815, 5137, 5271, 5568, 5858, 6345, 7256, 7814, 8156,
+        8616, 8936, 9088, 9273, 9924,
+    ];
+    runs(seeds.into_iter()).settle("seeds that found something");
+}
+
 #[test]
 fn a_seed_is_repeated_call_by_call() {
     for seed in [3, 17, 40, 171] {

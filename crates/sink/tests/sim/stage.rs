@@ -378,6 +378,9 @@ impl Stage {
         let mut state = self.state();
         if let Some(trouble) = state.processes[process].afterwards.take() {
             self.kill(&mut state, process, trouble);
+        }
+        // Or in the middle of the call.
+        if state.processes[process].life != Life::Running {
             drop(state);
             die();
         }

@@ -237,10 +237,11 @@ impl Base {
             0o600,
         );
         let random = SeededRandom::new(7);
+        let named = self.spec.layout != Layout::Neighbour;
         let login = new_login(
             &mut self.server,
             &mut self.oracle,
-            "alice",
+            ("alice", named),
             self.clock.now(),
             &random,
         );
@@ -270,9 +271,12 @@ impl Base {
         } else {
             "unknown"
         };
+        // Claude Code's file does not say whose the login is, but the answers do (clients.md 3.2).
+        let rig = self.server.provider_toml("rig");
+        let identity = rig.lines().find(|line| line.starts_with("identity")).unwrap();
         let definition = format!(
             "id = \"anthropic\"\n[[auth]]\nid = \"oauth\"\nclient_id = \"rig\"\ntoken_endpoint = \"{ISSUER}/oauth/token\"\n\
-             replay_grace_seconds = {grace}\nrotation = \"{rotation}\"\n"
+             replay_grace_seconds = {grace}\nrotation = \"{rotation}\"\n{identity}\n"
         );
         self.files.put(
             format!("{STATE}/tokensink/providers/anthropic.toml"),
@@ -360,18 +364,23 @@ impl Base {
     }
 }
 
-/// A login of `account`, as an entry of a store.
+/// A login of `account`, as an entry of a store; `named` where the store has room for whose it is.
 pub(crate) fn new_login(
     server: &mut AuthorizationServer,
     oracle: &mut Oracle,
-    account: &str,
+    (account, named): (&str, bool),
     now: UnixMillis,
     random: &SeededRandom,
 ) -> Value {
     let scopes = ["openid", "email", "offline_access"];
     let issued = server.issue(account, "rig", &scopes, now, random).unwrap();
     let refresh = issued.refresh_token.unwrap();
-    oracle.login(issued.access_token.expose(), refresh.expose(), issued.expires_at);
+    oracle.login(
+        (account, named),
+        issued.access_token.expose(),
+        refresh.expose(),
+        issued.expires_at,
+    );
     json!({
         "type": "oauth",
         "provider": "rig",
