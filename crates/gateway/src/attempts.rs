@@ -16,6 +16,7 @@ use tokensink_sink::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::landings::{Lead, Part};
 use crate::log::Trail;
 use crate::outcome::{Outcome, Used};
 use crate::relay::{Leaving, Relay, internal, set_length};
@@ -26,7 +27,7 @@ use crate::request::plan::Plan;
 use crate::request::route::upstream_uri;
 use crate::slots::Profile;
 use crate::stream::{Answer, Peeked};
-use crate::time::{now, sleep};
+use crate::time::{now, sleep, within};
 use crate::upstream::{Begun, Fault};
 use crate::watcher::{Room, Watcher};
 
@@ -247,9 +248,9 @@ impl Job<'_> {
         }
     }
 
-    /// A lease that may have to be waited for: the end of a bench on a timer, because hundreds may wait for the same
-    /// one and a thread each would cost more memory than all else; a refresh on a thread. A client that leaves
-    /// meanwhile leaves it to its guard.
+    /// A lease that may have to be waited for: the end of a bench on a timer, a refresh on a thread, but on one for all,
+    /// because hundreds may wait for the same and a thread each would cost more memory than all else. A client that
+    /// leaves meanwhile leaves it to its guard.
     async fn acquire(&self, request: AcquireRequest) -> Result<Used, SinkError> {
         let deadline = now() + request.wait;
         loop {
@@ -272,6 +273,16 @@ impl Job<'_> {
                 // Asked a last time, for a refusal that `explain` can tell.
                 Some(_) => Duration::ZERO,
                 None => left,
+            };
+            let part = error.profile().filter(|_| !wait.is_zero());
+            let part = part.map(|profile| self.relay.landings.join(&self.plan.agent, profile));
+            let _lead: Option<Lead> = match part {
+                Some(Part::Follow(landing)) => {
+                    within(wait, landing.over()).await;
+                    continue;
+                }
+                Some(Part::Lead(lead)) => Some(lead),
+                None => None,
             };
             return self.acquire_on_thread(AcquireRequest { wait, ..request }).await;
         }

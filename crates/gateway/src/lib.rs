@@ -13,6 +13,7 @@ mod bounds;
 mod client;
 mod directory;
 pub mod guard;
+mod landings;
 mod leases;
 mod log;
 mod metrics;

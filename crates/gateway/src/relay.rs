@@ -15,6 +15,7 @@ use crate::bounds::Bounds;
 use crate::client::Line;
 use crate::directory::{Directory, offered};
 use crate::guard::{Caller, Guard};
+use crate::landings::Landings;
 use crate::log::{Told, Trail};
 use crate::metrics::{self, Metrics};
 use crate::replay::{Held, Memory};
@@ -47,6 +48,7 @@ pub(crate) struct Relay {
     pub(crate) slots: Slots,
     pub(crate) ties: Arc<Ties>,
     pub(crate) threads: Threads,
+    pub(crate) landings: Landings,
     pub(crate) bounds: Bounds,
     metrics: Arc<Metrics>,
 }
@@ -62,6 +64,7 @@ impl Relay {
             slots: Slots::new(options.bounds),
             ties: Arc::default(),
             threads: Threads::default(),
+            landings: Landings::default(),
             metrics: Arc::default(),
             bounds: options.bounds,
         }
