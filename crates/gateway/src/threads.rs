@@ -9,8 +9,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
-/// Most pieces of work at a time. One may run a program that fetches a secret, and the others should not wait for it.
-const AT_A_TIME: usize = 16;
+/// Most pieces of work at a time. One may run a program that fetches a secret, and the others should not wait for it;
+/// but each thread has an arena of the allocator, which keeps what the largest piece of work ever needed.
+const AT_A_TIME: usize = 8;
 
 /// The threads.
 #[derive(Debug, Clone)]

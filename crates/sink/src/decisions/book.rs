@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokensink_host::lock::{KernelLock, Wait};
-use tokensink_host::{Files, Host, OpenMode};
+use tokensink_host::{FileHandle, Files, Host, OpenMode};
 use tokensink_policy::bench::Bucket;
 use tokensink_policy::record::RecordedDecision;
 use tokensink_store::Paths;
@@ -26,6 +26,9 @@ use super::{Attempt, Choice, Note};
 const RECENT_MAX: u64 = 1024 * 1024;
 /// The same of notable ones, which are fewer and matter for longer.
 const KEPT_MAX: u64 = 4 * 1024 * 1024;
+/// How much is put into text before it is written, in bytes. After a second of a crowd's requests there may be many
+/// megabytes of decisions, which are not to be in memory at once.
+const PIECE: usize = 64 * 1024;
 /// How long another process is waited for; it writes some kilobytes.
 const LOCK_WAIT: Duration = Duration::from_millis(500);
 
@@ -64,104 +67,131 @@ impl Book {
         for dir in [paths.own_state_dir(), dir.clone()] {
             host.files.create_dir(&dir, 0o700)?;
         }
-        let mut texts = Texts::default();
-        let all = plain.iter().chain(notable);
-        append(
-            host,
-            &dir,
-            ("recent", RECENT_MAX),
-            &mut self.recent,
-            all,
-            &mut texts,
-        )?;
-        if notable.is_empty() {
-            return Ok(());
+        let mut hashes = Hashes::default();
+        let mut recent = Page::open(host, &dir, ("recent", RECENT_MAX), &mut self.recent)?;
+        for note in plain {
+            put(note, &mut hashes, [&mut recent])?;
         }
-        append(
-            host,
-            &dir,
-            ("kept", KEPT_MAX),
-            &mut self.kept,
-            notable.iter(),
-            &mut texts,
-        )
-    }
-}
-
-/// Decisions that were put into text in this round, by where they are in memory.
-#[derive(Default)]
-struct Texts(HashMap<usize, Arc<(String, String)>>);
-
-impl Texts {
-    /// Hash and line of a decision.
-    fn of(&mut self, choice: &Choice) -> Arc<(String, String)> {
-        let known = self
-            .0
-            .entry(Arc::as_ptr(&choice.made) as usize)
-            .or_insert_with(|| {
-                let record = serde_json::to_value(choice.recorded()).unwrap_or_default();
-                let hash = hex::encode(&Sha256::digest(record.to_string())[..8]);
-                let line = json!({ "made": hash, "record": record }).to_string();
-                Arc::new((hash, line))
-            });
-        Arc::clone(known)
-    }
-}
-
-fn append<'a>(
-    host: &Host,
-    dir: &Path,
-    (name, most): (&str, u64),
-    written: &mut Written,
-    notes: impl Iterator<Item = &'a Note>,
-    texts: &mut Texts,
-) -> io::Result<()> {
-    let files = &*host.files;
-    let path = dir.join(format!("{name}.jsonl"));
-    if files.stat(&path)?.is_some_and(|stamp| stamp.size >= most) {
-        files.rename(&path, &dir.join(format!("{name}.1.jsonl")))?;
-    }
-    let mut file = match files.create_new(&path, 0o600) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            files.open(&path, OpenMode::ReadWrite)?
-        }
-        Err(error) => return Err(error),
-    };
-    let stamp = file.stamp()?;
-    if stamp.inode != written.inode || stamp.size == 0 {
-        written.inode = stamp.inode;
-        written.hashes.clear();
-    }
-    // Closes a line that a crash has cut off.
-    let mut text = String::new();
-    if stamp.size > 0 {
-        let mut last = [0];
-        file.read_at(stamp.size - 1, &mut last)?;
-        if last != *b"\n" {
-            text.push('\n');
-        }
-    }
-    let mut fresh = Vec::new();
-    for note in notes {
-        let line = match note {
-            Note::Choice(choice) => {
-                let made = texts.of(choice);
-                if !written.hashes.contains(&made.0) && !fresh.contains(&made.0) {
-                    text.push_str(&made.1);
-                    text.push('\n');
-                    fresh.push(made.0.clone());
-                }
-                choice_line(choice, &made.0)
+        if !notable.is_empty() {
+            let mut kept = Page::open(host, &dir, ("kept", KEPT_MAX), &mut self.kept)?;
+            for note in notable {
+                put(note, &mut hashes, [&mut recent, &mut kept])?;
             }
-            Note::Attempt(attempt) => attempt_line(attempt),
-        };
-        text.push_str(&line.to_string());
-        text.push('\n');
+            kept.flush()?;
+        }
+        recent.flush()
     }
-    file.write_at(stamp.size, text.as_bytes())?;
-    written.hashes.extend(fresh);
+}
+
+/// Hashes of decisions that were met in this round, by where they are in memory.
+type Hashes = HashMap<usize, String>;
+
+/// Puts a note into the files; a decision goes before the first choice that was made of it, and is put into text once.
+fn put<const N: usize>(note: &Note, hashes: &mut Hashes, mut pages: [&mut Page<'_>; N]) -> io::Result<()> {
+    let line = match note {
+        Note::Choice(choice) => {
+            let place = Arc::as_ptr(&choice.made) as usize;
+            let known = hashes.get(&place);
+            if !known.is_some_and(|hash| pages.iter().all(|page| page.has(hash))) {
+                let (hash, line) = rendered(choice);
+                for page in pages.iter_mut().filter(|page| !page.has(&hash)) {
+                    page.push(&line);
+                    page.fresh.push(hash.clone());
+                }
+                hashes.insert(place, hash);
+            }
+            choice_line(choice, &hashes[&place])
+        }
+        Note::Attempt(attempt) => attempt_line(attempt),
+    };
+    let line = line.to_string();
+    for page in pages {
+        page.push(&line);
+        if page.text.len() >= PIECE {
+            page.flush()?;
+        }
+    }
     Ok(())
+}
+
+/// Hash and line of a decision.
+fn rendered(choice: &Choice) -> (String, String) {
+    let record = serde_json::to_value(choice.recorded()).unwrap_or_default();
+    let hash = hex::encode(&Sha256::digest(record.to_string())[..8]);
+    let line = json!({ "made": hash, "record": record }).to_string();
+    (hash, line)
+}
+
+/// A file that is being appended to.
+struct Page<'a> {
+    file: Box<dyn FileHandle>,
+    size: u64,
+    /// What is not written yet.
+    text: String,
+    written: &'a mut Written,
+    /// The decisions in it.
+    fresh: Vec<String>,
+}
+
+impl<'a> Page<'a> {
+    fn open(
+        host: &Host,
+        dir: &Path,
+        (name, most): (&str, u64),
+        written: &'a mut Written,
+    ) -> io::Result<Self> {
+        let files = &*host.files;
+        let path = dir.join(format!("{name}.jsonl"));
+        if files.stat(&path)?.is_some_and(|stamp| stamp.size >= most) {
+            files.rename(&path, &dir.join(format!("{name}.1.jsonl")))?;
+        }
+        let mut file = match files.create_new(&path, 0o600) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                files.open(&path, OpenMode::ReadWrite)?
+            }
+            Err(error) => return Err(error),
+        };
+        let stamp = file.stamp()?;
+        if stamp.inode != written.inode || stamp.size == 0 {
+            written.inode = stamp.inode;
+            written.hashes.clear();
+        }
+        // Closes a line that a crash has cut off.
+        let mut text = String::new();
+        if stamp.size > 0 {
+            let mut last = [0];
+            file.read_at(stamp.size - 1, &mut last)?;
+            if last != *b"\n" {
+                text.push('\n');
+            }
+        }
+        Ok(Self {
+            file,
+            size: stamp.size,
+            text,
+            written,
+            fresh: Vec::new(),
+        })
+    }
+
+    /// Is the decision in the file, or on its way there?
+    fn has(&self, hash: &String) -> bool {
+        self.written.hashes.contains(hash) || self.fresh.contains(hash)
+    }
+
+    fn push(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_at(self.size, self.text.as_bytes())?;
+        self.size += u64::try_from(self.text.len()).unwrap_or(u64::MAX);
+        self.text.clear();
+        self.written.hashes.extend(self.fresh.drain(..));
+        Ok(())
+    }
 }
 
 fn choice_line(choice: &Choice, made: &str) -> Value {
