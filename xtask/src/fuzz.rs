@@ -102,16 +102,18 @@ impl Place {
         cargo
     }
 
-    fn made(&self, what: &str, name: &str) -> Result<PathBuf, Failure> {
-        let dir = self.dir.join(what).join(name);
+    /// A directory in it, made where it is missing.
+    fn made(&self, name: &str) -> Result<PathBuf, Failure> {
+        let dir = self.dir.join(name);
         fs::create_dir_all(&dir).map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
         Ok(dir)
     }
 
     /// Runs one target; its words go to a file in `logs`.
     fn fuzz(&self, name: &str, seconds: u64) -> Result<Stats, Failure> {
-        let (found, artifacts) = (self.made("found", name)?, self.made("artifacts", name)?);
-        let path = self.made("logs", ".")?.join(format!("{name}.log"));
+        let found = self.made(&format!("found/{name}"))?;
+        let artifacts = self.made(&format!("artifacts/{name}"))?;
+        let path = self.made("logs")?.join(format!("{name}.log"));
         let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", path.display()));
         let log = fs::File::create(&path).map_err(failed)?;
         let mut command = program(

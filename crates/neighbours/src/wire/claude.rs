@@ -28,7 +28,11 @@ impl Drop for ClaudeSettings {
 impl ClaudeSettings {
     /// An empty text is an empty object.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let text = if text.trim().is_empty() { "{\n}\n" } else { text };
+        let text = if text.trim_ascii().is_empty() {
+            "{\n}\n"
+        } else {
+            text
+        };
         Self::of(Body::new(text))
     }
 
