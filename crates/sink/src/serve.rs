@@ -1,14 +1,12 @@
 //! Serving an OAuth profile: from what is stored while that is fresh, else after a flight, ours or another's.
 
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokensink_host::OpenMode;
 use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_refresh::{Demand, Horizon, Standing, Verdict, alive};
-use tokensink_store::{OwnedProfile, StoreError};
+use tokensink_store::{OwnedProfile, make_durable};
 use tokensink_types::{AgentId, OAuth, ProfileId, ProviderId};
 
 use crate::block::{Block, no_profile, quoted};
@@ -202,31 +200,11 @@ impl Sink {
             if grant.heal {
                 self.journal().make_durable(&key)?;
             } else {
-                self.make_store_durable(Path::new(&key.store))?;
+                make_durable(self.host(), Path::new(&key.store))?;
             }
         }
         let lives = alive(&grant.generation, &call.demand, self.now());
         Ok(lives.then(|| self.grant_lease(profile, grant, note)))
-    }
-
-    fn make_store_durable(&self, path: &Path) -> std::result::Result<(), StoreError> {
-        let files = &*self.host().files;
-        let cannot = || {
-            |source| StoreError::Io {
-                operation: "make durable",
-                path: path.to_owned(),
-                source,
-            }
-        };
-        let mut handle = match files.open(path, OpenMode::Read) {
-            // A login that another program keeps elsewhere than in a file.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.map_err(cannot())?,
-        };
-        handle.sync().map_err(cannot())?;
-        path.parent()
-            .map_or(Ok(()), |dir| files.sync_dir(dir))
-            .map_err(cannot())
     }
 
     /// Waits until the block ends, or somebody else has ended it, if that is known and within the call's time.

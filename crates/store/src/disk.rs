@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tokensink_host::atomic::{self, ReplaceError};
-use tokensink_host::{FileStamp, Host};
+use tokensink_host::{FileStamp, Host, OpenMode};
 use tokensink_types::Body;
 use zeroize::Zeroizing;
 
@@ -60,6 +60,23 @@ pub(crate) fn write(host: &Host, paths: &Paths, path: &Path, bytes: &[u8]) -> Re
         Err(refused @ ReplaceError::Refused { .. }) => write_in_place(host, paths, path, bytes, refused),
         Err(error) => Err(StoreError::replace(error)),
     }
+}
+
+/// Makes a store durable by content and by name. Who wrote it may not have come to that, or may have been killed before
+/// it did, and what is handed out of it must not be lost. Fine when there is none: another program may keep its login
+/// elsewhere than in a file.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn make_durable(host: &Host, path: &Path) -> Result<(), StoreError> {
+    let mut handle = match host.files.open(path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result.map_err(StoreError::io("open", path))?,
+    };
+    handle.sync().map_err(StoreError::io("make durable", path))?;
+    path.parent()
+        .map_or(Ok(()), |dir| host.files.sync_dir(dir))
+        .map_err(StoreError::io("make durable", path))
 }
 
 /// Finishes what a crash left of a write in place, and removes what it left of a replacement: such a file may hold

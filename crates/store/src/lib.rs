@@ -40,6 +40,7 @@ pub use config::{
     AgentEntry, Config, ConfigProfile, ConfigStore, Editor, ModelChoice, ModelEntry, ModelKind,
     OrderPlacement, ProviderConfig,
 };
+pub use disk::make_durable;
 pub use error::{LockBusy, StoreError, Unreadable};
 pub use foreign::{ForeignEntry, ForeignProfiles};
 pub use in_turn::{InTurn, Queue};
