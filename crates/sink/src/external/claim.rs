@@ -15,6 +15,7 @@ use tokensink_host::lock::{KernelLock, LockError, Wait};
 use tokensink_host::{Host, atomic};
 
 use super::modes::{ExternalMode, Modes};
+use crate::block::quoted;
 
 /// How long another process may hold the claims; it needs milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -33,14 +34,15 @@ pub(crate) struct ClaimError {
 impl ClaimError {
     /// The command that mends it, or that shows what stands in the way; `None` where only waiting helps.
     pub(crate) fn command(&self) -> Option<String> {
-        let (dir, path) = (self.dir.display(), self.path.display());
+        let word = |path: &Path| quoted(&path.to_string_lossy());
+        let (dir, path) = (word(&self.dir), word(&self.path));
         match self.source.kind() {
             io::ErrorKind::WouldBlock => None,
             // Often after a run with sudo.
             io::ErrorKind::PermissionDenied => Some(format!(
-                "sudo chown -R \"$(id -un)\" '{dir}' && chmod -R u+rwX '{dir}'"
+                "sudo chown -R \"$(id -un)\" {dir} && chmod -R u+rwX {dir}"
             )),
-            _ => Some(format!("ls -ld '{dir}' '{path}'")),
+            _ => Some(format!("ls -ld {dir} {path}")),
         }
     }
 }
@@ -278,7 +280,7 @@ mod tests {
                 let text = error.to_string();
                 assert!(text.contains(path), "{text}");
                 let command = error.command().unwrap();
-                assert!(command.starts_with(&format!("{fix}'{dir}'")), "{command}");
+                assert!(command.starts_with(&format!("{fix}{dir}")), "{command}");
             }
             test.files.set_fault(path, None);
         }

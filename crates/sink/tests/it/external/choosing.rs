@@ -107,7 +107,7 @@ fn an_unreadable_claim_is_named_with_the_command_that_helps() {
     assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
     assert!(error.to_string().contains(claim.to_str().unwrap()), "{error}");
     let dir = claim.parent().unwrap().display();
-    let fix = format!("sudo chown -R \"$(id -un)\" '{dir}' && chmod -R u+rwX '{dir}'");
+    let fix = format!("sudo chown -R \"$(id -un)\" {dir} && chmod -R u+rwX {dir}");
     assert_eq!(error.fix(), Some(&*fix));
     let listed = &sink.external_list(&ExternalScope::All, false)[0];
     assert_eq!(listed.mode, Some(ExternalMode::Borrowed));
