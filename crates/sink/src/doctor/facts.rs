@@ -169,8 +169,6 @@ pub(super) struct EnvKeyFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DiskFacts {
     pub(super) trial: DiskTrial,
-    /// The type, where it is one of a network.
-    pub(super) network_type: Option<String>,
     /// The program whose folder it is in.
     pub(super) synced_by: Option<String>,
     pub(super) free_bytes: Option<u64>,

@@ -11,26 +11,6 @@ use super::Looking;
 use crate::doctor::facts::{DiskFacts, Facts};
 use crate::doctor::{DiskOutcome, DiskPowers, DiskTrial};
 
-/// File systems whose locks may end at this machine, as `/proc/mounts` names them.
-const NETWORK: [&str; 17] = [
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "ncpfs",
-    "afs",
-    "ceph",
-    "lustre",
-    "gpfs",
-    "9p",
-    "vboxsf",
-    "fuse.sshfs",
-    "fuse.rclone",
-    "fuse.glusterfs",
-    "fuse.davfs2",
-    "davfs",
-];
 /// Folders that programs keep equal on several machines, as parts of a path, with the program.
 const SYNCED: [(&str, &str); 9] = [
     ("dropbox", "Dropbox"),
@@ -74,9 +54,6 @@ fn disk(looking: &Looking<'_>, dir: &Path) -> Option<DiskFacts> {
         try_out(looking, &real)
     };
     Some(DiskFacts {
-        network_type: file_system
-            .clone()
-            .filter(|kind| NETWORK.contains(&kind.as_str())),
         synced_by: synced_by(&real).or_else(|| synced_by(dir)),
         free_bytes: files.free_space(&there).ok().flatten(),
         trial: DiskTrial {

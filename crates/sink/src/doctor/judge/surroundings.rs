@@ -24,6 +24,27 @@ const SAME_COMPANY: [(&str, &str); 3] = [
     ("google", "google-antigravity"),
 ];
 
+/// File systems whose locks may end at this machine, as `/proc/mounts` names them.
+const NETWORK: [&str; 17] = [
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "ncpfs",
+    "afs",
+    "ceph",
+    "lustre",
+    "gpfs",
+    "9p",
+    "vboxsf",
+    "fuse.sshfs",
+    "fuse.rclone",
+    "fuse.glusterfs",
+    "fuse.davfs2",
+    "davfs",
+];
+
 pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
     environment(facts, findings);
     clock(facts, findings);
@@ -121,7 +142,8 @@ fn disk(disk: &DiskFacts, findings: &mut Vec<Finding>) {
             }
         }
     }
-    if let Some(kind) = &disk.network_type {
+    let file_system = disk.trial.file_system.as_deref();
+    if let Some(kind) = file_system.filter(|kind| NETWORK.contains(kind)) {
         let fix = format!("{local}; or use this one from one machine only");
         add(&check::NETWORK_FILE_SYSTEM, format!("{shown} is on {kind}"), fix);
     }
