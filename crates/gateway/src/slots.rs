@@ -75,9 +75,7 @@ impl Slots {
                 self.bounds.requests
             )
         };
-        wait_for(&self.requests, self.bounds.queue_time)
-            .await
-            .ok_or_else(|| overloaded("too_many_requests", full()))
+        self.room(&self.requests, full).await
     }
 
     /// Room for one lease that may have to be waited for. It is apart from that of requests, which may be taken for as
@@ -92,7 +90,15 @@ impl Slots {
                 self.bounds.leases
             )
         };
-        wait_for(&self.leases, self.bounds.queue_time)
+        self.room(&self.leases, full).await
+    }
+
+    async fn room(
+        &self,
+        of: &Arc<Semaphore>,
+        full: impl FnOnce() -> String,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
+        wait_for(of, self.bounds.queue_time)
             .await
             .ok_or_else(|| overloaded("too_many_requests", full()))
     }
