@@ -269,19 +269,7 @@ pub(crate) fn record_pages(data: &[u8]) {
     };
     let path = journal.path(&key);
     match mode % 3 {
-        0 => {
-            journal.write(&own).expect("memory takes it");
-            let mut file = test.files.snapshot().remove(&path).expect("it was written");
-            let half = file.len() / 2;
-            let length = data.len().min(half);
-            file[half..half + length].copy_from_slice(&data[..length]);
-            test.files.put(&path, &file, 0o600);
-            let read = journal
-                .read(&key)
-                .expect("one page is whole")
-                .expect("it is there");
-            assert_eq!(*read, own, "a torn page leaves the other");
-        }
+        0 => tear(&test, &journal, &own, data),
         1 => test.files.put(&path, data, 0o600),
         _ => test.files.put(&path, page(data), 0o600),
     }
@@ -289,12 +277,7 @@ pub(crate) fn record_pages(data: &[u8]) {
     match journal.read(&key) {
         Ok(Some(record)) => {
             assert_eq!(RecordKey::of(&record), key);
-            hides_mark(&record.state);
-            journal.write(&record).expect("memory takes it");
-            let fresh = Journal::new(test.host(), &paths());
-            let again = fresh.read(&key).expect("it was written").expect("it is there");
-            assert_eq!(again, record, "a record is written as it was read");
-            assert_eq!(fresh.list().expect("a list").records, [(*record).clone()]);
+            is_written_as_read(&test, &journal, &record);
         }
         Ok(None) => assert!(
             data.iter().all(|byte| *byte == 0),
@@ -307,19 +290,43 @@ pub(crate) fn record_pages(data: &[u8]) {
             let mut next = own;
             (next.store, next.profile) = (key.store.clone(), key.profile.clone());
             journal.write(&next).expect("memory takes it");
-            assert_eq!(
-                journal.read(&key).expect("it was written").as_deref(),
-                Some(&next)
-            );
-            assert!(
-                test.files
-                    .snapshot()
-                    .values()
-                    .any(|content| Some(content) == before.get(&path)),
-                "what cannot be read is set aside"
-            );
+            let read = journal.read(&key).expect("it was written");
+            assert_eq!(read.as_deref(), Some(&next));
+            let left = test.files.snapshot();
+            let kept = left.values().any(|content| Some(content) == before.get(&path));
+            assert!(kept, "what cannot be read is set aside");
         }
     }
+}
+
+/// A record of ours, and a whole page of it that is damaged: whatever it says, the other page counts.
+fn tear(test: &TestHost, journal: &Journal, own: &Record, data: &[u8]) {
+    journal.write(own).expect("memory takes it");
+    let key = RecordKey::of(own);
+    let path = journal.path(&key);
+    let mut file = test.files.snapshot().remove(&path).expect("it was written");
+    let half = file.len() / 2;
+    let length = data.len().min(half);
+    file[half..half + length].copy_from_slice(&data[..length]);
+    test.files.put(&path, &file, 0o600);
+    let read = journal.read(&key).expect("one page is whole");
+    assert_eq!(read.as_deref(), Some(own), "a torn page leaves the other");
+}
+
+fn is_written_as_read(test: &TestHost, journal: &Journal, record: &Record) {
+    hides_mark(&record.state);
+    journal.write(record).expect("memory takes it");
+    let fresh = Journal::new(test.host(), &paths());
+    let again = fresh.read(&RecordKey::of(record)).expect("it was written");
+    assert_eq!(
+        again.as_deref(),
+        Some(record),
+        "a record is written as it was read"
+    );
+    assert_eq!(
+        fresh.list().expect("a list").records,
+        std::slice::from_ref(record)
+    );
 }
 
 /// The key that a payload names.
