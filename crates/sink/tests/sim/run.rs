@@ -78,6 +78,12 @@ impl Setup {
         setup
     }
 
+    /// An API refuses this lease's token from now on.
+    fn rejected(&self, lease: &Lease) {
+        let mut oracle = self.network.oracle.lock().unwrap();
+        oracle.rejected(lease.secret.expose());
+    }
+
     /// The ports of a process.
     pub(crate) fn host(&self, process: usize, nets: Vec<Net>) -> Host {
         let hand = Hand {
@@ -264,12 +270,7 @@ fn call(setup: &Setup, process: usize, caller: &Caller) {
     let mut result = sink.acquire(&request);
     if let (true, Ok(lease)) = (caller.rejected, &result) {
         handed_out(setup, lease);
-        setup
-            .network
-            .oracle
-            .lock()
-            .unwrap()
-            .rejected(lease.secret.expose());
+        setup.rejected(lease);
         request.rejected = Some(lease.secret.clone());
         result = sink.acquire(&request);
     }
@@ -380,12 +381,7 @@ fn ask_for_good(setup: &Setup, process: usize, user: usize) -> Result<(), SinkEr
         return Ok(());
     }
     // The wall clock may have been turned, or the token ended elsewhere: an API says so, and one refresh follows.
-    setup
-        .network
-        .oracle
-        .lock()
-        .unwrap()
-        .rejected(lease.secret.expose());
+    setup.rejected(&lease);
     setup.stage.clock().advance(Duration::from_secs(61));
     request.rejected = Some(lease.secret.clone());
     let lease = sink.acquire(&AcquireRequest { ..request })?;
