@@ -86,7 +86,7 @@ impl Book {
 /// Hashes of decisions that were met in this round, by where they are in memory.
 type Hashes = HashMap<usize, String>;
 
-/// Puts a note into the files; a decision goes before the first choice that was made of it, and is put into text once.
+/// Puts a note into the files. In each of them a decision stands once, before the first choice that was made of it.
 fn put<const N: usize>(note: &Note, hashes: &mut Hashes, mut pages: [&mut Page<'_>; N]) -> io::Result<()> {
     let line = match note {
         Note::Choice(choice) => {
