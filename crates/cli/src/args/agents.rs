@@ -45,6 +45,19 @@ pub(crate) enum AgentsCommand {
     Delete(AgentDeleteArgs),
 }
 
+impl AgentsCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Add(args) => args.json,
+            Self::List { json, .. } | Self::Bindings { json, .. } => *json,
+            Self::Bind(args) => args.json,
+            Self::Unbind(args) => args.json,
+            Self::Delete(args) => args.json,
+        }
+    }
+}
+
 /// `agents add`.
 #[derive(Debug, Args)]
 pub(crate) struct AgentAddArgs {

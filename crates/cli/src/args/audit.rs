@@ -44,3 +44,12 @@ pub(crate) enum AuditCommand {
         json: bool,
     },
 }
+
+impl AuditCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json, .. } | Self::Verify { json, .. } => *json,
+        }
+    }
+}

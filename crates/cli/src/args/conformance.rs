@@ -34,6 +34,17 @@ pub(crate) enum ConformanceCommand {
     },
 }
 
+impl ConformanceCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json } => *json,
+            Self::Run(args) => args.json,
+            Self::Serve(args) => args.json,
+        }
+    }
+}
+
 /// `conformance run`.
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]

@@ -33,6 +33,17 @@ pub(crate) enum ExternalCommand {
     Unwire(ExternalWireArgs),
 }
 
+impl ExternalCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json } => *json,
+            Self::Set(args) => args.json,
+            Self::Wire(args) | Self::Unwire(args) => args.json,
+        }
+    }
+}
+
 /// `external wire` and `external unwire`.
 #[derive(Debug, Args)]
 pub(crate) struct ExternalWireArgs {

@@ -27,6 +27,17 @@ pub(crate) enum KeysCommand {
     Revoke(KeyRevokeArgs),
 }
 
+impl KeysCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Add(args) => args.json,
+            Self::List { json } => *json,
+            Self::Revoke(args) => args.json,
+        }
+    }
+}
+
 /// `keys add`.
 #[derive(Debug, Args)]
 pub(crate) struct KeyAddArgs {

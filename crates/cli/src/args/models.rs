@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
 use tokensink_sink::ProfileId;
 
-use super::auth::AuthCommand;
+use super::auth::{AuthCommand, OrderCommand};
 use crate::complete;
 
 /// `models`; alone it is `models status`.
@@ -63,6 +63,22 @@ pub(crate) enum ModelsCommand {
     /// Log in, store and remove credentials, and set their order
     #[command(subcommand)]
     Auth(AuthCommand),
+}
+
+impl ModelsCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Status(args) => args.json,
+            Self::List(args) => args.json,
+            Self::Set { json, .. } | Self::SetImage { json, .. } => *json,
+            Self::Aliases(command) => command.wants_json(),
+            Self::Fallbacks(command) | Self::ImageFallbacks(command) => command.wants_json(),
+            Self::Auth(AuthCommand::Order(OrderCommand::Get { json, .. })) => *json,
+            Self::Auth(AuthCommand::List(args)) => args.json,
+            Self::Auth(_) => false,
+        }
+    }
 }
 
 /// `models status`.
@@ -167,6 +183,15 @@ pub(crate) enum AliasCommand {
     },
 }
 
+impl AliasCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json } | Self::Add { json, .. } | Self::Remove { json, .. } => *json,
+        }
+    }
+}
+
 /// `models fallbacks …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum FallbackCommand {
@@ -200,4 +225,16 @@ pub(crate) enum FallbackCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+impl FallbackCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json }
+            | Self::Add { json, .. }
+            | Self::Remove { json, .. }
+            | Self::Clear { json } => *json,
+        }
+    }
 }

@@ -56,6 +56,16 @@ pub(crate) enum PluginsCommand {
     },
 }
 
+impl PluginsCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json } | Self::Check { json, .. } => *json,
+            Self::Install { .. } | Self::Remove { .. } => false,
+        }
+    }
+}
+
 /// `ID=ANSWER`.
 fn pair(text: &str) -> Result<(String, String), String> {
     let (id, answer) = text

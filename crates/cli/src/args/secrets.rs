@@ -31,6 +31,18 @@ pub(crate) enum SecretsCommand {
     },
 }
 
+impl SecretsCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Audit(args) => args.json,
+            Self::Apply(args) => args.json,
+            Self::Reload { json } => *json,
+            Self::Configure(_) => false,
+        }
+    }
+}
+
 /// `secrets audit`.
 #[derive(Debug, Args)]
 pub(crate) struct SecretsAuditArgs {

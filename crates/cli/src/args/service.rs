@@ -22,6 +22,16 @@ pub(crate) enum ServiceCommand {
     Status(ServiceFileArgs),
 }
 
+impl ServiceCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Install(args) => args.file.json,
+            Self::Uninstall(args) | Self::Status(args) => args.json,
+        }
+    }
+}
+
 /// `service install`.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceInstallArgs {

@@ -45,3 +45,12 @@ pub(crate) enum SessionsCommand {
         json: bool,
     },
 }
+
+impl SessionsCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json } | Self::Show { json, .. } | Self::Reset { json, .. } => *json,
+        }
+    }
+}

@@ -29,6 +29,15 @@ pub(crate) enum ChannelsCommand {
     },
 }
 
+impl ChannelsCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json, .. } => *json,
+        }
+    }
+}
+
 /// `providers`.
 #[derive(Debug, Args)]
 pub(crate) struct ProvidersArgs {
@@ -63,6 +72,15 @@ pub(crate) enum ProvidersCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+impl ProvidersCommand {
+    /// Whether it was asked for JSON.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::List { json } | Self::Show { json, .. } | Self::Check { json, .. } => *json,
+        }
+    }
 }
 
 /// The shells for which there are completion scripts.

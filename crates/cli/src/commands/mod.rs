@@ -35,12 +35,7 @@ use inquire::InquireError;
 use tokensink_host::Host;
 use tokensink_sink::{AgentId, ErrorKind, Flights, Sink, SinkError};
 
-use crate::args::FLIGHT_COMMAND;
-use crate::args::{
-    AgentsCommand, AliasCommand, AuditCommand, AuthCommand, ChannelsCommand, Command, ConformanceCommand,
-    ExternalCommand, FallbackCommand, KeysCommand, LogFormat, ModelsCommand, OrderCommand, PluginsCommand,
-    ProvidersCommand, SecretsCommand, ServiceCommand, SessionsCommand,
-};
+use crate::args::{Command, FLIGHT_COMMAND, LogFormat, ModelsCommand, ProvidersCommand};
 use crate::demo;
 use crate::exit::{OK, Outcome};
 use crate::name::Name;
@@ -160,64 +155,26 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         Command::Renew(args) => args.json,
         Command::Route(args) => args.json,
         Command::Chat(args) => args.json,
-        Command::Models(args) => args.command.as_ref().map_or(args.status_json, models_wants_json),
-        Command::Channels(args) => match &args.command {
-            ChannelsCommand::List { json, .. } => *json,
-        },
-        Command::Agents(args) => match &args.command {
-            AgentsCommand::Add(args) => args.json,
-            AgentsCommand::List { json, .. } | AgentsCommand::Bindings { json, .. } => *json,
-            AgentsCommand::Bind(args) => args.json,
-            AgentsCommand::Unbind(args) => args.json,
-            AgentsCommand::Delete(args) => args.json,
-        },
-        Command::External(args) => match &args.command {
-            ExternalCommand::List { json } => *json,
-            ExternalCommand::Set(args) => args.json,
-            ExternalCommand::Wire(args) | ExternalCommand::Unwire(args) => args.json,
-        },
-        Command::Keys(args) => match &args.command {
-            KeysCommand::Add(args) => args.json,
-            KeysCommand::List { json } => *json,
-            KeysCommand::Revoke(args) => args.json,
-        },
-        Command::Providers(args) => match &args.command {
-            ProvidersCommand::List { json }
-            | ProvidersCommand::Show { json, .. }
-            | ProvidersCommand::Check { json, .. } => *json,
-        },
-        Command::Plugins(args) => match &args.command {
-            PluginsCommand::List { json } | PluginsCommand::Check { json, .. } => *json,
-            PluginsCommand::Install { .. } | PluginsCommand::Remove { .. } => false,
-        },
-        Command::Secrets(args) => match &args.command {
-            SecretsCommand::Audit(args) => args.json,
-            SecretsCommand::Apply(args) => args.json,
-            SecretsCommand::Reload { json } => *json,
-            SecretsCommand::Configure(_) => false,
-        },
+        Command::Models(args) => {
+            let command = args.command.as_ref();
+            command.map_or(args.status_json, ModelsCommand::wants_json)
+        }
+        Command::Channels(args) => args.command.wants_json(),
+        Command::Agents(args) => args.command.wants_json(),
+        Command::External(args) => args.command.wants_json(),
+        Command::Keys(args) => args.command.wants_json(),
+        Command::Providers(args) => args.command.wants_json(),
+        Command::Plugins(args) => args.command.wants_json(),
+        Command::Secrets(args) => args.command.wants_json(),
         Command::Serve(args) => args.json,
-        Command::Service(args) => match &args.command {
-            ServiceCommand::Install(args) => args.file.json,
-            ServiceCommand::Uninstall(args) | ServiceCommand::Status(args) => args.json,
-        },
-        Command::Sessions(args) => match &args.command {
-            SessionsCommand::List { json }
-            | SessionsCommand::Show { json, .. }
-            | SessionsCommand::Reset { json, .. } => *json,
-        },
+        Command::Service(args) => args.command.wants_json(),
+        Command::Sessions(args) => args.command.wants_json(),
         Command::Demo(args) => args.json,
-        Command::Conformance(args) => match &args.command {
-            ConformanceCommand::List { json } => *json,
-            ConformanceCommand::Run(args) => args.json,
-            ConformanceCommand::Serve(args) => args.json,
-        },
+        Command::Conformance(args) => args.command.wants_json(),
         Command::Import(args) => args.command.wants_json(),
         Command::Doctor(args) => args.json,
         Command::Explain(args) => args.json,
-        Command::Audit(args) => match &args.command {
-            AuditCommand::List { json, .. } | AuditCommand::Verify { json, .. } => *json,
-        },
+        Command::Audit(args) => args.command.wants_json(),
         // A bundle on standard output leaves no room for anything else.
         Command::Export(args) => {
             let to_stdout = args.to == std::path::Path::new("-");
@@ -228,33 +185,6 @@ pub(crate) fn wants_json(command: &Command) -> bool {
         | Command::Man(_)
         | Command::Browser { .. }
         | Command::Flight { .. } => false,
-    }
-}
-
-fn models_wants_json(command: &ModelsCommand) -> bool {
-    match command {
-        ModelsCommand::Status(args) => args.json,
-        ModelsCommand::List(args) => args.json,
-        ModelsCommand::Set { json, .. }
-        | ModelsCommand::SetImage { json, .. }
-        | ModelsCommand::Aliases(
-            AliasCommand::List { json } | AliasCommand::Add { json, .. } | AliasCommand::Remove { json, .. },
-        )
-        | ModelsCommand::Fallbacks(
-            FallbackCommand::List { json }
-            | FallbackCommand::Add { json, .. }
-            | FallbackCommand::Remove { json, .. }
-            | FallbackCommand::Clear { json },
-        )
-        | ModelsCommand::ImageFallbacks(
-            FallbackCommand::List { json }
-            | FallbackCommand::Add { json, .. }
-            | FallbackCommand::Remove { json, .. }
-            | FallbackCommand::Clear { json },
-        )
-        | ModelsCommand::Auth(AuthCommand::Order(OrderCommand::Get { json, .. })) => *json,
-        ModelsCommand::Auth(AuthCommand::List(args)) => args.json,
-        ModelsCommand::Auth(_) => false,
     }
 }
 
