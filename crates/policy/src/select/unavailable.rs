@@ -285,9 +285,7 @@ impl fmt::Display for Unavailable {
                     "only {profile} is left, which is {to}, while {before} is {from}; add \"{from} -> {to}\" to `allow` \
                      under [billing] in tokensink/config.toml to let it serve"
                 )?;
-                soonest
-                    .as_ref()
-                    .map_or(Ok(()), |soonest| write!(f, "; {soonest}"))
+                or_wait(f, soonest.as_ref())
             }
             Self::Denied { profile, rule } => write!(
                 f,
@@ -298,15 +296,18 @@ impl fmt::Display for Unavailable {
                     f,
                     "{first} was tried for this request, and nobody is left to take its place"
                 )?;
-                soonest
-                    .as_ref()
-                    .map_or(Ok(()), |soonest| write!(f, "; {soonest}"))
+                or_wait(f, soonest.as_ref())
             }
             Self::Profile { profile, eligibility } => {
                 write!(f, "{profile} cannot be used: {}", eligibility.detail)
             }
         }
     }
+}
+
+/// What waiting would help, after a sentence that says what else does.
+fn or_wait(f: &mut fmt::Formatter<'_>, soonest: Option<&Soonest>) -> fmt::Result {
+    soonest.map_or(Ok(()), |soonest| write!(f, "; {soonest}"))
 }
 
 impl fmt::Display for Soonest {
