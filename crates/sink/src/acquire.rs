@@ -61,9 +61,9 @@ impl Sink {
                 Ok(None) | Err(_) => self.warm(&snapshot, profile, oauth, &call).ok().flatten(),
             },
             credential if self.exchanges(credential) => None,
-            Credential::ApiKey(key) => self.ready_static(profile, &key.key, None, &call),
+            Credential::ApiKey(key) => self.ready_static(&snapshot, profile, &key.key, None, &call),
             Credential::Token(token) => {
-                self.ready_static(profile, &token.token, end_of(token.expires), &call)
+                self.ready_static(&snapshot, profile, &token.token, end_of(token.expires), &call)
             }
         };
         Ok(lease.map(|lease| self.issued(lease, &snapshot, &made, request)))
@@ -72,6 +72,7 @@ impl Sink {
     /// A static secret that stands in the store.
     fn ready_static(
         &self,
+        snapshot: &AgentSnapshot,
         profile: &OwnedProfile,
         source: &SecretSource,
         expires: Option<UnixMillis>,
@@ -83,8 +84,12 @@ impl Sink {
         if call.request.rejected.is_some() || secret.is_blank() {
             return None;
         }
-        let note = self.ends_too_early(profile, expires, call);
-        Some(self.lease(profile, secret.clone(), expires, Account::default(), note))
+        let id = &profile.entry.id;
+        let given = snapshot.kept.spendable(id).unwrap_or_else(|| {
+            let made = self.spendable(profile, secret.clone(), expires, Account::default());
+            snapshot.kept.keep_spendable(id.clone(), made)
+        });
+        Some(Lease::of(given, self.ends_too_early(profile, expires, call)))
     }
 
     /// What is told of a lease besides its credential.
@@ -133,7 +138,6 @@ impl Sink {
             id,
             request: request.request_id.filter(|request| *request != id),
             at: self.now(),
-            agent: request.agent.clone(),
             config: Arc::clone(&snapshot.config),
             state: Arc::clone(&snapshot.state),
             made: Arc::clone(made),

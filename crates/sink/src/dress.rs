@@ -1,12 +1,13 @@
 //! From a credential to a lease: the secret with what the provider's definition says about spending it.
 
+use std::sync::Arc;
+
 use tokensink_providers::{Betas, EnvVar};
 use tokensink_store::OwnedProfile;
 use tokensink_types::{Account, Credential, Secret, UnixMillis};
 
-use crate::calls::{Issued, LeaseId};
 use crate::grant::Grant;
-use crate::lease::Lease;
+use crate::lease::{Lease, Spendable};
 use crate::sink::Sink;
 
 impl Sink {
@@ -30,14 +31,22 @@ impl Sink {
         account: Account,
         note: Option<String>,
     ) -> Lease {
+        Lease::of(Arc::new(self.spendable(profile, secret, expires, account)), note)
+    }
+
+    pub(crate) fn spendable(
+        &self,
+        profile: &OwnedProfile,
+        secret: Secret,
+        expires: Option<UnixMillis>,
+        account: Account,
+    ) -> Spendable {
         let credential = &profile.entry.credential;
-        let provider = credential.provider().clone();
-        let kind = credential.kind();
-        let mut lease = Lease {
+        let mut given = Spendable {
             profile: profile.entry.id.clone(),
             owner: profile.owner.clone(),
             inherited: profile.inherited,
-            kind,
+            kind: credential.kind(),
             expires,
             billing: self.billing_of(&profile.entry.id, credential),
             base_url: None,
@@ -46,40 +55,34 @@ impl Sink {
             env_name: None,
             env_secret: None,
             source: format!("profile:{}", profile.entry.id),
-            note,
             account,
             secret,
-            provider,
-            id: LeaseId::default(),
-            model: None,
-            why: "",
-            tests: false,
-            issued: Issued::default(),
+            provider: credential.provider().clone(),
         };
-        self.dress(&mut lease, credential);
-        lease
+        self.dress(&mut given, credential);
+        given
     }
 
-    /// Adds what the provider's definition says about spending the lease.
-    fn dress(&self, lease: &mut Lease, credential: &Credential) {
-        let Some(definition) = self.registry().get(&lease.provider) else {
+    /// Adds what the provider's definition says about spending it.
+    fn dress(&self, given: &mut Spendable, credential: &Credential) {
+        let Some(definition) = self.registry().get(&given.provider) else {
             return;
         };
         let client_id = credential.as_oauth().and_then(|oauth| oauth.client_id.as_deref());
-        let method = definition.method_for(lease.kind, client_id);
+        let method = definition.method_for(given.kind, client_id);
         let api = method.map_or(&definition.api, |method| &method.api);
         let fields = credential
             .as_oauth()
             .map(|oauth| oauth.fields.clone())
             .unwrap_or_default();
-        lease.base_url = api
+        given.base_url = api
             .base_url
             .as_ref()
             .map(|url| url.as_str().trim_end_matches('/').to_owned());
-        lease.betas = api.betas();
-        match api.lease_headers(&lease.secret, &lease.account, &fields) {
-            Ok(headers) => lease.headers = headers,
-            Err(error) => tracing::warn!(profile = %lease.profile, %error, "the lease has no headers"),
+        given.betas = api.betas();
+        match api.lease_headers(&given.secret, &given.account, &fields) {
+            Ok(headers) => given.headers = headers,
+            Err(error) => tracing::warn!(profile = %given.profile, %error, "the lease has no headers"),
         }
         let by_method =
             |var: &&EnvVar| var.method.is_some() && var.method.as_ref() == method.map(|method| &method.id);
@@ -88,9 +91,9 @@ impl Sink {
             definition
                 .env
                 .iter()
-                .find(|var| definition.env_kind(var) == lease.kind)
+                .find(|var| definition.env_kind(var) == given.kind)
         };
-        lease.env_name = fitting
+        given.env_name = fitting
             .or_else(by_kind)
             .or(definition.env.first())
             .map(|var| var.name.clone());

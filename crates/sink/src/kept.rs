@@ -1,7 +1,7 @@
 //! What a snapshot remembers of what it served, so that a warm call decides and builds nothing a second time.
 //!
-//! A decision is kept until the clock alone could change it, a lease while the grant's refresh record is the same, what a
-//! model's name stands for as long as the snapshot.
+//! A decision is kept until the clock alone could change it, a lease while the grant's refresh record is the same, what is
+//! made of a static secret and what a model's name stands for as long as the snapshot.
 //! All else that they depend on (stores, config, definitions) belongs to the snapshot, which is replaced when it
 //! changes. Nothing here reads a file, and nothing here judges whether a token is fresh.
 
@@ -16,7 +16,7 @@ use tokensink_types::{ProfileId, UnixMillis};
 
 use crate::decisions::Made;
 use crate::grant::Grant;
-use crate::lease::Lease;
+use crate::lease::{Lease, Spendable};
 use crate::models::ModelTarget;
 
 /// Decisions of one provider or profile that are kept, by model and pin, and names of models; clients choose them.
@@ -30,6 +30,7 @@ const NAME_MAX: usize = 200;
 pub(crate) struct Kept {
     decisions: Mutex<HashMap<Wanted, Vec<Decided>>>,
     ready: Mutex<HashMap<ProfileId, Arc<Ready>>>,
+    spendable: Mutex<HashMap<ProfileId, Arc<Spendable>>>,
     targets: Mutex<HashMap<String, ModelTarget>>,
 }
 
@@ -123,6 +124,20 @@ impl Kept {
             targets.clear();
         }
         targets.insert(name.to_owned(), target.clone());
+    }
+
+    /// What was made of a profile's static secret.
+    pub(crate) fn spendable(&self, id: &ProfileId) -> Option<Arc<Spendable>> {
+        let known = self.spendable.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(id).cloned()
+    }
+
+    /// Keeps what was made of a profile's static secret.
+    pub(crate) fn keep_spendable(&self, id: ProfileId, made: Spendable) -> Arc<Spendable> {
+        let made = Arc::new(made);
+        let mut known = self.spendable.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(id, Arc::clone(&made));
+        made
     }
 
     /// The grant of a profile as it was last served.

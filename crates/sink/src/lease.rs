@@ -1,5 +1,7 @@
 //! What callers ask for and what they are given.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::calls::{Issued, LeaseId};
@@ -72,9 +74,9 @@ impl AcquireRequest {
     }
 }
 
-/// A credential handed out for a while, without its refresh token.
+/// A credential with all that is needed to spend it. It is made once and shared by all leases of it.
 #[derive(Debug, Clone)]
-pub struct Lease {
+pub struct Spendable {
     /// The profile that it comes from.
     pub profile: ProfileId,
     /// The profile's provider.
@@ -101,10 +103,18 @@ pub struct Lease {
     pub betas: Betas,
     /// The environment variable that programs of this provider read.
     pub env_name: Option<String>,
-    /// What that variable takes, where it is not [`Lease::secret`].
+    /// What that variable takes, where it is not [`Spendable::secret`].
     pub env_secret: Option<Secret>,
     /// Where it came from, for example `profile:anthropic:work`.
     pub source: String,
+}
+
+/// A credential handed out for a while, without its refresh token. What is handed out is read through the lease:
+/// `lease.secret`, `lease.headers`.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// What is handed out.
+    pub given: Arc<Spendable>,
     /// Something the caller should know, for example that an older token is served while a refresh waits.
     pub note: Option<String>,
     /// Names the lease, for [`crate::Sink::report`] and for `explain`.
@@ -117,6 +127,29 @@ pub struct Lease {
     pub tests: bool,
     /// When it was handed out, and in which epoch of the profile.
     pub issued: Issued,
+}
+
+impl Lease {
+    /// A lease of `given` that says nothing yet of why and for what.
+    pub(crate) fn of(given: Arc<Spendable>, note: Option<String>) -> Self {
+        Self {
+            given,
+            note,
+            id: LeaseId::default(),
+            model: None,
+            why: "",
+            tests: false,
+            issued: Issued::default(),
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = Spendable;
+
+    fn deref(&self) -> &Spendable {
+        &self.given
+    }
 }
 
 /// The changes to a child's environment that hand a lease to it.

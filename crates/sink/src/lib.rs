@@ -81,7 +81,7 @@ pub use import::{
     EnvImport, ImportAction, ImportFailure, ImportOrder, ImportPlan, ImportReport, ImportRow, OpenClawImport,
     ProgramImport, Shared,
 };
-pub use lease::{AcquireRequest, ChildEnvironment, Lease, WAIT, Want};
+pub use lease::{AcquireRequest, ChildEnvironment, Lease, Spendable, WAIT, Want};
 pub use login::{
     Cancel, LoginEvent, LoginOutcome, LoginRequest, LoginUi, MethodChoice, PasteRequest, PromptKind,
     PromptOption, ProviderChoice, Question,

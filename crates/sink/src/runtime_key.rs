@@ -9,6 +9,7 @@
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -225,19 +226,13 @@ impl Sink {
         note: Option<String>,
     ) -> Lease {
         let expires = Some(credential.expires);
-        let mut lease = self.lease(
-            exchange.profile,
-            credential.key,
-            expires,
-            Account::default(),
-            note,
-        );
+        let mut given = self.spendable(exchange.profile, credential.key, expires, Account::default());
         if let Some(url) = credential.base_url {
-            lease.base_url = Some(url.as_str().trim_end_matches('/').to_owned());
+            given.base_url = Some(url.as_str().trim_end_matches('/').to_owned());
         }
         // Programs of the provider make their own key: their variable takes the stored token.
-        lease.env_secret = Some(exchange.stored.clone());
-        lease
+        given.env_secret = Some(exchange.stored.clone());
+        Lease::of(Arc::new(given), note)
     }
 }
 

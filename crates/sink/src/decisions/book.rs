@@ -198,7 +198,7 @@ fn choice_line(choice: &Choice, made: &str) -> Value {
     let mut line = json!({
         "id": choice.id.to_string(),
         "at": choice.at.0,
-        "agent": choice.agent.as_str(),
+        "agent": choice.state.agent.as_str(),
         "made_as": made,
     });
     if let Some(request) = choice.request {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokensink_host::Ticker;
 use tokensink_policy::record::RecordedDecision;
 use tokensink_policy::{Config, Decision, OrderSource, Request, State, Target, Verdict};
-use tokensink_types::{AgentId, ProfileId, UnixMillis};
+use tokensink_types::{ProfileId, UnixMillis};
 
 use crate::calls::{CallOutcome, LeaseId, Reported};
 use crate::error::{ErrorKind, Result, SinkError};
@@ -63,7 +63,6 @@ pub(crate) struct Choice {
     /// The request that it was made for, where that had an id of its own.
     pub(crate) request: Option<LeaseId>,
     pub(crate) at: UnixMillis,
-    pub(crate) agent: AgentId,
     /// What it was made of. Only that of the snapshot: with it, the stores of every moment would be kept until the notes
     /// are written.
     pub(crate) config: Arc<Config>,

@@ -269,7 +269,6 @@ fn more_choices_in_a_second_than_are_kept_leave_the_last_and_everything_notable(
             id: lease.id,
             request: None,
             at: sink.now(),
-            agent: agent("main"),
             config: Arc::clone(&snapshot.config),
             state: Arc::clone(&snapshot.state),
             made: Arc::new(Made {

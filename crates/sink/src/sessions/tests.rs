@@ -361,7 +361,7 @@ fn request() -> AcquireRequest {
 fn what_acquire_serves_the_session_keeps() {
     let world = with_keys();
     let sink = world.sink();
-    let served = |sink: &Sink| sink.acquire(&request()).unwrap().profile;
+    let served = |sink: &Sink| sink.acquire(&request()).unwrap().profile.clone();
     assert!(
         sink.acquire_ready(&request()).unwrap().is_none(),
         "the first call of a session writes"

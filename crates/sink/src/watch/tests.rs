@@ -319,7 +319,7 @@ fn a_bench_and_a_claim_count_at_once() {
         wait: Duration::ZERO,
         ..AcquireRequest::new(agent("main"), Want::Provider("rig".to_owned()))
     };
-    let served = |sink: &Sink| sink.acquire(&request).unwrap().profile;
+    let served = |sink: &Sink| sink.acquire(&request).unwrap().profile.clone();
     assert_eq!(served(&sink), id("rig:a"));
     let lease = sink.acquire(&request).unwrap();
     let mut headers = http::HeaderMap::new();

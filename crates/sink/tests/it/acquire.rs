@@ -114,7 +114,7 @@ fn a_rejected_token_forces_one_refresh() {
     );
     assert_eq!(world.ledger().refreshes, 1);
     let at_once = AcquireRequest {
-        rejected: Some(next.secret),
+        rejected: Some(next.secret.clone()),
         wait: Duration::ZERO,
         ..request()
     };

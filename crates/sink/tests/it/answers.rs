@@ -198,7 +198,7 @@ fn renewed(answer: &Answer, world: &World, old: &Value, at: &str) {
         (&old["note"], &old["email"]),
         "{at}"
     );
-    let again = world.sink().acquire(&at_once()).map(|lease| lease.secret);
+    let again = world.sink().acquire(&at_once()).map(|lease| lease.secret.clone());
     assert_eq!(again.unwrap().expose(), "new-access", "{at}");
 }
 
@@ -244,7 +244,7 @@ fn afterwards(world: &World, fate: Fate, at: &str) {
     world.test.clock.advance(HOUR);
     let outcome = world.sink().acquire(&at_once());
     if fate == Fate::LoginNeeded {
-        let error = outcome.map(|lease| lease.secret).unwrap_err();
+        let error = outcome.map(|lease| lease.secret.clone()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LoginNeeded, "{at}");
         assert_eq!(
             world.test.transport.requests().len(),

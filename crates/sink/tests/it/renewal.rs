@@ -66,7 +66,7 @@ fn no_login_dies_of_disuse_in_thirty_days() {
         let world = forgetful(life);
         let sink = world.sink();
         // When a grant was issued is known from its first refresh, or its login, on.
-        let rejected = Some(sink.acquire(&by_id()).unwrap().secret);
+        let rejected = Some(sink.acquire(&by_id()).unwrap().secret.clone());
         sink.acquire(&tokensink_sink::AcquireRequest { rejected, ..by_id() })
             .unwrap();
         let mut renewing = Renewing::new(&sink);

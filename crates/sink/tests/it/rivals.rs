@@ -45,7 +45,7 @@ fn hundreds_of_threads_wait_for_one_refresh() {
                 let (sink, started) = (sink.clone(), Arc::clone(&started));
                 scope.spawn(move || {
                     started.wait();
-                    sink.acquire(&request()).map(|lease| lease.secret)
+                    sink.acquire(&request()).map(|lease| lease.secret.clone())
                 })
             })
             .collect();

@@ -125,7 +125,7 @@ fn programs_that_begin_to_misbehave_leave_the_last_good_value() {
     home.answer("exec-2");
     home.clock.advance(Duration::from_secs(31));
     let lease = home.ask("openrouter:exec").unwrap();
-    assert_eq!((lease.secret.expose(), lease.note), ("exec-2", None));
+    assert_eq!((lease.secret.expose(), lease.note.as_deref()), ("exec-2", None));
     let warnings = home.sink.status(&AgentId::main()).unwrap().warnings;
     assert_eq!(
         warnings,

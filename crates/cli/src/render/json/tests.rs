@@ -1,7 +1,8 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokensink_sink::{
-    Account, AgentId, Betas, BillingClass, BindReport, CredentialKind, Issued, LeaseId, Secret,
+    Account, AgentId, Betas, BillingClass, BindReport, CredentialKind, Issued, LeaseId, Secret, Spendable,
 };
 
 use tokensink_types::ProviderId;
@@ -144,7 +145,7 @@ fn orders_and_agents() {
 
 #[test]
 fn leases_and_renewals() {
-    let given = Lease {
+    let given = Spendable {
         profile: ProfileId::parse("rig:default").unwrap(),
         provider: ProviderId::parse("rig").unwrap(),
         owner: AgentId::main(),
@@ -160,6 +161,9 @@ fn leases_and_renewals() {
         env_name: Some("RIG_API_KEY".to_owned()),
         env_secret: None,
         source: "profile:rig:default".to_owned(),
+    };
+    let given = Lease {
+        given: Arc::new(given),
         note: None,
         id: LeaseId::default(),
         model: None,

@@ -348,7 +348,7 @@ fn a_changed_file_is_seen_at_once_and_a_broken_one_keeps_the_last_good_value() {
     assert!(warnings(&sink)[0].starts_with("SECRETS_RELOADER_DEGRADED: "));
     world.test.files.put(FILE, r#"{"a": "third"}"#, 0o600);
     let lease = ask(&sink, "rig:file").unwrap();
-    assert_eq!((lease.secret.expose(), lease.note), ("third", None));
+    assert_eq!((lease.secret.expose(), &lease.note), ("third", &None));
     assert_eq!(
         warnings(&sink),
         ["SECRETS_RELOADER_RECOVERED: every reference gives a value again"]
@@ -431,7 +431,7 @@ fn a_value_that_the_api_rejected_is_looked_up_again() {
     let ask = || {
         let mut request = AcquireRequest::new(agent("main"), Want::Profile(id("rig:a")));
         request.rejected = Some(Secret::new("one"));
-        sink.acquire(&request).unwrap().secret
+        sink.acquire(&request).unwrap().secret.clone()
     };
     assert_eq!(ask().expose(), "one", "it was looked up just now");
     world.test.clock.advance(Duration::from_secs(6));

@@ -190,7 +190,7 @@ fn a_borrowed_login_makes_no_request_in_a_day_and_leaves_nothing_on_our_disk() {
 fn a_borrowed_token_that_an_api_rejects_is_not_refreshed_either() {
     let world = chosen(strict(), ExternalMode::Borrowed);
     let mut request = request();
-    request.rejected = Some(world.sink().acquire(&request).unwrap().secret);
+    request.rejected = Some(world.sink().acquire(&request).unwrap().secret.clone());
     let error = world.sink().acquire(&request).unwrap_err();
     assert_eq!(error.code(), "borrowed_ended");
     assert_eq!(sends(&world), 0);
