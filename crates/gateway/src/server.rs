@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokensink_host::Dialer;
-use tokensink_sink::{AgentId, Secret, Sink, SinkError};
+use tokensink_sink::{AgentId, Secret, Sink, SinkError, Turns};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
@@ -118,7 +118,7 @@ impl Gateway {
         let guard = Guard::new(sink.clone(), &addresses, &options.names).with_keys(&options.keys);
         let upkeep = options.upkeep.then(|| Upkeep::start(&sink)).transpose()?;
         let dialer = Dialer::new(Arc::clone(&sink.host().env), sink.extra_ca()?);
-        let runtime = runtime(options.workers).map_err(StartError::EventLoop)?;
+        let runtime = runtime(options.workers, sink.turns()).map_err(StartError::EventLoop)?;
         let (stop, stopping) = watch::channel(Stop::default());
         let connections = options.bounds.connections;
         let shared = Arc::new(Shared {
@@ -352,8 +352,8 @@ fn listen(address: SocketAddr, beyond_loopback: bool) -> Result<TcpListener, Sta
     bound.map_err(|cause| StartError::Listen { address, cause })
 }
 
-/// One worker gets a loop without the cost of sharing.
-fn runtime(workers: usize) -> io::Result<Runtime> {
+/// One worker gets a loop without the cost of sharing. Whenever it has waited, a turn begins.
+fn runtime(workers: usize, turns: Turns) -> io::Result<Runtime> {
     let mut builder = match workers {
         1 => Builder::new_current_thread(),
         0 => Builder::new_multi_thread(),
@@ -363,7 +363,12 @@ fn runtime(workers: usize) -> io::Result<Runtime> {
             builder
         }
     };
-    builder.thread_name("gateway").enable_io().enable_time().build()
+    builder
+        .thread_name("gateway")
+        .on_thread_unpark(move || turns.next())
+        .enable_io()
+        .enable_time()
+        .build()
 }
 
 /// What is listened on.

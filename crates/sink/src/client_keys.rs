@@ -1,8 +1,8 @@
 //! Client keys: who may call the gateway, and as which agent.
 //!
 //! A key is shown once, when it is made; what is kept is its hash. A revocation counts for the next request of every
-//! process: a check costs one `stat` of `tokensink/state/keys.json`, and a file that cannot be read lets nobody in.
-//! Nothing here knows of HTTP.
+//! process: a check costs one `stat` of `tokensink/state/keys.json` (one in each turn of an event loop), and a file that
+//! cannot be read lets nobody in. Nothing here knows of HTTP.
 
 mod file;
 mod form;
@@ -23,6 +23,7 @@ use crate::acquire::unknown_provider;
 use crate::block::quoted;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
+use crate::turns::Turn;
 use file::{Document, Entry};
 
 /// How long a change waits for another one.
@@ -104,6 +105,8 @@ pub enum KeyCheck {
 pub(crate) struct Cache {
     /// What the file held, with its stamp; `None` before the first look.
     seen: Option<(Option<FileStamp>, Known)>,
+    /// In which turn its stamp was last looked at.
+    looked_in: Option<Turn>,
     /// Whether agents exist, and when that was looked up.
     agents: HashMap<AgentId, (Duration, bool)>,
     /// Last uses that are not written yet.
@@ -111,6 +114,24 @@ pub(crate) struct Cache {
     /// What this process wrote last.
     written: BTreeMap<String, UnixMillis>,
 }
+
+impl Cache {
+    fn known(&self) -> Option<&Known> {
+        self.seen.as_ref().map(|(_, known)| known)
+    }
+
+    fn was_used(&mut self, name: &str, at: UnixMillis) {
+        match self.used.get_mut(name) {
+            Some(last) => *last = at,
+            None => {
+                self.used.insert(name.to_owned(), at);
+            }
+        }
+    }
+}
+
+/// What is wrong with a file that is never the same twice.
+const CHANGING: &str = "it changes all the time";
 
 #[derive(Debug, Default)]
 struct Known {
@@ -222,32 +243,33 @@ impl Sink {
         text.expose().starts_with(form::PREFIX)
     }
 
-    /// What a key is worth now. One `stat` while nothing changes; never writes.
+    /// What a key is worth now. One `stat` while nothing changes, and in a turn of an event loop ([`Sink::turns`]) one for
+    /// all keys; never writes.
     ///
     /// # Errors
     /// When the file cannot be read or does not parse: nobody is let in then.
     pub fn key_verify(&self, key: &Secret) -> Result<KeyCheck> {
-        if !form::is_whole(key) {
-            return Ok(if Self::is_client_key(key) {
-                KeyCheck::Damaged
-            } else {
-                KeyCheck::Unknown
-            });
+        if !Self::is_client_key(key) {
+            return Ok(KeyCheck::Unknown);
         }
         let digest = form::digest_of(key);
         let mut cache = self.key_cache();
-        let Some(info) = self.known_keys(&mut cache)?.find(&digest) else {
-            return Ok(KeyCheck::Unknown);
+        let found = self.known_keys(&mut cache).map(|known| known.find(&digest));
+        let info = match found {
+            Ok(Some(info)) => info,
+            Ok(None) | Err(_) if !form::is_whole(key) => return Ok(KeyCheck::Damaged),
+            Ok(None) => return Ok(KeyCheck::Unknown),
+            Err(error) => return Err(error),
         };
-        let name = info.name.clone();
         if info.revoked_at.is_some() {
+            let name = info.name.clone();
             return Ok(KeyCheck::Revoked { name });
         }
         if !self.agent_exists(&mut cache, &info.agent)? {
-            let agent = info.agent.clone();
+            let (name, agent) = (info.name.clone(), info.agent.clone());
             return Ok(KeyCheck::NoAgent { name, agent });
         }
-        cache.used.insert(name, self.now());
+        cache.was_used(&info.name, self.now());
         Ok(KeyCheck::Valid(info))
     }
 
@@ -297,6 +319,11 @@ impl Sink {
     }
 
     fn known_keys<'a>(&self, cache: &'a mut Cache) -> Result<&'a Known> {
+        let turn = self.turn();
+        let looked = turn.is_some() && cache.looked_in == turn;
+        if looked && matches!(&cache.seen, Some((_, known)) if known.settled) {
+            return cache.known().ok_or_else(|| self.unreadable(CHANGING));
+        }
         let stamp = self
             .host()
             .files
@@ -317,10 +344,8 @@ impl Sink {
             };
             cache.seen = Some((stamp, known));
         }
-        match &cache.seen {
-            Some((_, known)) => Ok(known),
-            None => Err(self.unreadable("it changes all the time")),
-        }
+        cache.looked_in = turn;
+        cache.known().ok_or_else(|| self.unreadable(CHANGING))
     }
 
     fn agent_exists(&self, cache: &mut Cache, agent: &AgentId) -> Result<bool> {

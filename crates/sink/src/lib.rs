@@ -52,6 +52,7 @@ mod settings;
 mod sink;
 mod snapshot;
 mod status;
+mod turns;
 mod view;
 mod watch;
 #[cfg(test)]
@@ -124,4 +125,5 @@ pub use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,
     SessionKey, SessionKeyError, UnixMillis, parse_duration, short_remaining,
 };
+pub use turns::Turns;
 pub use watch::Watch;

@@ -27,6 +27,7 @@ use crate::secrets::config::SecretsConfig;
 use crate::secrets::memory::Memory;
 use crate::settings::Settings;
 use crate::snapshot::AgentSnapshot;
+use crate::turns;
 use crate::view::{Ground, View};
 
 /// The one place of a process through which credentials are stored and handed out. Cheap to clone; all clones share
@@ -49,6 +50,7 @@ struct Inner {
     newest: RwLock<Arc<View>>,
     /// Counts everything that may change what is handed out.
     generation: Pulse,
+    turns: turns::Count,
     /// Watches that run.
     watches: AtomicUsize,
     /// The logins of other programs in use, as last looked at.
@@ -118,6 +120,7 @@ impl Sink {
             sessions,
             newest: RwLock::new(Arc::clone(&view)),
             generation: Pulse::default(),
+            turns: turns::Count::default(),
             watches: AtomicUsize::new(0),
             external: Mutex::default(),
             client_keys: Mutex::default(),
@@ -153,6 +156,11 @@ impl Sink {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.shared.generation.count()
+    }
+
+    /// The turns of an event loop.
+    pub(crate) fn turn_count(&self) -> &turns::Count {
+        &self.shared.turns
     }
 
     /// Waits until [`Sink::generation`] is above `seen`, at most `time`. Returns whether it is.

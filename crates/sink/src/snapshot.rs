@@ -19,6 +19,7 @@ use crate::kept::Kept;
 use crate::owner::{Keeper, Target};
 use crate::secrets::config::SecretsConfig;
 use crate::sink::Sink;
+use crate::turns::Turn;
 
 /// What an agent sees at one moment, with everything that decisions need.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct AgentSnapshot {
     pub(crate) kept: Kept,
     /// The [`Sink::generation`] under which it was last held against its files.
     held_at: AtomicU64,
+    /// The turn in which its benches were last looked at; 0 for none.
+    looked_in: AtomicU64,
     /// Positions in `state.candidates`, made by the first who goes through all of them.
     positions: OnceLock<HashMap<ProfileId, usize>>,
 }
@@ -185,7 +188,7 @@ impl Sink {
     }
 
     /// What `agent` sees now; served from memory while no file has changed, and without a look at any but
-    /// the benches' while a watch has seen none change.
+    /// the benches' while a watch has seen none change; at those once in each turn.
     pub(crate) fn snapshot(&self, agent: &AgentId) -> Result<Arc<AgentSnapshot>> {
         // Before the files are read: what changes while they are being read counts as changed afterwards.
         let generation = self.generation();
@@ -194,10 +197,10 @@ impl Sink {
             let known = snapshots.get(agent).map(Arc::clone);
             drop(snapshots);
             // A watch tells of another process's bench a little later, and until then each of us would make a call that
-            // is known to fail: one `stat` is cheaper.
+            // is known to fail: one `stat` in each turn is cheaper.
             if let Some(known) = known
                 .filter(|known| known.held_at.load(Ordering::Acquire) == generation)
-                .filter(|known| self.benched(agent).are(&known.sources.benches))
+                .filter(|known| self.has_its_benches(known, agent))
             {
                 return Ok(known);
             }
@@ -205,6 +208,19 @@ impl Sink {
         let snapshot = self.snapshot_of_files(agent)?;
         snapshot.held_at.store(generation, Ordering::Release);
         Ok(snapshot)
+    }
+
+    /// Do the benches say what they said when the snapshot was made?
+    fn has_its_benches(&self, known: &AgentSnapshot, agent: &AgentId) -> bool {
+        let turn = self.turn().map_or(0, Turn::number);
+        if turn > 0 && known.looked_in.load(Ordering::Acquire) == turn {
+            return true;
+        }
+        let same = self.benched(agent).are(&known.sources.benches);
+        if same {
+            known.looked_in.store(turn, Ordering::Release);
+        }
+        same
     }
 
     fn benched(&self, agent: &AgentId) -> Benched {
@@ -309,6 +325,7 @@ impl Sink {
             owner_paths,
             kept: Kept::default(),
             held_at: AtomicU64::new(0),
+            looked_in: AtomicU64::new(0),
             positions: OnceLock::new(),
         })
     }

@@ -248,3 +248,31 @@ fn last_uses_are_written_once_a_minute() {
         "a new key of an old name"
     );
 }
+
+#[test]
+fn within_a_turn_of_an_event_loop_the_file_is_looked_at_once() {
+    let world = world();
+    let (server, command) = (world.sink(), world.sink());
+    let keys = ["one", "two", "three"].map(|name| add(&command, name, "main").key);
+    world.test.clock.advance(Duration::from_secs(60));
+    let is_valid = |key: &Secret| matches!(check(&server, key), KeyCheck::Valid(_));
+    let turns = server.turns();
+    assert!(keys.iter().all(is_valid));
+    command.key_revoke("one").unwrap();
+    assert!(is_valid(&keys[0]), "what was seen in this turn counts");
+    turns.next();
+    assert!(!is_valid(&keys[0]), "the next turn looks again");
+    // The change is settled again.
+    world.test.clock.advance(Duration::from_secs(60));
+    assert!(is_valid(&keys[1]));
+    command.key_revoke("two").unwrap();
+    assert!(is_valid(&keys[1]));
+    world.test.clock.advance(Duration::from_millis(1));
+    assert!(!is_valid(&keys[1]), "a turn lasts a millisecond at most");
+    world.test.clock.advance(Duration::from_secs(60));
+    assert!(is_valid(&keys[2]));
+    server.key_revoke("three").unwrap();
+    assert!(!is_valid(&keys[2]), "this process knows what it has done itself");
+    drop(turns);
+    assert!(!is_valid(&keys[0]));
+}

@@ -200,6 +200,17 @@ fn a_watched_sink_looks_at_the_benches_alone_while_nothing_has_changed() {
     let looked: Vec<_> = faults.trace()[before..].to_vec();
     let one = looked.len() == 1 && looked[0].ends_with("stat main.json");
     assert!(one, "all else is served from memory: {looked:?}");
+    let turns = sink.turns();
+    let looks = || {
+        let before = faults.trace().len();
+        sink.acquire(&request).unwrap();
+        faults.trace().len() - before
+    };
+    assert_eq!([looks(), looks(), looks()], [1, 0, 0], "once in a turn");
+    turns.next();
+    assert_eq!([looks(), looks()], [1, 0]);
+    drop(turns);
+    assert_eq!([looks(), looks()], [1, 1]);
     sink.watch_ends();
     sink.acquire(&request).unwrap();
     assert!(
