@@ -4,6 +4,7 @@
 //! nothing of an answer may have reached the client. What the client gets when nobody can serve is an upstream's own
 //! answer, byte for byte: of several the one that says when to come back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HOST, HeaderName, HeaderValue};
@@ -19,12 +20,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::landings::{Lead, Part};
 use crate::log::Trail;
 use crate::outcome::{Outcome, Used};
-use crate::relay::{Leaving, Relay, internal, set_length};
+use crate::outfit::Outfit;
+use crate::relay::{Leaving, Relay, set_length};
 use crate::replay::Held;
 use crate::request::errors::Refusal;
-use crate::request::headers::{Dress, client_headers, upstream_headers};
+use crate::request::headers::{Dress, keep_for_client, upstream_headers};
 use crate::request::plan::Plan;
-use crate::request::route::upstream_uri;
 use crate::slots::Profile;
 use crate::stream::{Answer, Peeked};
 use crate::time::{now, sleep, within};
@@ -48,7 +49,7 @@ pub(crate) struct Job<'a> {
     pub(crate) relay: &'a Relay,
     pub(crate) sink: &'a Sink,
     pub(crate) head: &'a Parts,
-    pub(crate) plan: &'a Plan,
+    pub(crate) plan: &'a Arc<Plan>,
     pub(crate) trail: &'a Trail,
 }
 
@@ -109,6 +110,8 @@ fn pause(error: &SinkError, now: UnixMillis) -> Option<Duration> {
     }
 }
 
+/// What is seldom needed is in a box of its own: the library moves the future of every request, so that one is to be
+/// small.
 impl Job<'_> {
     /// Attempts until one is served or none is left.
     ///
@@ -119,7 +122,11 @@ impl Job<'_> {
         held: &mut Held,
         room: OwnedSemaphorePermit,
     ) -> Result<Response<Answer>, Refusal> {
-        let bound_to = self.bound_to().await?;
+        let bound_to = if self.plan.bound || self.plan.profile.is_some() {
+            Box::pin(self.bound_to()).await?
+        } else {
+            None
+        };
         let mut room = Some(room);
         let mut progress = Progress {
             tried: Vec::new(),
@@ -187,9 +194,8 @@ impl Job<'_> {
         bound_to: Option<&ProfileId>,
     ) -> Result<Used, Option<SinkError>> {
         if let Some((mut old, outcome)) = progress.rejected.take() {
-            let fresh = self
-                .acquire(self.wish(progress, Some(old.lease()), bound_to))
-                .await;
+            let wish = self.wish(progress, Some(old.lease()), bound_to);
+            let fresh = Box::pin(self.acquire(wish)).await;
             return match fresh {
                 Ok(used) if used.lease().secret != old.lease().secret => {
                     old.is_known();
@@ -207,7 +213,7 @@ impl Job<'_> {
         let request = self.wish(progress, None, bound_to);
         let used = match self.sink.acquire_ready(&request) {
             Ok(Some(lease)) => Used::new(self.sink, &self.relay.threads, lease),
-            _ => self.acquire(request).await.map_err(Some)?,
+            _ => Box::pin(self.acquire(request)).await.map_err(Some)?,
         };
         if progress.tried.contains(&used.lease().profile) {
             let text = "every account that may serve this request was tried";
@@ -335,7 +341,7 @@ impl Job<'_> {
                     names,
                 } = *failure;
                 let body = Answer::read_in_part(body, self.relay.bounds.answer_idle);
-                Ok(with_names(status, &headers, body, names))
+                Ok(with_names(status, headers, body, names))
             }
         }
     }
@@ -348,15 +354,15 @@ impl Job<'_> {
         progress: &mut Progress,
         room: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Came, Refusal> {
-        self.trail.lease(used.lease());
-        let profile = self.relay.slots.profile(used.lease());
-        let slot = self.relay.slots.of_profile(&profile, used.lease()).await?;
-        let begun = match self.send(used.lease(), held).await? {
+        let outfit = self.relay.outfits.of(used.lease(), &self.relay.slots);
+        self.trail.outfit(&outfit);
+        let slot = self.relay.slots.of_profile(&outfit.profile, used.lease()).await?;
+        let begun = match self.send(used.lease(), &outfit, held).await? {
             Ok(begun) => begun,
             Err(Fault::Client(text)) => return Err(Refusal::bad("broken_request", text)),
-            Err(fault) => return self.faulted(used, fault, progress).await,
+            Err(fault) => return Box::pin(self.faulted(used, fault, progress)).await,
         };
-        let names = self.names(used.lease());
+        let names = self.names(&outfit);
         let (head, body) = begun.response.into_parts();
         let status = head.status;
         if status.is_redirection() && status != StatusCode::NOT_MODIFIED || status.is_informational() {
@@ -365,29 +371,32 @@ impl Job<'_> {
                 .with_fix("correct the provider's base_url (tokensink providers check)"));
         }
         if status.is_client_error() || status.is_server_error() {
-            let bounds = &self.relay.bounds;
-            let body = Peeked::read(body, begun.lending, bounds.error_body, bounds.error_time).await;
-            let failure = Failure {
-                status,
-                headers: head.headers,
-                body,
-                names,
+            let failing = async {
+                let bounds = &self.relay.bounds;
+                let body = Peeked::read(body, begun.lending, bounds.error_body, bounds.error_time).await;
+                let failure = Failure {
+                    status,
+                    headers: head.headers,
+                    body,
+                    names,
+                };
+                outfit.profile.failed();
+                self.failed(used, failure, progress).await
             };
-            profile.failed();
-            return self.failed(used, failure, progress).await;
+            return Box::pin(failing).await;
         }
         if status.is_success() {
-            self.served(&mut used, &profile, &head.headers);
+            self.served(&mut used, &outfit.profile, &head.headers);
         }
         let answer = Answer::relayed(body, begun.lending, self.relay.bounds.answer_idle);
         let room = Room {
             request: room.take(),
             slot,
-            profile,
+            profile: Arc::clone(&outfit.profile),
         };
         let watcher = Watcher::new(used, self.plan, &head.headers, &self.relay.ties, room);
         let answer = answer.holding(Box::new(watcher));
-        Ok(Came::Over(with_names(status, &head.headers, answer, names)))
+        Ok(Came::Over(with_names(status, head.headers, answer, names)))
     }
 
     /// The answer begins well.
@@ -407,14 +416,19 @@ impl Job<'_> {
     }
 
     /// The values of [`PROFILE`] and [`REQUEST`].
-    fn names(&self, lease: &Lease) -> [HeaderValue; 2] {
-        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"));
-        let request = self.trail.request().to_string();
-        [value(lease.profile.to_string()), value(request)]
+    fn names(&self, outfit: &Outfit) -> [HeaderValue; 2] {
+        let request = HeaderValue::try_from(self.trail.request().to_string());
+        let request = request.unwrap_or(HeaderValue::from_static("-"));
+        [outfit.name.clone(), request]
     }
 
     /// Sends the request with this lease.
-    async fn send(&self, lease: &Lease, held: &mut Held) -> Result<Result<Begun, Fault>, Refusal> {
+    async fn send(
+        &self,
+        lease: &Lease,
+        outfit: &Outfit,
+        held: &mut Held,
+    ) -> Result<Result<Begun, Fault>, Refusal> {
         let base_url = lease.base_url.as_deref().ok_or_else(|| {
             let text = format!(
                 "the provider {} has no address to send requests to",
@@ -423,14 +437,17 @@ impl Job<'_> {
             Refusal::new(StatusCode::NOT_FOUND, "no_base_url", text)
                 .with_fix("set base_url in its file (tokensink providers check)")
         })?;
-        let uri = upstream_uri(base_url, &self.plan.path_and_query)?;
-        let path = uri.path_and_query().cloned().ok_or_else(|| internal("no path"))?;
-        let endpoint = match self.relay.upstream.endpoint(base_url) {
+        let path = outfit.path(base_url, &self.plan.path_and_query)?;
+        let endpoint = match outfit.endpoint(&self.relay.upstream, base_url) {
             Ok(endpoint) => endpoint,
             Err(text) => return Ok(Err(Fault::NotConnected(text))),
         };
-        let mut headers = upstream_headers(&self.head.headers, Dress::from(lease))?;
-        headers.insert(HOST, endpoint.host.clone());
+        let made = || {
+            let mut headers = upstream_headers(&self.head.headers, Dress::from(lease))?;
+            headers.insert(HOST, endpoint.host.clone());
+            Ok::<_, Refusal>(headers)
+        };
+        let mut first = Some(made()?);
         let announced = self.head.headers.contains_key(http::header::CONTENT_LENGTH);
         let request = || {
             let body = held.upload(self.relay.bounds.upload_idle)?;
@@ -438,7 +455,8 @@ impl Job<'_> {
             let mut request = Request::new(body);
             *request.method_mut() = self.head.method.clone();
             *request.uri_mut() = path.clone().into();
-            request.headers_mut().clone_from(&headers);
+            // A request that was not sent at all is made once more.
+            *request.headers_mut() = first.take().or_else(|| made().ok())?;
             set_length(request.headers_mut(), length, announced);
             Some(request)
         };
@@ -545,14 +563,15 @@ impl Progress {
 
 fn with_names(
     status: StatusCode,
-    headers: &HeaderMap,
+    mut headers: HeaderMap,
     body: Answer,
     [profile, request]: [HeaderValue; 2],
 ) -> Response<Answer> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = client_headers(headers);
-    response.headers_mut().insert(PROFILE, profile);
-    response.headers_mut().insert(REQUEST, request);
+    keep_for_client(&mut headers);
+    headers.insert(PROFILE, profile);
+    headers.insert(REQUEST, request);
+    *response.headers_mut() = headers;
     response
 }

@@ -1,5 +1,6 @@
 //! Names, looked up in the sink.
 
+use tokensink_sink::providers::ApiKind;
 use tokensink_sink::{AgentId, ProfileId, ProviderId, Sink, SinkError};
 
 use crate::request::models::Offered;
@@ -17,6 +18,11 @@ impl plan::Directory for Directory<'_> {
             kind: definition.api.kind,
             models: definition.api.models.clone(),
         })
+    }
+
+    fn kind(&self, id: &ProviderId) -> Option<ApiKind> {
+        let definition = self.0.registry().resolve(id.as_str()).ok()?;
+        Some(definition.api.kind)
     }
 
     fn resolve_model(&self, agent: &AgentId, text: &str) -> Result<Target, SinkError> {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -18,7 +19,7 @@ use crate::request::plan::Rights;
 use crate::socket::Peer;
 
 /// Headers that hold a bare key: Anthropic's, Azure's and Google's clients.
-const KEY_HEADERS: [HeaderName; 3] = [
+static KEY_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
     HeaderName::from_static("x-goog-api-key"),
@@ -29,6 +30,8 @@ const KEY_PARAMETER: &str = "key";
 const AGENT: HeaderName = HeaderName::from_static("x-tokensink-agent");
 /// By which a browser says from where a request was caused (Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// Most callers that are kept; revoked keys and old readings of the file go with the others.
+const CALLERS_MAX: usize = 64;
 /// The command that gives a client its key.
 const FIX: &str = "tokensink keys add <name> --agent <id>, and give the client that key";
 
@@ -86,6 +89,31 @@ pub struct Guard {
     hosts: Hosts,
     /// Keys of the program that runs the gateway within itself.
     fixed: Vec<(Secret, AgentId)>,
+    callers: Arc<Callers>,
+}
+
+/// The callers of keys that were seen before, so that none is made for every request.
+#[derive(Debug, Default)]
+struct Callers(Mutex<Vec<(Arc<KeyInfo>, Arc<Caller>)>>);
+
+impl Callers {
+    fn of(&self, info: &Arc<KeyInfo>) -> Arc<Caller> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, caller)) = known.iter().find(|(one, _)| Arc::ptr_eq(one, info)) {
+            return Arc::clone(caller);
+        }
+        if known.len() >= CALLERS_MAX {
+            known.clear();
+        }
+        let caller = Arc::new(Caller {
+            name: info.name.clone(),
+            agent: info.agent.clone(),
+            providers: info.providers.clone(),
+            kind: CallerKind::Key,
+        });
+        known.push((Arc::clone(info), Arc::clone(&caller)));
+        caller
+    }
 }
 
 /// The hosts by which a request may call us.
@@ -111,6 +139,7 @@ impl Guard {
             sink,
             hosts,
             fixed: Vec::new(),
+            callers: Arc::default(),
         }
     }
 
@@ -131,19 +160,19 @@ impl Guard {
         headers: &HeaderMap,
         uri: &Uri,
         peer: Option<&Peer>,
-    ) -> Result<Caller, Refusal> {
+    ) -> Result<Arc<Caller>, Refusal> {
         if peer.is_none() {
             self.hosts.check(headers)?;
         }
         check_origin(headers)?;
         let shown = Shown::of(headers, uri.query(), &self.fixed)?;
         match (peer, shown.ours) {
-            (_, Some(key)) if let Some(agent) = fixed(&self.fixed, &key) => Ok(Caller {
+            (_, Some(key)) if let Some(agent) = fixed(&self.fixed, &key) => Ok(Arc::new(Caller {
                 name: format!("agent {agent}"),
                 agent: agent.clone(),
                 providers: None,
                 kind: CallerKind::Key,
-            }),
+            })),
             (_, Some(key)) => self.by_key(&key, headers),
             (Some(peer), None) => self.by_peer(peer, headers),
             (None, None) if shown.others => Err(no_key("the credential is no client key of this gateway")),
@@ -151,13 +180,13 @@ impl Guard {
         }
     }
 
-    fn by_key(&self, key: &Secret, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    fn by_key(&self, key: &Secret, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
         let sink = self.sink.current();
         let check = sink
             .key_verify(key)
             .map_err(|error| Refusal::from_sink(&error, sink.now()))?;
         let info = match check {
-            KeyCheck::Valid(info) => KeyInfo::clone(&info),
+            KeyCheck::Valid(info) => info,
             KeyCheck::Revoked { name } => return Err(no_key(format!("the client key {name} was revoked"))),
             KeyCheck::NoAgent { name, agent } => {
                 return Err(no_key(format!(
@@ -173,16 +202,11 @@ impl Guard {
                 "other_agent",
                 format!("the client key {} is for agent {} only", info.name, info.agent),
             )),
-            _ => Ok(Caller {
-                name: info.name,
-                agent: info.agent,
-                providers: info.providers,
-                kind: CallerKind::Key,
-            }),
+            _ => Ok(self.callers.of(&info)),
         }
     }
 
-    fn by_peer(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    fn by_peer(&self, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
         let sink = self.sink.current();
         if sink.host().files.user() != peer.user {
             return Err(Refusal::new(
@@ -195,12 +219,12 @@ impl Guard {
         let agent = sink
             .agent(wanted.as_ref().map(AgentId::as_str))
             .map_err(|error| Refusal::from_sink(&error, sink.now()))?;
-        Ok(Caller {
+        Ok(Arc::new(Caller {
             name: peer.to_string(),
             agent,
             providers: None,
             kind: CallerKind::Socket(peer.clone()),
-        })
+        }))
     }
 }
 
@@ -239,7 +263,7 @@ impl Shown {
                 _ => shown.others = true,
             }
         }
-        for name in KEY_HEADERS {
+        for name in &KEY_HEADERS {
             for value in headers.get_all(name) {
                 match value.to_str() {
                     Ok(key) => shown.add(key, known)?,
@@ -331,10 +355,8 @@ fn plain_name(name: &str) -> String {
 
 /// A page may call only from this very origin; an app's window and an extension have origins of their own.
 fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
-    let own = headers
-        .get(HOST)
-        .map(|host| [b"http://", host.as_bytes()].concat());
-    let from_here = |origin: &HeaderValue| own.as_deref() == Some(origin.as_bytes());
+    let own = headers.get(HOST).map(HeaderValue::as_bytes);
+    let from_here = |origin: &HeaderValue| own.is_some() && origin.as_bytes().strip_prefix(b"http://") == own;
     let foreign_site = |site: &HeaderValue| !matches!(site.as_bytes(), b"none" | b"same-origin");
     if headers.get_all(ORIGIN).iter().all(from_here) && !headers.get_all(FETCH_SITE).iter().any(foreign_site)
     {

@@ -19,6 +19,7 @@ mod log;
 mod metrics;
 pub mod openapi;
 mod outcome;
+mod outfit;
 mod relay;
 mod replay;
 pub mod request;

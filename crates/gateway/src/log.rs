@@ -9,12 +9,16 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use tokensink_host::Clock;
-use tokensink_sink::{AgentId, Lease, LeaseId, ProfileId, Sink};
+use tokensink_sink::{LeaseId, ProfileId, Sink};
 
-use crate::metrics::Metrics;
+use crate::guard::Caller;
+use crate::metrics::{Metrics, SERVED};
+use crate::outfit::Outfit;
 use crate::request::plan::Plan;
 use crate::stream::{Ended, Hold};
 
+/// The target of the lines.
+const ACCESS: &str = "tokensink_gateway::access";
 /// How much of a path stands in a line, in characters.
 const PATH_MAX: usize = 80;
 
@@ -27,10 +31,10 @@ pub(crate) struct Trail {
 
 #[derive(Debug, Default)]
 struct Facts {
-    agent: Option<AgentId>,
-    provider: Option<String>,
-    model: Option<String>,
-    profile: Option<ProfileId>,
+    caller: Option<Arc<Caller>>,
+    plan: Option<Arc<Plan>>,
+    /// Of the account that is to serve.
+    outfit: Option<Arc<Outfit>>,
     tries: u32,
     /// Why attempts failed.
     failures: Vec<&'static str>,
@@ -50,21 +54,19 @@ impl Trail {
     }
 
     /// Who asks.
-    pub(crate) fn caller(&self, agent: &AgentId) {
-        self.facts().agent = Some(agent.clone());
+    pub(crate) fn caller(&self, caller: &Arc<Caller>) {
+        self.facts().caller = Some(Arc::clone(caller));
     }
 
     /// For what.
-    pub(crate) fn plan(&self, plan: &Plan) {
-        let mut facts = self.facts();
-        facts.provider = Some(plan.provider.to_string());
-        facts.model.clone_from(&plan.model);
+    pub(crate) fn plan(&self, plan: &Arc<Plan>) {
+        self.facts().plan = Some(Arc::clone(plan));
     }
 
     /// Who is to serve.
-    pub(crate) fn lease(&self, lease: &Lease) {
+    pub(crate) fn outfit(&self, outfit: &Arc<Outfit>) {
         let mut facts = self.facts();
-        facts.profile = Some(lease.profile.clone());
+        facts.outfit = Some(Arc::clone(outfit));
         facts.tries += 1;
     }
 
@@ -93,7 +95,8 @@ pub(crate) struct Told {
     /// Monotonic.
     begun: Duration,
     method: Method,
-    path: String,
+    /// Where lines are written.
+    path: Option<String>,
     status: Option<StatusCode>,
     head_after: Option<Duration>,
     bytes: u64,
@@ -110,7 +113,8 @@ impl Told {
             trail: Arc::new(Trail::new(sink.request_id())),
             begun: clock.monotonic(),
             method: head.method.clone(),
-            path: head.uri.path().chars().take(PATH_MAX).collect(),
+            path: tracing::enabled!(target: ACCESS, tracing::Level::INFO)
+                .then(|| head.uri.path().chars().take(PATH_MAX).collect()),
             status: None,
             head_after: None,
             bytes: 0,
@@ -132,8 +136,11 @@ impl Told {
         let after = self.taken();
         self.status = Some(status);
         self.head_after = Some(after);
-        if let Some(provider) = &self.trail.facts().provider {
-            self.metrics.head(provider, after);
+        let facts = self.trail.facts();
+        match (&facts.plan, &facts.outfit) {
+            (Some(plan), Some(outfit)) => outfit.head(&self.metrics, &plan.provider, after),
+            (Some(plan), None) => self.metrics.head(plan.provider.as_str(), after),
+            (None, _) => {}
         }
     }
 
@@ -184,7 +191,7 @@ fn outcome(facts: &Facts, status: Option<StatusCode>, end: &'static str) -> &'st
     };
     match status.as_u16() {
         _ if facts.code.is_some() => "refused",
-        200..=399 if end == "complete" => "served",
+        200..=399 if end == "complete" => SERVED,
         200..=399 => end,
         401 | 403 => "unauthorized",
         429 => "rate_limited",
@@ -199,24 +206,29 @@ impl Drop for Told {
             self.metrics.stream_ends();
         }
         let facts = self.trail.facts();
-        let provider = facts.provider.as_deref().unwrap_or_default();
+        let plan = facts.plan.as_deref();
+        let provider = plan.map(|plan| plan.provider.as_str());
         let outcome = outcome(&facts, self.status, self.end);
         // Of what was refused before an account was chosen, the provider may be a word of the client's.
-        let known = if facts.profile.is_some() { provider } else { "" };
-        self.metrics.ended(known, facts.profile.as_ref(), outcome);
+        let known = provider.filter(|_| facts.outfit.is_some()).unwrap_or_default();
+        let profile = facts.outfit.as_ref().map(|outfit| &outfit.id);
+        match (plan, &facts.outfit) {
+            (Some(plan), Some(outfit)) if outcome == SERVED => outfit.served(&self.metrics, &plan.provider),
+            _ => self.metrics.ended(known, profile, outcome),
+        }
         for reason in facts.failures.iter().take(facts.tries.saturating_sub(1) as usize) {
             self.metrics.retried(known, reason);
         }
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
-            target: "tokensink_gateway::access",
+            target: ACCESS,
             request = %self.trail.request(),
-            agent = facts.agent.as_ref().map(AgentId::as_str),
+            agent = facts.caller.as_ref().map(|caller| caller.agent.as_str()),
             method = %self.method,
             path = self.path,
-            provider = facts.provider,
-            model = facts.model,
-            profile = facts.profile.as_ref().map(ProfileId::as_str),
+            provider,
+            model = plan.and_then(|plan| plan.model.as_deref()),
+            profile = profile.map(ProfileId::as_str),
             status = self.status.map(|status| status.as_u16()),
             code = facts.code,
             outcome,

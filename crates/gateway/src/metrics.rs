@@ -21,6 +21,9 @@ use tokensink_sink::{Gauges, ProfileId, metric_label};
 /// The media type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The outcome of most requests.
+pub(crate) const SERVED: &str = "served";
+
 /// Upper ends of the buckets for the time to an answer's head, in seconds: a model may think for minutes.
 const HEAD_SECONDS: [f64; 12] = [
     0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0,
@@ -125,20 +128,34 @@ impl Default for Metrics {
 impl Metrics {
     /// A request is over. Without an account nobody was asked.
     pub(crate) fn ended(&self, provider: &str, profile: Option<&ProfileId>, outcome: &'static str) {
+        self.requests(provider, profile, outcome).inc();
+    }
+
+    /// The counter of requests that an account has served, for many of them.
+    pub(crate) fn served(&self, provider: &str, profile: &ProfileId) -> Counter {
+        self.requests(provider, Some(profile), SERVED)
+    }
+
+    fn requests(&self, provider: &str, profile: Option<&ProfileId>, outcome: &'static str) -> Counter {
         let labels = Request {
             provider: provider.to_owned(),
             profile: profile.map(metric_label).unwrap_or_default(),
             outcome,
         };
-        self.requests.get_or_create(&labels).inc();
+        self.requests.get_or_create(&labels).clone()
     }
 
     /// The head of an answer went to the client.
     pub(crate) fn head(&self, provider: &str, after: Duration) {
+        self.heads(provider).observe(after.as_secs_f64());
+    }
+
+    /// The times to the heads of a provider's answers, for many of them.
+    pub(crate) fn heads(&self, provider: &str) -> Histogram {
         let labels = Provider {
             provider: provider.to_owned(),
         };
-        self.head.get_or_create(&labels).observe(after.as_secs_f64());
+        self.head.get_or_create(&labels).clone()
     }
 
     /// Another attempt is made.

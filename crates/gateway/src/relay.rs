@@ -18,6 +18,7 @@ use crate::guard::{Caller, Guard};
 use crate::landings::Landings;
 use crate::log::{Told, Trail};
 use crate::metrics::{self, Metrics};
+use crate::outfit::Outfits;
 use crate::replay::{Held, Memory};
 use crate::request::decode::{DecodedBody, decode, room};
 use crate::request::errors::{ErrorShape, Refusal};
@@ -46,6 +47,7 @@ pub(crate) struct Relay {
     api: Api,
     memory: Memory,
     pub(crate) slots: Slots,
+    pub(crate) outfits: Outfits,
     pub(crate) ties: Arc<Ties>,
     pub(crate) threads: Threads,
     pub(crate) landings: Landings,
@@ -62,6 +64,7 @@ impl Relay {
             upstream: Upstream::new(dialer, options.bounds),
             memory: Memory::new(&options.bounds),
             slots: Slots::new(options.bounds),
+            outfits: Outfits::default(),
             ties: Arc::default(),
             threads: Threads::default(),
             landings: Landings::default(),
@@ -122,20 +125,20 @@ impl Relay {
     ) -> Result<Response<Answer>, Refusal> {
         speaks(head)?;
         let caller = self.guard.authenticate(&head.headers, &head.uri, line.local())?;
-        trail.caller(&caller.agent);
+        trail.caller(&caller);
         let route = route(&head.method, &head.uri, &head.headers)?;
         match route {
             Route::Passthrough { .. } | Route::Model(_) => {}
-            Route::Models { id } => return list(sink, head, caller, id).await,
+            Route::Models { id } => return Box::pin(list(sink, head, caller, id)).await,
             Route::Lease | Route::Report | Route::Bindings | Route::OpenApi | Route::Health => {
-                return self.own(route, caller, body).await;
+                return Box::pin(self.own(route, caller, body)).await;
             }
-            Route::Metrics => return self.numbers(sink, &caller).await,
+            Route::Metrics => return Box::pin(self.numbers(sink, &caller)).await,
             Route::Unknown => return Err(unknown_path(head.uri.path())),
         }
         let room = self.slots.request().await?;
         let mut held = self.memory.read(body, self.bounds.upload_idle).await?;
-        let plan = self.plan(sink, head, route, &caller, &held).await?;
+        let plan = Arc::new(self.plan(sink, head, route, &caller, &held).await?);
         trail.plan(&plan);
         if let Some(edit) = &plan.body_edit {
             held.replace(|bytes| edit.apply(bytes).into());
@@ -154,7 +157,12 @@ impl Relay {
     }
 
     /// Answers at an endpoint of our own.
-    async fn own(&self, route: Route, caller: Caller, body: Incoming) -> Result<Response<Answer>, Refusal> {
+    async fn own(
+        &self,
+        route: Route,
+        caller: Arc<Caller>,
+        body: Incoming,
+    ) -> Result<Response<Answer>, Refusal> {
         let held = self.memory.read(body, self.bounds.upload_idle).await?;
         let Some(bytes) = held.whole().filter(|bytes| bytes.len() <= BODY_MAX) else {
             let text = format!("the body has more than {BODY_MAX} bytes");
@@ -209,7 +217,7 @@ impl Relay {
         sink: &Sink,
         head: &Parts,
         route: Route,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         held: &Held,
     ) -> Result<Plan, Refusal> {
         let wanted = body_use(&route, &head.method, &head.headers);
@@ -227,20 +235,19 @@ impl Relay {
         let needed = bytes.as_ref().map_or(0, |bytes| room(&head.headers, bytes.len()));
         let memory = match needed {
             0 => None,
-            needed => Some(self.memory.to_decode(needed, self.bounds.queue_time).await?),
+            needed => Some(Box::pin(self.memory.to_decode(needed, self.bounds.queue_time)).await?),
         };
         if bytes.as_ref().is_none_or(|bytes| bytes.len() <= inline) {
             return judge(sink, head, &route, caller, bytes, wanted);
         }
-        let (sink, head, caller) = (sink.clone(), head.clone(), caller.clone());
+        let (sink, head, caller) = (sink.clone(), head.clone(), Arc::clone(caller));
         // It stays taken when the client leaves, for as long as the thread needs it.
         let judging = move || {
             let plan = judge(&sink, &head, &route, &caller, bytes, wanted);
             drop(memory);
             plan
         };
-        self.threads
-            .run(judging)
+        Box::pin(self.threads.run(judging))
             .await
             .unwrap_or_else(|_| Err(internal("the request could not be judged")))
     }
@@ -276,7 +283,7 @@ fn judge(
 async fn list(
     sink: &Sink,
     head: &Parts,
-    caller: Caller,
+    caller: Arc<Caller>,
     id: Option<String>,
 ) -> Result<Response<Answer>, Refusal> {
     let (sink, headers) = (sink.clone(), head.headers.clone());

@@ -142,7 +142,8 @@ async fn wait_for(room: &Arc<Semaphore>, time: Duration) -> Option<OwnedSemaphor
     if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
         return Some(permit);
     }
-    within(time, Arc::clone(room).acquire_owned()).await?.ok()
+    let waiting = within(time, Arc::clone(room).acquire_owned());
+    Box::pin(waiting).await?.ok()
 }
 
 /// 503, with a second's wait: room comes free at any time.

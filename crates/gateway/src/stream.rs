@@ -9,7 +9,7 @@
 //! upstream connection, and with it the request. Memory is bounded by back-pressure: nothing is read from one side
 //! that the other has not room for.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +18,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use tokio::time::Sleep;
 
 use crate::bounds::GATHER_BYTES;
 use crate::client::Turn;
-use crate::time::{Instant, now, sleep, within};
+use crate::time::{Alarm, Instant, now, within};
 use crate::upstream::Lending;
 
 /// A limit on silence: it counts from the last byte.
@@ -30,7 +29,7 @@ use crate::upstream::Lending;
 pub(crate) struct Silence {
     limit: Duration,
     last: Instant,
-    alarm: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl Silence {
@@ -38,7 +37,7 @@ impl Silence {
         Self {
             limit,
             last: now(),
-            alarm: Box::pin(sleep(limit)),
+            alarm: Alarm::default(),
         }
     }
 
@@ -49,15 +48,7 @@ impl Silence {
 
     /// Ready when it has lasted too long.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.alarm.as_mut().poll(context).is_ready() {
-            let end = self.last + self.limit;
-            if end <= now() {
-                return Poll::Ready(());
-            }
-            // The alarm is put off only here, once per limit, and not with every frame.
-            self.alarm.as_mut().reset(end);
-        }
-        Poll::Pending
+        self.alarm.poll(self.last + self.limit, context)
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use tokensink_sink::{AgentId, ProviderId};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::outcome::{Outcome, Used};
@@ -34,8 +33,7 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct Watcher {
     used: Used,
-    agent: AgentId,
-    provider: ProviderId,
+    plan: Arc<Plan>,
     headers: HeaderMap,
     ties: Arc<Ties>,
     look: Look,
@@ -52,7 +50,13 @@ enum Look {
 }
 
 impl Watcher {
-    pub(crate) fn new(used: Used, plan: &Plan, headers: &HeaderMap, ties: &Arc<Ties>, room: Room) -> Self {
+    pub(crate) fn new(
+        used: Used,
+        plan: &Arc<Plan>,
+        headers: &HeaderMap,
+        ties: &Arc<Ties>,
+        room: Room,
+    ) -> Self {
         let kind = headers
             .get(CONTENT_TYPE)
             .map_or(&b""[..], http::HeaderValue::as_bytes);
@@ -65,8 +69,7 @@ impl Watcher {
         };
         Self {
             used,
-            agent: plan.agent.clone(),
-            provider: plan.provider.clone(),
+            plan: Arc::clone(plan),
             headers: if matches!(look, Look::Events(_)) {
                 headers.clone()
             } else {
@@ -111,7 +114,7 @@ impl Hold for Watcher {
                 begun.extend_from_slice(&bytes[..left]);
                 if let Some(id) = first_id(begun) {
                     let profile = &self.used.lease().profile;
-                    self.ties.note(&self.agent, &self.provider, id, profile);
+                    self.ties.note(&self.plan.agent, &self.plan.provider, id, profile);
                     self.look = Look::Nothing;
                 } else if begun.len() >= ID_WITHIN {
                     self.look = Look::Nothing;
@@ -119,7 +122,7 @@ impl Hold for Watcher {
             }
             Look::Events(scanner) => {
                 let (used, headers, ties) = (&mut self.used, &self.headers, &self.ties);
-                let (agent, provider) = (&self.agent, &self.provider);
+                let (agent, provider) = (&self.plan.agent, &self.plan.provider);
                 let profile = &self.room.profile;
                 scanner.feed(bytes, |noticed| match noticed {
                     Noticed::Error { body } => {

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use proptest::prelude::*;
@@ -43,7 +44,7 @@ impl World {
         Guard::new(self.sink.clone(), &[address], &["Gate.LAN".to_owned()])
     }
 
-    fn ask(&self, headers: Given<'_>, uri: &str) -> Result<Caller, Refusal> {
+    fn ask(&self, headers: Given<'_>, uri: &str) -> Result<Arc<Caller>, Refusal> {
         let mut headers = header_map(headers);
         headers
             .entry("host")

@@ -20,9 +20,11 @@ use super::errors::Refusal;
 /// Ours begin with it.
 const OURS: &str = "x-tokensink-";
 
+// These lists are no constants: one that is used by reference is made anew each time.
+
 /// Headers in which clients carry credentials or the account that they belong to: these are for the gateway, and
 /// another account answers.
-const CREDENTIALS: [HeaderName; 14] = [
+static CREDENTIALS: [HeaderName; 14] = [
     AUTHORIZATION,
     PROXY_AUTHORIZATION,
     COOKIE,
@@ -41,7 +43,7 @@ const CREDENTIALS: [HeaderName; 14] = [
 ];
 
 /// Belongs to one connection (RFC 9110 section 7.6.1), whether `connection` names it or not.
-const HOP_BY_HOP: [HeaderName; 10] = [
+static HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -55,7 +57,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 ];
 
 /// Tells the provider of the way here, or is made anew for the next connection.
-const OF_THE_WAY: [HeaderName; 9] = [
+static OF_THE_WAY: [HeaderName; 9] = [
     HOST,
     CONTENT_LENGTH,
     EXPECT,
@@ -68,7 +70,7 @@ const OF_THE_WAY: [HeaderName; 9] = [
 ];
 
 /// Would be kept by the client for our address, which is not the provider's.
-const OF_THE_HOST: [HeaderName; 5] = [
+static OF_THE_HOST: [HeaderName; 5] = [
     ALT_SVC,
     SET_COOKIE,
     STRICT_TRANSPORT_SECURITY,
@@ -100,7 +102,7 @@ impl<'a> From<&'a Lease> for Dress<'a> {
 /// When the lease's headers cannot be written.
 pub fn upstream_headers(client: &HeaderMap, dress: Dress<'_>) -> Result<HeaderMap, Refusal> {
     let hops = named_by_connection(client);
-    let mut up = HeaderMap::with_capacity(client.len() + dress.headers.len());
+    let mut up = HeaderMap::with_capacity(client.len() + dress.headers.len() + 2);
     for (name, value) in client {
         let stays = HOP_BY_HOP.contains(name)
             || OF_THE_WAY.contains(name)
@@ -154,18 +156,24 @@ fn merge_betas(
 /// The headers that go down. The length stays, for answers that have it and no body.
 #[must_use]
 pub fn client_headers(upstream: &HeaderMap) -> HeaderMap {
-    let hops = named_by_connection(upstream);
-    let mut down = HeaderMap::with_capacity(upstream.len());
-    for (name, value) in upstream {
-        let stays = HOP_BY_HOP.contains(name)
-            || OF_THE_HOST.contains(name)
-            || hops.contains(name)
-            || name.as_str().starts_with(OURS);
-        if !stays {
-            down.append(name.clone(), value.clone());
-        }
-    }
+    let mut down = upstream.clone();
+    keep_for_client(&mut down);
     down
+}
+
+/// Leaves of an answer's headers those that go down.
+pub fn keep_for_client(headers: &mut HeaderMap) {
+    let hops = named_by_connection(headers);
+    let goes = |name: &&HeaderName| {
+        HOP_BY_HOP.contains(name)
+            || OF_THE_HOST.contains(name)
+            || hops.contains(*name)
+            || name.as_str().starts_with(OURS)
+    };
+    let gone: Vec<HeaderName> = headers.keys().filter(goes).cloned().collect();
+    for name in gone {
+        headers.remove(name);
+    }
 }
 
 /// What `connection` names (RFC 9110 section 7.6.1).

@@ -62,6 +62,11 @@ pub trait Directory {
     /// The provider with this id or alias.
     fn provider(&self, name: &str) -> Option<Provider>;
 
+    /// What the provider with this id speaks.
+    fn kind(&self, id: &ProviderId) -> Option<ApiKind> {
+        self.provider(id.as_str()).map(|provider| provider.kind)
+    }
+
     /// What a model's name stands for, with aliases and `@profile`.
     ///
     /// # Errors
@@ -252,8 +257,7 @@ fn find(call: Call, text: &str, rights: Rights<'_>, directory: &impl Directory) 
             return Err(unknown_profile(profile, &target.provider, rights.agent));
         }
     }
-    let provider = directory.provider(target.provider.as_str());
-    let family = provider.as_ref().and_then(|provider| Family::of(provider.kind));
+    let family = directory.kind(&target.provider).and_then(Family::of);
     if family == Some(call.family()) {
         return Ok(target);
     }

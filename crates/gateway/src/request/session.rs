@@ -15,7 +15,7 @@ const LENGTH_MAX: usize = 200;
 
 /// The clients' own headers, and what goes before their keys, so that they cannot meet those of chats (clients.md 2.5,
 /// 3.5). A session comes before a thread.
-const CLIENTS: [(HeaderName, &str); 6] = [
+static CLIENTS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("x-claude-code-session-id"), "claude-code"),
     (HeaderName::from_static("session-id"), "codex"),
     (HeaderName::from_static("session_id"), "codex"),

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokensink_host::{Dialed, Stream, in_words};
 
 use crate::stream::Upload;
+use crate::time::Alarm;
 
 /// Largest head of an answer in bytes.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -26,6 +27,8 @@ pub(crate) struct Connection {
     pub(super) sender: http1::SendRequest<Upload>,
     /// Bytes that the kernel took so far.
     pub(super) written: Arc<AtomicU64>,
+    /// For the time until an answer begins. The next request takes it over.
+    pub(super) alarm: Alarm,
     engine: Arc<Engine>,
 }
 
@@ -50,6 +53,7 @@ impl Connection {
         Ok(Self {
             sender,
             written: dialed.written,
+            alarm: Alarm::default(),
             engine,
         })
     }

@@ -8,8 +8,10 @@ mod pool;
 
 use std::collections::HashMap;
 use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -19,10 +21,10 @@ use url::Url;
 
 use self::connection::{Connection, Driving};
 pub(crate) use self::pool::Lending;
-use self::pool::Pool;
+use self::pool::{Place, Pool};
 use crate::bounds::Bounds;
 use crate::stream::Upload;
-use crate::time::{now, sleep};
+use crate::time::now;
 
 /// How often it is looked, within the time for the first byte, whether the server still takes bytes.
 const LOOKS: u32 = 8;
@@ -31,6 +33,8 @@ const LOOKS: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     destination: Destination,
+    /// Where its unused connections are.
+    place: Arc<Place>,
     /// What its Host header says.
     pub(crate) host: HeaderValue,
 }
@@ -91,7 +95,11 @@ impl Upstream {
         let destination = self.dialer.destination(&url).map_err(|error| error.to_string())?;
         let host = HeaderValue::from_str(&destination.host_header())
             .map_err(|error| format!("{base_url}: {error}"))?;
-        let endpoint = Arc::new(Endpoint { destination, host });
+        let endpoint = Arc::new(Endpoint {
+            place: self.pool.place(&destination),
+            destination,
+            host,
+        });
         endpoints.insert(base_url.to_owned(), Arc::clone(&endpoint));
         Ok(endpoint)
     }
@@ -113,11 +121,11 @@ impl Upstream {
     ) -> Result<Begun, Fault> {
         let mut pending = None;
         loop {
-            let kept = self.pool.take(&endpoint.destination, now()).await;
+            let kept = self.pool.take(&endpoint.place, now()).await;
             let is_kept = kept.is_some();
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => self.connect(endpoint).await?,
+                None => Box::pin(self.connect(endpoint)).await?,
             };
             let Some(request) = pending.take().or_else(&mut again) else {
                 return Err(Fault::Client("the request can no longer be sent".to_owned()));
@@ -161,7 +169,8 @@ impl Upstream {
         let driving = request.body().is_whole().then(|| connection.drive());
         let written = Arc::clone(&connection.written);
         let before = written.load(Ordering::SeqCst);
-        let answer = connection.sender.try_send_request(request);
+        let Connection { sender, alarm, .. } = connection;
+        let answer = sender.try_send_request(request);
         tokio::pin!(answer);
         let mut answer = poll_fn(|context| match &driving {
             Some(driving) => driving.poll(context, |context| answer.as_mut().poll(context)),
@@ -170,18 +179,20 @@ impl Upstream {
         // The time counts from the last byte that the server took: a long upload is no silence.
         let (mut seen, mut silent) = (before, 0);
         let outcome = loop {
-            tokio::select! {
-                biased;
-                outcome = &mut answer => break outcome,
-                () = sleep(self.bounds.first_byte / LOOKS) => {
-                    let taken = written.load(Ordering::SeqCst);
-                    silent = if taken == seen { silent + 1 } else { 0 };
-                    seen = taken;
-                    if silent >= LOOKS {
-                        let time = self.bounds.first_byte;
-                        return Err(Fault::TimedOut(format!("no answer began within {time:?}")).into());
-                    }
-                }
+            let look = now() + self.bounds.first_byte / LOOKS;
+            let came = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending => alarm.poll(look, context).map(|()| None),
+            });
+            if let Some(outcome) = came.await {
+                break outcome;
+            }
+            let taken = written.load(Ordering::SeqCst);
+            silent = if taken == seen { silent + 1 } else { 0 };
+            seen = taken;
+            if silent >= LOOKS {
+                let time = self.bounds.first_byte;
+                return Err(Fault::TimedOut(format!("no answer began within {time:?}")).into());
             }
         };
         let mut error = match outcome {

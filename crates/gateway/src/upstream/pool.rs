@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,16 +17,15 @@ use crate::time::{Instant, now};
 /// Unused connections; the youngest is used first, so that the others grow old and are closed.
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: Mutex<Idle>,
+    places: Mutex<HashMap<Destination, Arc<Place>>>,
+    count: AtomicUsize,
     longest: Duration,
     most: usize,
 }
 
+/// The unused connections to one destination.
 #[derive(Debug, Default)]
-struct Idle {
-    by_destination: HashMap<Destination, Vec<Kept>>,
-    count: usize,
-}
+pub(super) struct Place(Mutex<Vec<Kept>>);
 
 #[derive(Debug)]
 struct Kept {
@@ -33,18 +33,34 @@ struct Kept {
     since: Instant,
 }
 
+impl Place {
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Pool {
     pub(super) fn new(longest: Duration, most: usize) -> Self {
         Self {
-            idle: Mutex::default(),
+            places: Mutex::default(),
+            count: AtomicUsize::new(0),
             longest,
             most,
         }
     }
 
+    /// Where the connections to a destination are kept.
+    pub(super) fn place(&self, to: &Destination) -> Arc<Place> {
+        Arc::clone(self.places().entry(to.clone()).or_default())
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Destination, Arc<Place>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A connection that is ready for a request, if there is one.
-    pub(super) async fn take(&self, to: &Destination, now: Instant) -> Option<Connection> {
-        while let Some(mut connection) = self.take_youngest(to, now) {
+    pub(super) async fn take(&self, from: &Place, now: Instant) -> Option<Connection> {
+        while let Some(mut connection) = self.take_youngest(from, now) {
             // One that was given back a moment ago may still be putting its last answer away.
             if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
                 return Some(connection);
@@ -53,15 +69,10 @@ impl Pool {
         None
     }
 
-    fn take_youngest(&self, to: &Destination, now: Instant) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let Idle {
-            by_destination,
-            count,
-        } = &mut *idle;
-        let kept = by_destination.get_mut(to)?;
+    fn take_youngest(&self, from: &Place, now: Instant) -> Option<Connection> {
+        let mut kept = from.kept();
         while let Some(youngest) = kept.pop() {
-            *count -= 1;
+            self.count.fetch_sub(1, Ordering::Relaxed);
             if self.is_fit(&youngest, now) {
                 return Some(youngest.connection);
             }
@@ -73,29 +84,24 @@ impl Pool {
         !kept.connection.sender.is_closed() && now.duration_since(kept.since) < self.longest
     }
 
-    fn put(&self, to: &Destination, connection: Connection, since: Instant) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.count >= self.most {
+    fn put(&self, to: &Place, connection: Connection, since: Instant) {
+        let mut kept = to.kept();
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.most {
+            self.count.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let kept = Kept { connection, since };
-        match idle.by_destination.get_mut(to) {
-            Some(others) => others.push(kept),
-            None => {
-                idle.by_destination.insert(to.clone(), vec![kept]);
-            }
-        }
-        idle.count += 1;
+        kept.push(Kept { connection, since });
     }
 
     /// Closes what was unused for long.
     pub(super) fn sweep(&self, now: Instant) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.by_destination.retain(|_, kept| {
+        let places: Vec<Arc<Place>> = self.places().values().map(Arc::clone).collect();
+        for place in places {
+            let mut kept = place.kept();
+            let before = kept.len();
             kept.retain(|kept| self.is_fit(kept, now));
-            !kept.is_empty()
-        });
-        idle.count = idle.by_destination.values().map(Vec::len).sum();
+            self.count.fetch_sub(before - kept.len(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -143,7 +149,7 @@ impl Lending {
             return;
         }
         if let Some(pool) = self.pool.upgrade() {
-            pool.put(&self.to.destination, self.connection, now());
+            pool.put(&self.to.place, self.connection, now());
         }
     }
 }
