@@ -104,7 +104,9 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), Failure> {
 fn build(nginx: std::path::PathBuf) -> Result<Tools, Failure> {
     let built = executables(&[
         "build",
-        "--release",
+        // As it is packaged; the baselines too.
+        "--profile",
+        "dist",
         "--message-format=json-render-diagnostics",
         "-p",
         "tokensink-cli",
