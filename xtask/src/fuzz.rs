@@ -7,8 +7,12 @@
 mod stats;
 
 use std::fs;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::args::FuzzOptions;
 use crate::needs;
@@ -24,7 +28,8 @@ const MEMORY_MIB: usize = 1024;
 /// Longest time of one input, in seconds.
 const INPUT_SECONDS: usize = 10;
 
-/// Builds, and runs the targets one after the other; fails at the first that crashes, hangs or grows too large.
+/// Builds, and runs the targets, as many at a time as there are processors; fails at the end when one crashed, hung or
+/// grew too large.
 pub(crate) fn run(options: &FuzzOptions) -> Result<(), Failure> {
     let mut steps = Steps::default();
     run_in(&mut steps, options)
@@ -53,14 +58,7 @@ pub(crate) fn run_in(steps: &mut Steps, options: &FuzzOptions) -> Result<(), Fai
         }
         run_program(&mut build)
     })?;
-    steps.step("fuzz", || {
-        println!("   {}", Stats::HEADLINE);
-        for name in &chosen {
-            let stats = place.fuzz(name, options.seconds)?;
-            println!("   {}", stats.row(name));
-        }
-        Ok(())
-    })
+    steps.step("fuzz", || place.fuzz_all(&chosen, options.seconds))
 }
 
 /// The names of the targets, in order.
@@ -107,6 +105,35 @@ impl Place {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir).map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
         Ok(dir)
+    }
+
+    /// Runs the targets and prints a row for each that has ended. A find does not keep the others from running: one run
+    /// tells everything that is to be mended.
+    fn fuzz_all(&self, names: &[String], seconds: u64) -> Result<(), Failure> {
+        println!("   {}", Stats::HEADLINE);
+        let taken = AtomicUsize::new(0);
+        let in_turn = || {
+            let mut failures = Vec::new();
+            while let Some(name) = names.get(taken.fetch_add(1, Ordering::Relaxed)) {
+                match self.fuzz(name, seconds) {
+                    Ok(stats) => println!("   {}", stats.row(name)),
+                    Err(failure) => failures.push(failure.message),
+                }
+            }
+            failures
+        };
+        let failures: Vec<String> = thread::scope(|scope| {
+            let at_a_time = thread::available_parallelism().map_or(1, NonZero::get);
+            let running: Vec<_> = (0..at_a_time).map(|_| scope.spawn(in_turn)).collect();
+            let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
+            ended
+                .flat_map(|ended| ended.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        if failures.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(failures.join("\n\n")))
     }
 
     /// Runs one target; its words go to a file in `logs`.
