@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokensink_host::Host;
 use tokensink_neighbours::Neighbour;
-use tokensink_store::{ConfigStore, FileStore, Journal, Paths};
+use tokensink_store::{ConfigStore, FileStore, Journal, Paths, SessionStore};
 use tokensink_types::{AgentId, ProfileId, ProviderId};
 
 use crate::error::{ErrorKind, Result, SinkError};
@@ -276,6 +276,10 @@ impl Doctor {
 
     fn config_store(&self) -> ConfigStore {
         ConfigStore::new(self.host.clone(), self.paths.clone(), self.readonly)
+    }
+
+    fn sessions(&self) -> SessionStore {
+        SessionStore::new(self.host.clone(), self.paths_of_config(), self.readonly)
     }
 
     fn journal(&self) -> Journal {

@@ -20,6 +20,7 @@ use crate::report::ModelsView;
 use crate::sink::Sink;
 
 pub use command::CommandReply;
+pub(crate) use pins::source_of;
 
 /// One session of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -182,6 +182,23 @@ impl SessionStore {
         Ok(SessionUpdate { session, set_aside })
     }
 
+    /// Sets an agent's files that do not parse aside, as the next change would, and says where they are now.
+    ///
+    /// # Errors
+    /// As for [`SessionStore::update`].
+    pub fn set_unreadable_aside(&self, agent: &AgentId) -> Result<Vec<PathBuf>, StoreError> {
+        let path = self.path(agent);
+        if self.readonly {
+            return Err(StoreError::ReadOnly { path });
+        }
+        let _lock = self.lock(&path)?;
+        let mut set_aside = Vec::new();
+        self.open(&path, &mut set_aside)?;
+        self.open(&self.marks_path(agent), &mut set_aside)?;
+        self.cache.forget(agent);
+        Ok(set_aside)
+    }
+
     /// What every session of OpenClaw has: an id and a time.
     fn complete(&self, session: &mut Session) -> Result<(), StoreError> {
         session.updated_at = Some(self.host.clock.now());

@@ -110,6 +110,9 @@ checks! {
     STATE_UNREADABLE = "state-unreadable", Warning, Safe,
         "an auth-state.json that does not parse",
         "orders and cooldowns do not count until it is set aside; it holds no secrets";
+    SESSIONS_UNREADABLE = "sessions-unreadable", Warning, Asked,
+        "a sessions.json that does not parse",
+        "models and accounts that were chosen for conversations do not count; the next change sets it aside";
     CONFIG_UNREADABLE = "config-unreadable", Error, ByHand,
         "an openclaw.json that does not parse",
         "no command works on it, because a misread order could use a login that must not be used";
@@ -194,6 +197,12 @@ checks! {
     DEAD_REFERENCE = "dead-reference", Note, Safe,
         "state of a profile that does not exist",
         "a profile that gets this id later inherits its cooldowns";
+    DEAD_PIN = "dead-pin", Warning, Safe,
+        "a session that somebody pinned to a profile which does not exist",
+        "its next request goes to another account than the one that was chosen";
+    DEAD_AUTOMATIC_PIN = "dead-automatic-pin", Note, Safe,
+        "a session that keeps a profile which does not exist",
+        "its next request goes to another account, without the provider's prompt cache";
     MISSING_PROFILE = "missing-profile", Warning, Safe,
         "an auth.profiles entry without a stored profile",
         "while a provider has such entries, its other profiles are not used";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokensink_providers::Problem;
 use tokensink_store::{Blemish, LockPlace, LockState};
-use tokensink_types::{AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis};
+use tokensink_types::{AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, SessionKey, UnixMillis};
 
 use super::{Copies, DiskTrial, NetworkCheck};
 
@@ -56,6 +56,7 @@ pub(super) enum BrokenKind {
     Unreadable,
     Store(AgentId),
     State(AgentId),
+    Sessions(AgentId),
     Config,
     Settings,
     OwnState,
@@ -81,6 +82,19 @@ pub(super) struct AgentFacts {
     pub(super) other_state: Option<PathBuf>,
     pub(super) inherits: bool,
     pub(super) store: Option<StoreFacts>,
+    /// The agent's `sessions.json`.
+    pub(super) sessions_path: PathBuf,
+    /// Its sessions that keep a profile.
+    pub(super) pins: Vec<PinFacts>,
+}
+
+/// A session that keeps a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PinFacts {
+    pub(super) session: SessionKey,
+    pub(super) profile: ProfileId,
+    /// Its user chose it.
+    pub(super) is_chosen: bool,
 }
 
 /// A store without its secrets.

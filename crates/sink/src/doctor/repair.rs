@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tokensink_host::atomic;
 use tokensink_host::lock::KernelLock;
 use tokensink_store::{
-    CasOutcome, Cleared, Editor, Expected, LockPlace, OrderPlacement, Paths, StoreError, clear_lock,
+    CasOutcome, Cleared, Editor, Expected, LockPlace, OrderPlacement, Paths, Session, StoreError, clear_lock,
     real_path,
 };
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId, UnixMillis};
@@ -46,6 +46,18 @@ pub enum Repair {
     SetStateAside {
         /// Whose.
         agent: AgentId,
+    },
+    /// Sets an agent's unreadable sessions aside.
+    SetSessionsAside {
+        /// Whose.
+        agent: AgentId,
+    },
+    /// Lets the sessions of an agent that keep a profile which does not exist keep none.
+    Unpin {
+        /// Whose.
+        agent: AgentId,
+        /// Which.
+        profile: ProfileId,
     },
     /// Moves a refresh record into `tokensink/aside`.
     SetRecordAside {
@@ -113,8 +125,10 @@ impl Repair {
             Self::SetStoreAside { .. } => "Set it aside, and put back what the refresh records know?",
             Self::SetRecordAside { .. } | Self::MoveAside { .. } => "Move it to tokensink/aside?",
             Self::RenameInConfig { .. } => "Rename it in openclaw.json?",
+            Self::SetSessionsAside { .. } => "Set it aside?",
             Self::SetMode { .. }
             | Self::SetStateAside { .. }
+            | Self::Unpin { .. }
             | Self::ClearLock { .. }
             | Self::RemoveCliLock { .. }
             | Self::TidySecret { .. }
@@ -146,6 +160,8 @@ pub(super) fn repair(doctor: &Doctor, repair: &Repair) -> Result<String> {
             let path = doctor.paths_of_config().state_file(agent);
             Ok(format!("set {} aside", path.display()))
         }
+        Repair::SetSessionsAside { agent } => set_sessions_aside(doctor, agent),
+        Repair::Unpin { agent, profile } => unpin(doctor, agent, profile),
         Repair::SetRecordAside { record } => {
             let _admission = KernelLock::try_acquire(&doctor.host, &doctor.paths.admission_lock())
                 .map_err(StoreError::from)?;
@@ -294,6 +310,31 @@ fn set_store_aside(doctor: &Doctor, agent: &AgentId) -> Result<String> {
         path.display(),
         restored.join(", ")
     ))
+}
+
+fn set_sessions_aside(doctor: &Doctor, agent: &AgentId) -> Result<String> {
+    let kept = doctor.sessions().set_unreadable_aside(agent)?;
+    if kept.is_empty() {
+        return Ok(format!("the sessions of agent {agent} can be read again"));
+    }
+    let kept: Vec<String> = kept.iter().map(|path| path.display().to_string()).collect();
+    Ok(format!(
+        "set the sessions of agent {agent} aside as {}",
+        kept.join(" and ")
+    ))
+}
+
+fn unpin(doctor: &Doctor, agent: &AgentId, profile: &ProfileId) -> Result<String> {
+    let sessions = doctor.sessions();
+    let keeps = |session: &Session| session.profile.as_ref() == Some(profile);
+    for (key, _) in sessions.load(agent)?.map.iter().filter(|(_, one)| keeps(one)) {
+        sessions.update(agent, key, |session| {
+            if keeps(session) {
+                session.unpin();
+            }
+        })?;
+    }
+    Ok(format!("took {profile} out of the sessions of agent {agent}"))
 }
 
 fn clear(doctor: &Doctor, place: &LockPlace) -> Result<String> {

@@ -10,7 +10,7 @@ use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
 
 /// Who chose the stored profile.
-pub(super) fn source_of(session: &Session) -> PinSource {
+pub(crate) fn source_of(session: &Session) -> PinSource {
     PinSource::of_stored(
         session.profile_source.as_deref(),
         session.profile_compactions.is_some(),

@@ -8,6 +8,7 @@ mod agents;
 mod agreement;
 mod answers;
 mod calls;
+mod doctor;
 mod external;
 mod faults;
 mod onboard;

@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use tokensink_policy::pin::PinSource;
 use tokensink_store::{RecordKey, Scan, StoreError, Warning, blemishes, real_path};
 use tokensink_types::record::{Generation, Record, RecordState};
 use tokensink_types::{AgentId, BillingClass, Credential, Expiry, SpendKey, UnixMillis};
 
 use super::{Looking, broken};
-use crate::doctor::facts::{AgentFacts, Broken, BrokenKind, Facts, ProfileFacts, RecordFacts, StoreFacts};
+use crate::doctor::facts::{
+    AgentFacts, Broken, BrokenKind, Facts, PinFacts, ProfileFacts, RecordFacts, StoreFacts,
+};
+use crate::sessions::source_of;
 
 pub(super) fn look(looking: &Looking<'_>, facts: &mut Facts) {
     let journal = looking.doctor.journal();
@@ -70,9 +74,35 @@ fn agent_facts(
         } else {
             store_facts(looking, agent, records, wrong)
         },
+        sessions_path: looking.paths.sessions_file(agent),
+        pins: pins(looking, agent, wrong),
         dir,
         real_dir,
     }
+}
+
+/// The sessions that keep a profile, by session.
+fn pins(looking: &Looking<'_>, agent: &AgentId, wrong: &mut Vec<Broken>) -> Vec<PinFacts> {
+    let doctor = looking.doctor;
+    let sessions = match doctor.sessions().load(agent) {
+        Ok(sessions) => sessions,
+        Err(error) => {
+            wrong.push(broken(&error, BrokenKind::Unreadable, doctor));
+            return Vec::new();
+        }
+    };
+    for unreadable in &sessions.unreadable {
+        let error = StoreError::Unreadable(Box::new(unreadable.clone()));
+        wrong.push(broken(&error, BrokenKind::Sessions(agent.clone()), doctor));
+    }
+    let pinned = sessions.map.iter().filter_map(|(key, session)| {
+        Some(PinFacts {
+            session: key.clone(),
+            profile: session.profile.clone()?,
+            is_chosen: source_of(session) == PinSource::User,
+        })
+    });
+    pinned.collect()
 }
 
 /// A store behind a link that leads nowhere, or in a folder elsewhere that is not there: perhaps a disk that is not

@@ -1,6 +1,6 @@
 //! What `openclaw.json` and the agents' states say of logins that are not there, or not so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tokensink_types::{AgentId, CredentialKind, ProfileId, ProviderId};
@@ -40,6 +40,7 @@ pub(super) fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
     }
     for agent in facts.asked() {
         state(facts, agent, findings);
+        pins(facts, agent, findings);
     }
 }
 
@@ -274,17 +275,7 @@ fn order_finding(facts: &Facts, config: &ConfigFacts, provider: &ProviderId, id:
 /// What an agent's `auth-state.json` says of profiles that the agent cannot see.
 fn state(facts: &Facts, agent: &AgentFacts, findings: &mut Vec<Finding>) {
     let Some(store) = &agent.store else { return };
-    let main = AgentId::main();
-    let seen: Vec<&AgentId> = [&agent.id, &main]
-        .into_iter()
-        .filter(|id| **id == agent.id || agent.inherits)
-        .collect();
-    let is_gone = |id: &&ProfileId| {
-        let stored = facts
-            .profiles()
-            .any(|(owner, profile)| profile.id == **id && seen.contains(&&owner.id));
-        !stored && !is_external(id)
-    };
+    let is_gone = |id: &&ProfileId| is_gone(facts, agent, id);
     let mut dead: BTreeSet<&ProfileId> = BTreeSet::new();
     for (provider, ids) in &store.orders {
         for id in ids.iter().filter(is_gone) {
@@ -322,6 +313,64 @@ fn state(facts: &Facts, agent: &AgentFacts, findings: &mut Vec<Finding>) {
                 fix,
             ));
         }
+    }
+}
+
+/// Is the profile neither the agent's own, nor one that it inherits, nor another program's?
+fn is_gone(facts: &Facts, agent: &AgentFacts, id: &ProfileId) -> bool {
+    let is_seen = |owner: &AgentId| *owner == agent.id || (agent.inherits && owner.is_main());
+    let stored = facts
+        .profiles()
+        .any(|(owner, profile)| profile.id == *id && is_seen(&owner.id));
+    !stored && !is_external(id)
+}
+
+/// Sessions that keep a profile which their agent does not see: one finding a profile, the users' choices apart.
+fn pins(facts: &Facts, agent: &AgentFacts, findings: &mut Vec<Finding>) {
+    let dead = agent
+        .pins
+        .iter()
+        .filter(|pin| is_gone(facts, agent, &pin.profile));
+    let mut by_profile: BTreeMap<(&ProfileId, bool), Vec<&str>> = BTreeMap::new();
+    for pin in dead {
+        let sessions = by_profile.entry((&pin.profile, pin.is_chosen)).or_default();
+        sessions.push(pin.session.as_str());
+    }
+    for ((profile, is_chosen), sessions) in by_profile {
+        let kind = if is_chosen {
+            &check::DEAD_PIN
+        } else {
+            &check::DEAD_AUTOMATIC_PIN
+        };
+        let more = match sessions.len() {
+            1 => String::new(),
+            many => format!(" and {} more", many - 1),
+        };
+        let what = format!(
+            "session {}{more} of agent {} {} {profile}, which the agent does not have",
+            sessions[0],
+            agent.id,
+            if is_chosen { "is pinned to" } else { "keeps" }
+        );
+        let login = profile
+            .provider_part()
+            .and_then(|part| ProviderId::parse(part).ok());
+        let login = login.map_or_else(String::new, |provider| {
+            let command = crate::block::login_command(&provider, profile, &agent.id);
+            format!("; to keep it, log in under that id: {command}")
+        });
+        let fix = format!("tokensink doctor --fix takes the pin away{login}");
+        let repair = Repair::Unpin {
+            agent: agent.id.clone(),
+            profile: profile.clone(),
+        };
+        findings.push(Finding::with_repair(
+            kind,
+            &agent.sessions_path,
+            what,
+            fix,
+            repair,
+        ));
     }
 }
 

@@ -141,6 +141,17 @@ fn broken(broken: &Broken) -> Finding {
                 Repair::SetStateAside { agent },
             )
         }
+        BrokenKind::Sessions(agent) => {
+            let agent = agent.clone();
+            let fix = "correct it by hand, or let doctor set it aside: tokensink doctor --yes";
+            Finding::with_repair(
+                &check::SESSIONS_UNREADABLE,
+                path,
+                what,
+                fix,
+                Repair::SetSessionsAside { agent },
+            )
+        }
         BrokenKind::OwnState => {
             let fix = "let doctor move it to tokensink/aside, then choose again, for example: tokensink external list";
             let repair = Repair::MoveAside {
