@@ -5,14 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokensink_authserver::{GrantType, ServerConfig};
 use tokensink_host::Host;
 
 use crate::support::crowd::{Dice, finish, start};
 use crate::support::full;
-use crate::support::processes::{helper_of, helpers_of, signal, wait_for_state};
+use crate::support::processes::{helper_of, helpers_of, kill, wait_for_state};
 use crate::support::stage::{Stage, clock, run_at};
 use crate::world::World;
 
@@ -171,8 +170,7 @@ fn killed_while_it_holds_the_programs_locks_it_keeps_nobody_out_for_good() {
         "both locks of a refresh, and no write lock"
     );
     let helper = helper_of(world);
-    signal(helper, Signal::KILL);
-    wait_for_state(helper, None);
+    kill(helper);
     let said = finish(caller);
     assert!(said.code == 75 || said.code == 0, "{said:#?}");
     stage.server.faults().release();
@@ -201,8 +199,7 @@ fn killed_at_any_moment_it_loses_no_login() {
         let pause = Duration::from_micros(500 * u64::try_from(dice.below(80)).unwrap());
         std::thread::sleep(pause);
         for helper in helpers_of(world) {
-            signal(helper, Signal::KILL);
-            wait_for_state(helper, None);
+            kill(helper);
         }
         finish(caller);
         age_locks(world);

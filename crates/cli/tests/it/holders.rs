@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use tokensink_authserver::{GrantType, RevokedBecause, ServerConfig};
 
 use crate::support::crowd::{Crowd, finish, start};
-use crate::support::processes::{helper_of, helpers_of, signal, wait_for_state};
+use crate::support::processes::{helper_of, helpers_of, kill, signal, wait_for_state};
 use crate::support::stage::{Stage, clock, run_at, stored};
 
 const LINE: &str = "tokensink token --provider rig";
@@ -28,8 +28,7 @@ fn waiters_recover_when_the_holder_is_killed() {
         let crowd = Crowd::start(&stage.world, [LINE; 8], &clock(now));
         stage.wait_until_held();
         let helper = helper_of(&stage.world);
-        signal(helper, Signal::KILL);
-        wait_for_state(helper, None);
+        kill(helper);
         let token = crowd.finish_with_one_token();
         stage.assert_works(&token);
         assert_eq!(stored(&stage.world, "main", "rig:alice")["access"], token.trim());
@@ -51,8 +50,7 @@ fn a_lost_answer_of_a_server_without_grace_ends_in_one_sentence() {
     let caller = start(&stage.world, LINE, &clock(0));
     stage.wait_until_held();
     let helper = helper_of(&stage.world);
-    signal(helper, Signal::KILL);
-    wait_for_state(helper, None);
+    kill(helper);
     stage.server.faults().release();
     // The old access token still lives, so nothing is sent again that may be spent already.
     assert_eq!(finish(caller).code(0).out.trim(), access);

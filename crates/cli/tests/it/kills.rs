@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::support::crowd::{Crowd, Dice, finish, start};
 use crate::support::full;
-use crate::support::processes::{PATIENCE, helpers_of, signal, state_of, wait_for_landing, wait_for_state};
+use crate::support::processes::{PATIENCE, helpers_of, kill, signal, state_of, wait_for_landing};
 use crate::support::server::Server;
 use crate::support::stage::{ONE_LIFE, clock, run_at};
 use crate::world::{BROWSER, Said, World};
@@ -150,9 +150,7 @@ fn refresh_of(passed: &Passed) -> Option<Sent> {
 fn kill_helpers(world: &World) -> usize {
     let helpers = helpers_of(world);
     for helper in &helpers {
-        // It may have landed meanwhile.
-        let _gone = kill_process(Pid::from_raw(*helper).unwrap(), Signal::KILL);
-        wait_for_state(*helper, None);
+        kill(*helper);
     }
     helpers.len()
 }

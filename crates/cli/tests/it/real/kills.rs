@@ -8,13 +8,11 @@ use std::fs::{File, FileTimes};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::process::Signal;
-
 use super::clis::{Ask, Clis};
 use super::cooperative::{CLAUDES, CODEXS, HOUR, assert_all_well, assert_the_same_tokens, shared};
 use super::rig::{Reuse, Stop};
 use crate::support::crowd::Dice;
-use crate::support::processes::{helpers_of, signal, wait_for_state};
+use crate::support::processes::{helpers_of, kill};
 
 /// A refresh of ours takes about so long, in microseconds.
 const WHOLE_REFRESH: usize = 25_000;
@@ -66,8 +64,7 @@ fn kill_in_the_middle(clis: &Clis, line: &str, moment: Moment, begun: impl Fn() 
         std::thread::sleep(Duration::from_micros(micros));
     }
     for helper in helpers_of(&clis.world) {
-        signal(helper, Signal::KILL);
-        wait_for_state(helper, None);
+        kill(helper);
     }
     // It may have ended by itself already.
     let _ended = caller.kill();

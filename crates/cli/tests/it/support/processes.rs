@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::world::World;
@@ -50,6 +51,15 @@ pub(crate) fn wait_for_landing(world: &World) {
 /// Sends a signal.
 pub(crate) fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Kills a process that may end by itself at any moment, and waits until it is gone.
+#[track_caller]
+pub(crate) fn kill(pid: i32) {
+    match kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => wait_for_state(pid, None),
+        Err(error) => panic!("process {pid}: {error}"),
+    }
 }
 
 /// Waits until the kernel says that the process is in this state: `T` stopped, or gone for `None`.
