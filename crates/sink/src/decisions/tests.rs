@@ -255,6 +255,30 @@ fn files_are_bounded_and_each_is_whole_in_itself() {
     assert_eq!(gone.unwrap_err().code(), "no_decision", "the oldest are gone");
 }
 
+/// A second of a crowd's requests: more text than is put together before it is written.
+#[test]
+fn what_is_written_in_several_pieces_is_read_back_whole() {
+    let world = world();
+    let sink = world.sink();
+    let recording = sink.record_decisions().unwrap();
+    let lease = sink.acquire(&request()).unwrap();
+    limited(&sink, &lease);
+    // The second of the order serves from now on, so all of these are notable: they stand in both files.
+    let ids: Vec<_> = (0..900).map(|_| sink.acquire(&request()).unwrap().id).collect();
+    drop(recording);
+    for name in ["recent", "kept"] {
+        let text = file(&world, name);
+        assert!(text.len() > 64 * 1024, "{name}: {} bytes", text.len());
+        let made = text.lines().filter(|line| line.starts_with("{\"made\"")).count();
+        assert!(made <= 3, "{name}: a decision stands once, not {made} times");
+        for id in &ids {
+            assert_eq!(text.matches(&id.to_string()).count(), 1, "{name}");
+        }
+    }
+    let told = by_id(&world, ids.last().unwrap());
+    assert_eq!(told.choices[0].reproduced, Reproduced::Same);
+}
+
 #[test]
 fn more_choices_in_a_second_than_are_kept_leave_the_last_and_everything_notable() {
     let world = world();
