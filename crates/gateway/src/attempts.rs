@@ -110,6 +110,10 @@ fn pause(error: &SinkError, now: UnixMillis) -> Option<Duration> {
     }
 }
 
+/// What helps when no connection came about.
+const NOT_CONNECTED_FIX: &str = "tokensink doctor --net shows how far connections come; the certificate of an authority \
+                                 of your own is trusted when [network] extra_ca in tokensink/config.toml names its file";
+
 /// What is seldom needed is in a box of its own: the library moves the future of every request, so that one is to be
 /// small.
 impl Job<'_> {
@@ -485,7 +489,10 @@ impl Job<'_> {
         } else {
             "upstream_unreachable"
         };
-        let refusal = Refusal::new(status, code, text);
+        let mut refusal = Refusal::new(status, code, text);
+        if happened == Happened::NotConnected {
+            refusal = refusal.with_fix(NOT_CONNECTED_FIX);
+        }
         let left = Left::Refusal(Box::new(refusal));
         self.go_on(&used, &happened, left, progress)
     }

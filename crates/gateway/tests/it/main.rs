@@ -15,5 +15,6 @@ mod raw;
 mod routing;
 mod streaming;
 mod taking_over;
+mod tls;
 mod watching;
 mod world;
