@@ -291,6 +291,8 @@ fn what_others_wrote_counts_and_what_they_cleared_has_ended() {
 #[test]
 fn two_processes_lose_nothing_of_each_other() {
     let world = two_keys();
+    // They wait for each other's lock.
+    world.test.clock.be_patient();
     let sinks = [world.sink(), world.sink()];
     let models: Vec<String> = (0..8).map(|n| format!("m{n}")).collect();
     std::thread::scope(|scope| {

@@ -138,6 +138,8 @@ fn a_refused_login_is_told_once_and_taken_up_after_the_next_login() {
 #[test]
 fn a_provider_that_hangs_delays_no_other_and_stopping_waits_for_nobody() {
     let world = World::logged_in(strict());
+    // One thread waits for the other's lock.
+    world.test.clock.be_patient();
     let mute = world
         .server
         .lock()

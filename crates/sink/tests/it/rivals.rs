@@ -246,6 +246,8 @@ fn a_provider_that_hangs_delays_the_renewal_of_no_other() {
         &json!({ "slow:bob": slow, PROFILE: world.grant_entry("alice") }),
     );
     world.test.clock.advance(HOUR);
+    // One thread waits for the other's lock.
+    world.test.clock.be_patient();
     let (renewed, wait_for_it) = mpsc::channel::<()>();
     let wait_for_it = Mutex::new(wait_for_it);
     let server = world.clone();

@@ -119,6 +119,8 @@ fn an_empty_or_half_written_lock_is_reported_and_left() {
 #[test]
 fn a_holder_that_lets_go_is_waited_for() {
     let test = TestHost::new();
+    // It must not wait in vain before this thread has run once.
+    test.clock.be_patient();
     test.processes
         .set_liveness(FakeProcesses::id(7), Liveness::Running);
     test.files.put(DOT, foreign(&test, 7, 7), 0o644);
