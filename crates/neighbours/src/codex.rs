@@ -22,6 +22,8 @@ pub(crate) const SECTION: &str = "tokens";
 const TOKENS: [&str; 3] = ["id_token", "access_token", "refresh_token"];
 /// What an access token is worth that does not say when it ends (spec.md 10.1).
 const USUAL_LIFE: Duration = Duration::from_secs(3600);
+/// Longest name of a mode that is repeated, in bytes; the longest that Codex has is `chatgptAuthTokens`.
+const MODE_MAX: usize = 24;
 /// Claims of OpenAI's tokens.
 const AUTH_CLAIM: &str = "https://api.openai.com/auth";
 const PROFILE_CLAIM: &str = "https://api.openai.com/profile";
@@ -41,7 +43,7 @@ pub(crate) fn parse(document: &mut Map<String, Value>, written: UnixMillis) -> R
     let tokens = match document.get_mut(SECTION) {
         None | Some(Value::Null) if mode == "chatgpt" => return Reading::SignedOut,
         None | Some(Value::Null) => {
-            return Reading::unusable(format!("auth_mode {mode:?} without tokens is not known"));
+            return Reading::unusable(format!("{} without tokens is not known", told(mode)));
         }
         Some(Value::Object(tokens)) => tokens,
         Some(other) => {
@@ -55,9 +57,20 @@ pub(crate) fn parse(document: &mut Map<String, Value>, written: UnixMillis) -> R
     };
     login.frame = frame;
     if mode != "chatgpt" {
-        login.only_borrowed = Some(format!("auth_mode {mode:?} is not Codex' own ChatGPT login"));
+        login.only_borrowed = Some(format!("{} is not Codex' own ChatGPT login", told(mode)));
     }
     reading
+}
+
+/// Names the mode, if it looks like a name: what else may stand there is not repeated, it may be a token that somebody
+/// put into the wrong place.
+fn told(mode: &str) -> String {
+    let is_name = mode.len() <= MODE_MAX && mode.chars().all(|c| c.is_ascii_alphabetic());
+    if is_name {
+        format!("auth_mode {mode:?}")
+    } else {
+        "an auth_mode that is no name".to_owned()
+    }
 }
 
 fn api_key(key: Secret) -> Reading {

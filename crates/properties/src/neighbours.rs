@@ -118,7 +118,8 @@ pub(crate) fn proxy_login(data: &[u8]) {
     }
 }
 
-/// The settings of Claude Code and Codex: wired they still parse, and unwired they are what they were, byte for byte.
+/// The settings of Claude Code and Codex: wired they still parse, and unwired they are what they were, byte for byte but
+/// for white space within an `env` that was empty.
 pub(crate) fn cli_settings(data: &[u8]) {
     let (which, data) = choice(data);
     let neighbour = one_of(&[Neighbour::ClaudeCode, Neighbour::Codex], which);
@@ -166,6 +167,23 @@ pub(crate) fn cli_settings(data: &[u8]) {
     // Nothing is not JSON; what says nothing is. A last line of TOML gets its end.
     let was_blank = data.trim_ascii().is_empty() && after.trim() == "{}";
     let has_end = !claude && after.as_bytes().strip_suffix(b"\n") == Some(data);
+    let was_empty = claude && has_empty_env(&after) && dense(after.as_bytes()) == dense(data);
     let is_same = after.as_bytes() == data;
-    assert!(was_blank || has_end || is_same, "unwired is as it was: {after}");
+    assert!(
+        was_blank || has_end || was_empty || is_same,
+        "unwired is as it was: {after}"
+    );
+}
+
+fn has_empty_env(settings: &str) -> bool {
+    let settings: Value = serde_json::from_str(settings.trim_start_matches('\u{feff}')).unwrap_or_default();
+    settings["env"].as_object().is_some_and(serde_json::Map::is_empty)
+}
+
+/// Without white space.
+fn dense(text: &[u8]) -> Vec<u8> {
+    text.iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect()
 }
