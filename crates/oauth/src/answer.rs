@@ -88,11 +88,10 @@ impl ErrorBody {
             "/message",
             "/base_resp/status_msg",
         ]);
+        let told = |text: &String| without_token(tidy(text, sent), Form::Parsed);
         Self {
-            code: codes.first().map(|code| tidy(code, sent)),
-            description: descriptions
-                .first()
-                .map_or_else(String::new, |text| tidy(text, sent)),
+            code: codes.first().map(told),
+            description: descriptions.first().map_or_else(String::new, told),
             codes,
         }
     }
@@ -127,8 +126,21 @@ fn describe_text(response: &Response<Body>, sent: &[&Secret]) -> String {
     if content_type(response.headers()).contains("html") || text.trim_start().starts_with('<') {
         return "an HTML page instead of JSON".to_owned();
     }
-    let words = tidy(&text, sent);
-    if names_a_token(&words) {
+    without_token(tidy(&text, sent), Form::Raw)
+}
+
+/// Where a text comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// All that was answered.
+    Raw,
+    /// One field of it, in which `refresh_token: not found` is a sentence for people.
+    Parsed,
+}
+
+/// The text, unless it names a token.
+fn without_token(words: String, form: Form) -> String {
+    if names_a_token(&words, form) {
         "an answer with a token in it that cannot be read".to_owned()
     } else {
         words
@@ -136,12 +148,15 @@ fn describe_text(response: &Response<Body>, sent: &[&Secret]) -> String {
 }
 
 /// Does the text give a value to a field of RFC 6749 section 5.1 or OpenID Connect that holds a token?
-fn names_a_token(text: &str) -> bool {
+fn names_a_token(text: &str, form: Form) -> bool {
+    const QUOTES: [char; 3] = ['"', '\'', '\\'];
     let text = text.to_ascii_lowercase();
     let given = |name: &str| {
         text.match_indices(name).any(|(at, _)| {
-            let rest = text[at + name.len()..].trim_start_matches(['"', '\'', '\\', ' ']);
-            rest.starts_with([':', '='])
+            let rest = &text[at + name.len()..];
+            let value = rest.trim_start_matches(QUOTES).trim_start_matches(' ');
+            let is_field = form == Form::Raw || rest.starts_with(QUOTES);
+            value.starts_with('=') || is_field && value.starts_with(':')
         })
     };
     [
@@ -264,8 +279,18 @@ pub(crate) mod tests {
                 );
             }
         }
+        for field in [
+            r#"{"error":"invalid_grrefresh_token\":\"canary-1\""}"#,
+            r#"{"error":"e","error_description":"access_token=canary-1&x=y"}"#,
+        ] {
+            let words = ErrorBody::read(&answer(200, field), &[]).words();
+            assert!(!words.contains("canary"), "{words}");
+        }
         let plain = ErrorBody::read(&answer(400, "the refresh_token is missing"), &[]).words();
         assert_eq!(plain, "the refresh_token is missing");
+        let sentence = r#"{"error":"invalid_grant","error_description":"refresh_token: not found"}"#;
+        let words = ErrorBody::read(&answer(400, sentence), &[]).words();
+        assert_eq!(words, "invalid_grant: refresh_token: not found");
     }
 
     #[test]

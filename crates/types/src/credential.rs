@@ -1,6 +1,7 @@
 //! One stored credential, in the three variants of the store (spec.md 2.2).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +128,7 @@ pub struct StaticToken {
 }
 
 /// `type: "oauth"`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OAuth {
     /// Owner of the grant.
     pub provider: ProviderId,
@@ -142,6 +143,20 @@ pub struct OAuth {
     pub fields: BTreeMap<String, String>,
     /// `email`, `displayName`.
     pub labels: Labels,
+}
+
+/// Of `fields` only the names: under a name that nobody knows may stand a token, for example after a slip in an editor.
+impl fmt::Debug for OAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuth")
+            .field("provider", &self.provider)
+            .field("tokens", &self.tokens)
+            .field("account", &self.account)
+            .field("client_id", &self.client_id)
+            .field("fields", &self.fields.keys())
+            .field("labels", &self.labels)
+            .finish()
+    }
 }
 
 /// One generation of an OAuth grant (RFC 6749 section 5.1).
