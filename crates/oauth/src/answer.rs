@@ -88,7 +88,7 @@ impl ErrorBody {
             "/message",
             "/base_resp/status_msg",
         ]);
-        let told = |text: &String| without_token(tidy(text, sent), Form::Parsed);
+        let told = |text: &String| without_token(text, sent, Form::Parsed);
         Self {
             code: codes.first().map(told),
             description: descriptions.first().map_or_else(String::new, told),
@@ -126,7 +126,7 @@ fn describe_text(response: &Response<Body>, sent: &[&Secret]) -> String {
     if content_type(response.headers()).contains("html") || text.trim_start().starts_with('<') {
         return "an HTML page instead of JSON".to_owned();
     }
-    without_token(tidy(&text, sent), Form::Raw)
+    without_token(&text, sent, Form::Raw)
 }
 
 /// Where a text comes from.
@@ -138,9 +138,11 @@ enum Form {
     Parsed,
 }
 
-/// The text, unless it names a token.
-fn without_token(words: String, form: Form) -> String {
-    if names_a_token(&words, form) {
+/// The text in tidy words, unless it names a token. It is asked before the words of the request are taken out, which may
+/// be a part of that name, and again afterwards, because what was cut out may have stood within it.
+fn without_token(text: &str, sent: &[&Secret], form: Form) -> String {
+    let words = tidy(text, sent);
+    if names_a_token(text, form) || names_a_token(&words, form) {
         "an answer with a token in it that cannot be read".to_owned()
     } else {
         words
@@ -150,7 +152,7 @@ fn without_token(words: String, form: Form) -> String {
 /// Does the text give a value to a field of RFC 6749 section 5.1 or OpenID Connect that holds a token?
 fn names_a_token(text: &str, form: Form) -> bool {
     const QUOTES: [char; 3] = ['"', '\'', '\\'];
-    let text = text.to_ascii_lowercase();
+    let text = Zeroizing::new(text.to_ascii_lowercase());
     let given = |name: &str| {
         text.match_indices(name).any(|(at, _)| {
             let rest = &text[at + name.len()..];
@@ -286,6 +288,10 @@ pub(crate) mod tests {
             let words = ErrorBody::read(&answer(200, field), &[]).words();
             assert!(!words.contains("canary"), "{words}");
         }
+        let cut_into_by_what_was_sent = r#"refresh-carefresh_token":"canary-1"#;
+        let words =
+            ErrorBody::read(&answer(500, cut_into_by_what_was_sent), &[&"refresh-car".into()]).words();
+        assert!(!words.contains("canary"), "{words}");
         let plain = ErrorBody::read(&answer(400, "the refresh_token is missing"), &[]).words();
         assert_eq!(plain, "the refresh_token is missing");
         let sentence = r#"{"error":"invalid_grant","error_description":"refresh_token: not found"}"#;

@@ -119,7 +119,7 @@ pub(crate) fn proxy_login(data: &[u8]) {
 }
 
 /// The settings of Claude Code and Codex: wired they still parse, and unwired they are what they were, byte for byte but
-/// for white space within an `env` that was empty.
+/// for white space within braces that held nothing else.
 pub(crate) fn cli_settings(data: &[u8]) {
     let (which, data) = choice(data);
     let neighbour = one_of(&[Neighbour::ClaudeCode, Neighbour::Codex], which);
@@ -167,7 +167,7 @@ pub(crate) fn cli_settings(data: &[u8]) {
     // Nothing is not JSON; what says nothing is. A last line of TOML gets its end.
     let was_blank = data.trim_ascii().is_empty() && after.trim() == "{}";
     let has_end = !claude && after.as_bytes().strip_suffix(b"\n") == Some(data);
-    let was_empty = claude && has_empty_env(&after) && dense(after.as_bytes()) == dense(data);
+    let was_empty = claude && has_empty_braces(&after) && dense(after.as_bytes()) == dense(data);
     let is_same = after.as_bytes() == data;
     assert!(
         was_blank || has_end || was_empty || is_same,
@@ -175,9 +175,11 @@ pub(crate) fn cli_settings(data: &[u8]) {
     );
 }
 
-fn has_empty_env(settings: &str) -> bool {
+/// The file itself, or its `env`, which wiring writes into.
+fn has_empty_braces(settings: &str) -> bool {
     let settings: Value = serde_json::from_str(settings.trim_start_matches('\u{feff}')).unwrap_or_default();
-    settings["env"].as_object().is_some_and(serde_json::Map::is_empty)
+    let is_empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+    is_empty(&settings) || is_empty(&settings["env"])
 }
 
 /// Without white space.

@@ -145,7 +145,8 @@ pub struct OAuth {
     pub labels: Labels,
 }
 
-/// Of `fields` only the names: under a name that nobody knows may stand a token, for example after a slip in an editor.
+/// Of `fields` only how many they are: after a slip in an editor, a token may stand under a name that nobody knows, or in
+/// the name itself.
 impl fmt::Debug for OAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuth")
@@ -153,7 +154,7 @@ impl fmt::Debug for OAuth {
             .field("tokens", &self.tokens)
             .field("account", &self.account)
             .field("client_id", &self.client_id)
-            .field("fields", &self.fields.keys())
+            .field("fields", &format_args!("{} fields", self.fields.len()))
             .field("labels", &self.labels)
             .finish()
     }
