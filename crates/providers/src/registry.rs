@@ -284,9 +284,11 @@ impl Registry {
     /// # Errors
     /// [`UnknownProvider`] with the nearest names.
     pub fn resolve(&self, text: &str) -> Result<&Definition, UnknownProvider> {
-        let found = ProviderId::parse(text).ok().and_then(|id| {
-            self.get(&id)
-                .or_else(|| self.aliases.get(id.as_str()).and_then(|id| self.get(id)))
+        // Most texts are ids as they stand.
+        let as_it_stands = self.items.get(text).and_then(Item::built);
+        let found = as_it_stands.map(|built| &built.definition).or_else(|| {
+            let id = ProviderId::parse(text).ok()?;
+            self.get(&id).or_else(|| self.get(self.aliases.get(id.as_str())?))
         });
         found.ok_or_else(|| {
             let ids = self.items.keys().map(ProviderId::as_str);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ const LENGTH_MAX: usize = 64;
 /// A normalised agent id, safe as a directory name: lower-case letters, digits, `_` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub struct AgentId(String);
+pub struct AgentId(Arc<str>);
 
 impl AgentId {
     /// The agent that every host has; others inherit from it.
@@ -23,7 +24,7 @@ impl AgentId {
     pub fn normalise(text: &str) -> Self {
         let lower = text.trim().to_lowercase();
         if is_plain(&lower) {
-            return Self(lower);
+            return Self(lower.into());
         }
         let mapped: String = lower
             .chars()
@@ -39,19 +40,19 @@ impl AgentId {
         if id.is_empty() {
             id.push_str(Self::MAIN);
         }
-        Self(id)
+        Self(id.into())
     }
 
     /// The agent `main`.
     #[must_use]
     pub fn main() -> Self {
-        Self(Self::MAIN.to_owned())
+        Self(Self::MAIN.into())
     }
 
     /// True for the agent `main`.
     #[must_use]
     pub fn is_main(&self) -> bool {
-        self.0 == Self::MAIN
+        *self.0 == *Self::MAIN
     }
 
     /// The id as text.
@@ -90,7 +91,7 @@ impl From<String> for AgentId {
 
 impl From<AgentId> for String {
     fn from(id: AgentId) -> Self {
-        id.0
+        id.0.as_ref().to_owned()
     }
 }
 

@@ -1,6 +1,9 @@
-//! Ids that are parsed once at the edge and never handled as raw strings afterwards.
+//! Ids that are parsed once at the edge and never handled as raw strings afterwards. They go with every request and
+//! every decision, so that a copy shares the text.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -34,7 +37,7 @@ pub enum IdError {
 /// A normalised provider id: trimmed and lower-case (spec.md 3.1). Aliases are resolved by the provider registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ProviderId(String);
+pub struct ProviderId(Arc<str>);
 
 impl ProviderId {
     /// Normalises `text`.
@@ -54,7 +57,7 @@ impl ProviderId {
 
 /// The name of a login method of a provider (`--method`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MethodId(String);
+pub struct MethodId(Arc<str>);
 
 impl MethodId {
     /// Normalises `text` like a provider id.
@@ -72,7 +75,7 @@ impl MethodId {
     }
 }
 
-fn word(what: &'static str, text: &str, example: &'static str) -> Result<String, IdError> {
+fn word(what: &'static str, text: &str, example: &'static str) -> Result<Arc<str>, IdError> {
     let text = text.trim().to_lowercase();
     if text.is_empty() {
         return Err(IdError::Empty { what, example });
@@ -87,14 +90,14 @@ fn word(what: &'static str, text: &str, example: &'static str) -> Result<String,
             found,
             example,
         }),
-        None => Ok(text),
+        None => Ok(text.into()),
     }
 }
 
 /// The id of one stored credential: opaque, by convention `<provider>:<name>` (spec.md 3.2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ProfileId(String);
+pub struct ProfileId(Arc<str>);
 
 impl ProfileId {
     /// Takes any text that is not blank, trimmed.
@@ -109,18 +112,15 @@ impl ProfileId {
                 example: "anthropic:work",
             });
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 
     /// `<provider>:<name>`; a blank name becomes `default`.
     #[must_use]
     pub fn of(provider: &ProviderId, name: &str) -> Self {
         let name = name.trim();
-        Self(format!(
-            "{}:{}",
-            provider.as_str(),
-            if name.is_empty() { "default" } else { name }
-        ))
+        let name = if name.is_empty() { "default" } else { name };
+        Self(format!("{provider}:{name}").into())
     }
 
     /// The id as text.
@@ -138,7 +138,7 @@ impl ProfileId {
     /// What stands after the first colon; the whole id where there is none.
     #[must_use]
     pub fn name_part(&self) -> &str {
-        self.0.split_once(':').map_or(self.0.as_str(), |(_, name)| name)
+        self.0.split_once(':').map_or(&*self.0, |(_, name)| name)
     }
 
     /// The name of a wizard profile made from free text (spec.md 3.2): lower-case, runs of other characters than
@@ -179,6 +179,12 @@ macro_rules! display {
 }
 display!(ProviderId, MethodId, ProfileId);
 
+impl Borrow<str> for ProviderId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 macro_rules! as_text {
     ($($id:ty),*) => {$(
         impl TryFrom<String> for $id {
@@ -189,7 +195,7 @@ macro_rules! as_text {
         }
         impl From<$id> for String {
             fn from(id: $id) -> Self {
-                id.0
+                id.0.as_ref().to_owned()
             }
         }
     )*};
