@@ -259,7 +259,7 @@ impl Sink {
         );
         let changed = session.updated_at.map_or_else(
             || "new".to_owned(),
-            |at| format!("updated {} ago", short_remaining(at.until(status.now))),
+            |at| format!("updated {} ago", short_wait(at.until(status.now))),
         );
         let mut lines = vec![
             format!("tokensink {}", env!("CARGO_PKG_VERSION")),
