@@ -225,6 +225,34 @@ fn several_faults_in_one_story() {
     }
 }
 
+/// All that the issue asks for at once, and with it another program beside us that holds a lock for its refresh.
+fn all_faults_beside_a_neighbour(name: &str, mode: Mode) {
+    let stories = scenarios(mode);
+    check(
+        &format!("{name}, story 4"),
+        &stories[3..4],
+        &asked_for(ALL_FAULTS),
+    );
+}
+
+#[test]
+#[ignore = "hundreds of millions of states; docs/simulation.md says how to run it"]
+fn all_faults_beside_a_neighbour_strict() {
+    all_faults_beside_a_neighbour("strict", Mode::Strict);
+}
+
+#[test]
+#[ignore = "hundreds of millions of states; docs/simulation.md says how to run it"]
+fn all_faults_beside_a_neighbour_grace() {
+    all_faults_beside_a_neighbour("grace", Mode::Grace);
+}
+
+#[test]
+#[ignore = "hundreds of millions of states; docs/simulation.md says how to run it"]
+fn all_faults_beside_a_neighbour_no_rotation() {
+    all_faults_beside_a_neighbour("no rotation", Mode::NonRotating);
+}
+
 /// Explores a machine with a mistake, or hands with one, until it breaks `invariant`.
 fn breaks<M>(invariant: Invariant, lapse: Lapse) -> bool
 where
