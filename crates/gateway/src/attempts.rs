@@ -28,7 +28,7 @@ use crate::request::headers::{Dress, keep_for_client, upstream_headers};
 use crate::request::plan::Plan;
 use crate::slots::Profile;
 use crate::stream::{Answer, Peeked};
-use crate::time::{now, sleep, within};
+use crate::time::{lately, now, sleep, within};
 use crate::upstream::{Begun, Fault};
 use crate::watcher::{Room, Watcher};
 
@@ -237,7 +237,7 @@ impl Job<'_> {
         let bounds = &self.relay.bounds;
         let only = rejected.map(|lease| &lease.profile).or(bound_to);
         let want = only.map_or_else(
-            || Want::Provider(plan.provider.to_string()),
+            || Want::Provider(plan.provider.as_str().to_owned()),
             |profile| Want::Profile(profile.clone()),
         );
         AcquireRequest {
@@ -410,7 +410,7 @@ impl Job<'_> {
             let ties = &self.relay.ties;
             ties.note(&self.plan.agent, &self.plan.provider, session, &lease.profile);
         }
-        if lease.tests || profile.is_news(lease.model.as_deref(), now()) {
+        if lease.tests || profile.is_news(lease.model.as_deref(), lately()) {
             used.note(Outcome::Served {
                 headers: headers.clone(),
             });
@@ -447,12 +447,16 @@ impl Job<'_> {
             Err(text) => return Ok(Err(Fault::NotConnected(text))),
         };
         let made = || {
-            let mut headers = upstream_headers(&self.head.headers, Dress::from(lease))?;
+            let dress = Dress {
+                headers: outfit.headers(lease)?,
+                betas: &lease.betas,
+            };
+            let mut headers = upstream_headers(&self.head.headers, dress)?;
             headers.insert(HOST, endpoint.host.clone());
             Ok::<_, Refusal>(headers)
         };
         let mut first = Some(made()?);
-        let announced = self.head.headers.contains_key(http::header::CONTENT_LENGTH);
+        let announced = self.head.headers.get(http::header::CONTENT_LENGTH);
         let request = || {
             let body = held.upload(self.relay.bounds.upload_idle)?;
             let length = body.size_hint().exact();

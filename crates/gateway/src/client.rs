@@ -13,18 +13,21 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::Either;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokensink_host::poll_write_parts;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::bounds::{Bounds, LINGER, LINGER_BYTES};
 use crate::request::errors::{ErrorShape, Refusal};
 use crate::server::Shared;
 use crate::socket::Peer;
-use crate::time::{Instant, now, sleep, within};
+use crate::time::{Instant, lately, sleep, within};
 
 /// A socket of either kind.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -91,7 +94,7 @@ impl Line {
     fn new(peer: From) -> Self {
         Self {
             peer,
-            opened: now(),
+            opened: lately(),
             phase: AtomicU8::new(Phase::Idle as u8),
             since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
@@ -121,7 +124,7 @@ impl Line {
     }
 
     fn stamp(&self) -> u64 {
-        u64::try_from(now().duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(lately().duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The answer is on its way; the returned guard ends the request when the answer's body is dropped.
@@ -187,6 +190,14 @@ enum End {
     Overdue,
 }
 
+/// What may happen beside a connection's own steps.
+enum Aside {
+    /// Something took too long.
+    Overdue,
+    /// The gateway is to stop.
+    Stopping,
+}
+
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: Stream>(shared: &Arc<Shared>, tcp: S, peer: From) {
     let line = Arc::new(Line::new(peer));
@@ -216,19 +227,24 @@ pub(crate) async fn serve<S: Stream>(shared: &Arc<Shared>, tcp: S, peer: From) {
         .auto_date_header(false)
         .serve_connection(io, service);
     let end = {
-        let stopping = shared.stopping();
-        let watch = watch(&line, bounds);
-        tokio::pin!(stopping, watch);
-        let mut is_stopping = false;
+        let overdue = async {
+            watch(&line, bounds).await;
+            Aside::Overdue
+        };
+        let stopping = async {
+            shared.stopping().await;
+            Aside::Stopping
+        };
+        // They are asked only when they have something to say, not at each step of the connection.
+        let mut asides = FuturesUnordered::from_iter([Either::Left(overdue), Either::Right(stopping)]);
         loop {
             tokio::select! {
                 biased;
                 result = &mut connection => break End::Closed(result),
-                () = &mut watch => break End::Overdue,
-                _ = &mut stopping, if !is_stopping => {
-                    is_stopping = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
+                Some(aside) = asides.next() => match aside {
+                    Aside::Overdue => break End::Overdue,
+                    Aside::Stopping => Pin::new(&mut connection).graceful_shutdown(),
+                },
             }
         }
     };
@@ -357,7 +373,7 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.tcp).poll_write_vectored(context, bytes);
+        let result = poll_write_parts(Pin::new(&mut self.tcp), context, bytes);
         self.line.wrote(result.is_pending());
         result
     }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use tokensink_sink::{Lease, ProfileId, ProviderId, Spendable};
@@ -16,6 +16,7 @@ use tokensink_sink::{Lease, ProfileId, ProviderId, Spendable};
 use crate::metrics::Metrics;
 use crate::relay::internal;
 use crate::request::errors::Refusal;
+use crate::request::headers::lease_headers;
 use crate::request::route::upstream_uri;
 use crate::slots::{Profile, Slots};
 use crate::upstream::{Endpoint, Upstream};
@@ -42,9 +43,8 @@ impl Outfits {
         if let Some(known) = all.get(&place) {
             return Arc::clone(&known.outfit);
         }
-        if all.len() >= KEPT_MAX {
-            all.retain(|_, known| known.given.strong_count() > 0);
-        }
+        // With a credential that nobody has any more go the headers that carried it.
+        all.retain(|_, known| known.given.strong_count() > 0);
         if all.len() >= KEPT_MAX {
             all.clear();
         }
@@ -67,6 +67,7 @@ pub(crate) struct Outfit {
     pub(crate) id: ProfileId,
     /// The same as the value of a header.
     pub(crate) name: HeaderValue,
+    headers: OnceLock<Vec<(HeaderName, HeaderValue)>>,
     endpoint: OnceLock<Arc<Endpoint>>,
     /// The last path that was asked for, and the one that was asked of the provider.
     path: Mutex<Option<(String, PathAndQuery)>>,
@@ -81,11 +82,24 @@ impl Outfit {
             profile: slots.profile(lease),
             id: lease.profile.clone(),
             name: name.unwrap_or(HeaderValue::from_static("-")),
+            headers: OnceLock::new(),
             endpoint: OnceLock::new(),
             path: Mutex::default(),
             served: OnceLock::new(),
             head: OnceLock::new(),
         }
+    }
+
+    /// The headers that carry it.
+    ///
+    /// # Errors
+    /// As for [`lease_headers`].
+    pub(crate) fn headers(&self, lease: &Lease) -> Result<&[(HeaderName, HeaderValue)], Refusal> {
+        if let Some(known) = self.headers.get() {
+            return Ok(known);
+        }
+        let headers = lease_headers(&lease.headers)?;
+        Ok(self.headers.get_or_init(|| headers))
     }
 
     /// Where it is spent.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Bytes, Incoming};
 use tokensink_host::Dialer;
 use tokensink_sink::{Cancel, Host, Sink};
@@ -30,6 +30,7 @@ use crate::slots::Slots;
 use crate::stream::Answer;
 use crate::threads::Threads;
 use crate::ties::Ties;
+use crate::time::after_the_others;
 use crate::upstream::Upstream;
 
 /// Bodies above this size are looked into on another thread: the search runs at about a gigabyte per second, and an
@@ -100,6 +101,7 @@ impl Relay {
                 refusal.answer(shape(&sink, &head), None).map(Answer::whole)
             }
         };
+        after_the_others().await;
         told.answers(response.status());
         if !response.status().is_success()
             && let Ok(id) = HeaderValue::try_from(trail.request().to_string())
@@ -327,8 +329,11 @@ pub(crate) fn internal(text: &str) -> Refusal {
 }
 
 /// Says how long a body is, where that is known. An empty one is announced only where the client did.
-pub(crate) fn set_length(headers: &mut http::HeaderMap, length: Option<u64>, announced: bool) {
-    if let Some(length) = length.filter(|length| announced || *length > 0) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+pub(crate) fn set_length(headers: &mut HeaderMap, length: Option<u64>, announced: Option<&HeaderValue>) {
+    if let Some(length) = length.filter(|length| announced.is_some() || *length > 0) {
+        let says_so =
+            |text: &&HeaderValue| text.to_str().ok().and_then(|text| text.parse().ok()) == Some(length);
+        let value = announced.filter(says_so).cloned();
+        headers.insert(CONTENT_LENGTH, value.unwrap_or_else(|| HeaderValue::from(length)));
     }
 }

@@ -21,7 +21,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use crate::bounds::GATHER_BYTES;
 use crate::client::Turn;
-use crate::time::{Alarm, Instant, now, within};
+use crate::time::{Alarm, Instant, lately, within};
 use crate::upstream::Lending;
 
 /// A limit on silence: it counts from the last byte.
@@ -36,14 +36,14 @@ impl Silence {
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,
-            last: now(),
+            last: lately(),
             alarm: Alarm::default(),
         }
     }
 
     /// Something came.
     fn broken(&mut self) {
-        self.last = now();
+        self.last = lately();
     }
 
     /// Ready when it has lasted too long.

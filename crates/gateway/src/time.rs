@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,21 @@ use tokio::time::Sleep;
 /// The present of the event loop.
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The present to within a few milliseconds, at a fraction of what the exact time costs: for marks from which seconds are
+/// counted, of which each request makes several.
+pub(crate) fn lately() -> Instant {
+    static BEGIN: LazyLock<(coarsetime::Instant, Instant)> =
+        LazyLock::new(|| (coarsetime::Instant::now(), Instant::now()));
+    let (coarse, exact) = &*BEGIN;
+    *exact + Duration::from(coarse.elapsed())
+}
+
+/// Lets the other tasks that are ready go first. What they read and write is then done in one go with what the caller does
+/// next, and the programs at the other ends are woken for all of it instead of for each.
+pub(crate) async fn after_the_others() {
+    tokio::task::yield_now().await;
 }
 
 /// A timer that goes off after `time`.
@@ -48,4 +64,21 @@ pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Option<F::Ou
         return Some(output);
     }
     tokio::time::timeout(time, future).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lately_is_about_now_and_never_goes_back() {
+        let marks: Vec<Instant> = (0..1000).map(|_| lately()).collect();
+        assert!(marks.is_sorted());
+        let (mark, exact) = (lately(), now());
+        let apart = exact
+            .saturating_duration_since(mark)
+            .max(mark.saturating_duration_since(exact));
+        // A tick of the kernel is ten milliseconds at most; a busy machine may stop us between the two.
+        assert!(apart < Duration::from_secs(1), "{apart:?}");
+    }
 }

@@ -46,4 +46,6 @@ pub use ports::{
 };
 pub use service_manager::{ServiceManager, ServiceState};
 pub use ticker::Ticker;
-pub use transport::{ByteStream, CONNECT_TIME, Destination, Dialed, Dialer, HttpTransport, Stream, in_words};
+pub use transport::{
+    ByteStream, CONNECT_TIME, Destination, Dialed, Dialer, HttpTransport, Stream, in_words, poll_write_parts,
+};

@@ -10,6 +10,7 @@
 
 mod dial;
 mod exchange;
+mod joined;
 mod proxy;
 mod streaming;
 mod tls;
@@ -25,6 +26,7 @@ use url::Url;
 pub use self::dial::{ByteStream, CONNECT_TIME, Destination, Dialed, Dialer, Stream};
 use self::exchange::HttpConnection;
 pub use self::exchange::in_words;
+pub use self::joined::poll_write_parts;
 use crate::{ConnectError, ConnectPhase, Connection, Environment, Transport};
 
 /// The real [`Transport`].

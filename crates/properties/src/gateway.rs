@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokensink_gateway::request::decode::{DECODED_MAX, DecodedBody, decode};
 use tokensink_gateway::request::errors::ErrorShape;
 use tokensink_gateway::request::events::{Noticed, Scanner};
-use tokensink_gateway::request::headers::{Dress, client_headers, upstream_headers};
+use tokensink_gateway::request::headers::{Dress, client_headers, lease_headers, upstream_headers};
 use tokensink_gateway::request::model::{Edit, outline};
 use tokensink_gateway::request::plan::{Directory, Provider, Rights, Target, error_shape, plan};
 use tokensink_gateway::request::route::{Family, Route, route, upstream_uri};
@@ -149,6 +149,7 @@ fn refused(refusal: &tokensink_gateway::request::errors::Refusal, shape: ErrorSh
 
 fn headers(client: &HeaderMap) {
     let ours = [("authorization".to_owned(), Secret::new(format!("Bearer {MARK}")))];
+    let ours = lease_headers(&ours).expect("it can be written");
     let betas = Betas {
         header: "anthropic-beta".to_owned(),
         add: vec!["oauth-2025-04-20".to_owned()],

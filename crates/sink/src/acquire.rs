@@ -116,20 +116,26 @@ impl Sink {
         }
         lease.id = self.calls().lease_id();
         lease.model.clone_from(&request.model);
+        let now = self.now();
         lease.issued = Issued {
-            at: self.now(),
+            at: now,
             epoch: snapshot
                 .belief(&lease.owner, &lease.profile)
                 .map_or(0, |entry| entry.epoch),
         };
-        self.noted(lease.id, Ok(lease.profile.clone()), (snapshot, made), request);
+        self.noted(
+            (lease.id, now),
+            Ok(lease.profile.clone()),
+            (snapshot, made),
+            request,
+        );
         lease
     }
 
     /// Notes a choice for `explain`.
     pub(crate) fn noted(
         &self,
-        id: LeaseId,
+        (id, at): (LeaseId, UnixMillis),
         served: std::result::Result<ProfileId, &'static str>,
         (snapshot, made): (&Arc<AgentSnapshot>, &Arc<Made>),
         request: &AcquireRequest,
@@ -137,7 +143,7 @@ impl Sink {
         self.note_choice(decisions::Choice {
             id,
             request: request.request_id.filter(|request| *request != id),
-            at: self.now(),
+            at,
             config: Arc::clone(&snapshot.config),
             state: Arc::clone(&snapshot.state),
             made: Arc::clone(made),
@@ -310,8 +316,11 @@ impl Sink {
         expires: Option<UnixMillis>,
         call: &Call<'_>,
     ) -> Option<String> {
-        let left = self.now().until(expires?);
-        let wanted = call.request.min_ttl.filter(|wanted| left < *wanted)?;
+        let (expires, wanted) = (expires?, call.request.min_ttl?);
+        let left = self.now().until(expires);
+        if left >= wanted {
+            return None;
+        }
         Some(format!(
             "{} ends in {}, sooner than the {} that were asked for; a pasted token cannot be renewed",
             profile.entry.id,

@@ -13,7 +13,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tokensink_sink::{Betas, Lease, Secret};
+use tokensink_sink::{Betas, Secret};
 
 use super::errors::Refusal;
 
@@ -82,24 +82,15 @@ static OF_THE_HOST: [HeaderName; 5] = [
 #[derive(Debug, Clone, Copy)]
 pub struct Dress<'a> {
     /// The headers that carry it.
-    pub headers: &'a [(String, Secret)],
+    pub headers: &'a [(HeaderName, HeaderValue)],
     /// The provider's beta features.
     pub betas: &'a Betas,
-}
-
-impl<'a> From<&'a Lease> for Dress<'a> {
-    fn from(lease: &'a Lease) -> Self {
-        Self {
-            headers: &lease.headers,
-            betas: &lease.betas,
-        }
-    }
 }
 
 /// The headers that go up. Host and length are left to the connection.
 ///
 /// # Errors
-/// When the lease's headers cannot be written.
+/// When the header of the provider's beta features cannot be written.
 pub fn upstream_headers(client: &HeaderMap, dress: Dress<'_>) -> Result<HeaderMap, Refusal> {
     let hops = named_by_connection(client);
     let mut up = HeaderMap::with_capacity(client.len() + dress.headers.len() + 2);
@@ -119,8 +110,7 @@ pub fn upstream_headers(client: &HeaderMap, dress: Dress<'_>) -> Result<HeaderMa
         up.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     for (name, value) in dress.headers {
-        let (name, value) = header(name, value)?;
-        up.insert(name, value);
+        up.insert(name, value.clone());
     }
     if !dress.betas.add.is_empty() || !dress.betas.remove.is_empty() {
         merge_betas(&mut up, client, &hops, dress.betas)?;
@@ -187,11 +177,18 @@ fn named_by_connection(headers: &HeaderMap) -> HashSet<HeaderName> {
         .collect()
 }
 
-fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), Refusal> {
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unwritable(name))?;
-    let mut value = HeaderValue::from_str(value.expose()).map_err(|_| unwritable(name))?;
-    value.set_sensitive(true);
-    Ok((parsed, value))
+/// The headers that carry a lease, as they are written.
+///
+/// # Errors
+/// When one of them cannot be.
+pub fn lease_headers(lease: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+    let written = lease.iter().map(|(name, value)| {
+        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unwritable(name))?;
+        let mut value = HeaderValue::from_str(value.expose()).map_err(|_| unwritable(name))?;
+        value.set_sensitive(true);
+        Ok((parsed, value))
+    });
+    written.collect()
 }
 
 fn unwritable(name: &str) -> Refusal {

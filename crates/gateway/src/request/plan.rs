@@ -4,6 +4,7 @@
 //! agent's accounts and the providers of that key: a model, one of the agent's profiles behind an `@`, a session. A name
 //! that belongs to somebody else is answered exactly as one that nobody has.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use http::request::Parts;
@@ -94,7 +95,7 @@ pub struct Plan {
     /// The key of the session, within the agent's sessions.
     pub session: Option<String>,
     /// What follows the base URL of the lease.
-    pub path_and_query: String,
+    pub path_and_query: Cow<'static, str>,
     /// What changes in the body.
     pub body_edit: Option<Edit>,
     /// Only the profile that served the session can serve this, because of [`Plan::ties`].
@@ -174,7 +175,7 @@ pub fn plan(
     };
     plan.session = session;
     if let Some(query) = parts.uri.query().and_then(query::without_credentials) {
-        plan.path_and_query = format!("{}?{query}", plan.path_and_query);
+        plan.path_and_query = format!("{}?{query}", plan.path_and_query).into();
     }
     Ok(plan)
 }
@@ -186,8 +187,8 @@ fn for_model(
     directory: &impl Directory,
 ) -> Result<Plan, Refusal> {
     let body = body.filter(|body| !body.bytes.is_empty()).ok_or_else(no_model)?;
-    let outline = outline(&body.bytes, call.family()).map_err(|malformed| malformed.refusal())?;
-    let field = outline.model.clone().ok_or_else(no_model)?;
+    let mut outline = outline(&body.bytes, call.family()).map_err(|malformed| malformed.refusal())?;
+    let field = outline.model.take().ok_or_else(no_model)?;
     let target = find(call, &field.text, rights, directory)?;
     let body_edit = edit(&field, &target, body.compressed)?;
     let plan = Plan {
@@ -196,7 +197,7 @@ fn for_model(
         profile: target.profile,
         model: Some(target.model),
         session: None,
-        path_and_query: call.upstream_path().to_owned(),
+        path_and_query: call.upstream_path().into(),
         body_edit,
         bound: false,
         ties: Vec::new(),
@@ -226,7 +227,7 @@ fn passed(
         profile: None,
         model: outline.model.as_ref().map(|field| field.text.clone()),
         session: None,
-        path_and_query: rest.to_owned(),
+        path_and_query: rest.to_owned().into(),
         body_edit: None,
         bound: false,
         ties: Vec::new(),

@@ -24,7 +24,7 @@ pub(crate) use self::pool::Lending;
 use self::pool::{Place, Pool};
 use crate::bounds::Bounds;
 use crate::stream::Upload;
-use crate::time::now;
+use crate::time::{after_the_others, lately, now};
 
 /// How often it is looked, within the time for the first byte, whether the server still takes bytes.
 const LOOKS: u32 = 8;
@@ -106,7 +106,7 @@ impl Upstream {
 
     /// Closes connections that were unused for long.
     pub(crate) fn sweep(&self) {
-        self.pool.sweep(now());
+        self.pool.sweep(lately());
     }
 
     /// Sends a request and waits for the head of the answer. `again` makes the request once more for as long as it can
@@ -121,7 +121,7 @@ impl Upstream {
     ) -> Result<Begun, Fault> {
         let mut pending = None;
         loop {
-            let kept = self.pool.take(&endpoint.place, now()).await;
+            let kept = self.pool.take(&endpoint.place, lately()).await;
             let is_kept = kept.is_some();
             let mut connection = match kept {
                 Some(connection) => connection,
@@ -130,6 +130,7 @@ impl Upstream {
             let Some(request) = pending.take().or_else(&mut again) else {
                 return Err(Fault::Client("the request can no longer be sent".to_owned()));
             };
+            after_the_others().await;
             match self.exchange(&mut connection, request).await {
                 Ok((response, driving)) => {
                     let lending = Lending::new(&self.pool, connection, driving, endpoint);

@@ -12,7 +12,7 @@ use tokensink_host::Destination;
 
 use super::Endpoint;
 use super::connection::{Connection, Driving};
-use crate::time::{Instant, now};
+use crate::time::{Instant, lately};
 
 /// Unused connections; the youngest is used first, so that the others grow old and are closed.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl Lending {
             return;
         }
         if let Some(pool) = self.pool.upgrade() {
-            pool.put(&self.to.place, self.connection, now());
+            pool.put(&self.to.place, self.connection, lately());
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use url::{Host as UrlHost, Url};
 
+use super::joined::poll_write_parts;
 use super::proxy::{self, Proxy, route};
 use super::tls;
 use crate::deadline::Deadline;
@@ -419,7 +420,7 @@ impl AsyncWrite for Counted {
         context: &mut Context<'_>,
         bytes: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(context, bytes);
+        let result = poll_write_parts(Pin::new(&mut self.inner), context, bytes);
         self.count(&result);
         result
     }

@@ -100,7 +100,7 @@ impl Sink {
                     return error;
                 }
                 let id = self.calls().lease_id();
-                self.noted(id, Err(error.code()), (&snapshot, &made), request);
+                self.noted((id, self.now()), Err(error.code()), (&snapshot, &made), request);
                 error
             };
             let choice = match &made.outcome {

@@ -39,7 +39,7 @@ fn up(client: &[(&str, &str)], lease: &[(&str, &str)], betas: &Betas) -> HeaderM
         .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)))
         .collect();
     let dress = Dress {
-        headers: &lease,
+        headers: &lease_headers(&lease).unwrap(),
         betas,
     };
     upstream_headers(&headers(client), dress).unwrap()
@@ -194,12 +194,7 @@ fn beta_features_by_lease() {
 #[test]
 fn a_lease_that_cannot_be_written_is_told() {
     for (name, value) in [("a b", "x"), ("x", "a\nb")] {
-        let lease = vec![(name.to_owned(), Secret::new(value))];
-        let dress = Dress {
-            headers: &lease,
-            betas: &Betas::default(),
-        };
-        let refusal = upstream_headers(&HeaderMap::new(), dress).unwrap_err();
+        let refusal = lease_headers(&[(name.to_owned(), Secret::new(value))]).unwrap_err();
         assert_eq!(refusal.code, "bad_lease_header");
         assert!(!refusal.text().contains('\n'));
     }
