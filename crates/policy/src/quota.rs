@@ -1,8 +1,8 @@
 //! What providers say of their limits: how much is used, when it is reset, and how long to wait (clients.md 5).
 //!
 //! All of it is foreign text and believed within bounds: a share lies between 0 and 1, a reset in the next forty
-//! days, a wait in the next eight; what is not a number is not there. Nothing here decides who is tried; a reading
-//! that says there is room ends a rate-limit bench early ([`lift`]).
+//! days, a wait in the next eight; what is not a number is not there. Nothing here decides who is tried; who was served
+//! and reads that every window of the plan has room ([`Reading::has_room`]) ends rate-limit benches early.
 
 mod headers;
 mod instants;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokensink_types::UnixMillis;
 
-use crate::bench::{Benches, STATED_MAX};
+use crate::bench::STATED_MAX;
 
 pub use headers::{Headers, readings};
 pub use json::readings_of_json;
@@ -79,17 +79,6 @@ impl Source {
             Self::OpenAi => "open-ai",
             Self::Generic => "generic",
         }
-    }
-}
-
-/// Ends the rate-limit benches in the way of `model` if every limit of one answer has room. The readings must be of an
-/// answer that was served or of a usage endpoint: one that refuses may well name limits that have room. Without a
-/// model they are taken to speak for the whole account. Returns whether anything ended.
-pub fn lift(benches: &mut Benches, readings: &[Reading], model: Option<&str>) -> bool {
-    let newest = readings.iter().map(|reading| reading.at).max();
-    match newest.filter(|_| readings.iter().all(Reading::has_room)) {
-        Some(at) => benches.lift(model, at),
-        None => false,
     }
 }
 

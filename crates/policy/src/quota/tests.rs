@@ -1,8 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::bench::{Failed, Limits};
-use crate::classify::Reason;
 
 /// 2026-05-28T20:26:40Z.
 const NOW: UnixMillis = UnixMillis(1_780_000_000_000);
@@ -249,70 +247,6 @@ fn how_long_to_wait() {
     for (headers, body, want) in cases {
         let got = stated_wait(&of(headers), body.as_bytes(), NOW).map(|at| at.0 - NOW.0);
         assert_eq!(got, *want, "{headers:?} {body}");
-    }
-}
-
-#[test]
-fn a_reading_with_room_ends_a_rate_limit_bench_and_no_other() {
-    let with = |used: f64, at: UnixMillis| Reading {
-        window: "5h".to_owned(),
-        used,
-        resets_at: None,
-        source: Source::AnthropicPlan,
-        at,
-    };
-    let later = NOW.plus(Duration::from_secs(1));
-    // readings, reason of the bench, benched model, asked model -> lifted
-    let cases = [
-        (
-            vec![with(0.9, later)],
-            Reason::RateLimit,
-            Some("big"),
-            Some("big"),
-            true,
-        ),
-        (
-            vec![with(0.9, later)],
-            Reason::RateLimit,
-            Some("big"),
-            Some("small"),
-            false,
-        ),
-        (vec![with(0.9, later)], Reason::RateLimit, Some("big"), None, true),
-        (vec![with(0.9, later)], Reason::RateLimit, None, Some("big"), true),
-        (
-            vec![with(0.9, later), with(1.0, later)],
-            Reason::RateLimit,
-            None,
-            None,
-            false,
-        ),
-        (vec![with(0.9, NOW)], Reason::RateLimit, None, None, false),
-        (vec![], Reason::RateLimit, None, None, false),
-        (vec![with(0.9, later)], Reason::Billing, None, None, false),
-        (
-            vec![with(0.9, later)],
-            Reason::Overloaded,
-            Some("big"),
-            Some("big"),
-            false,
-        ),
-    ];
-    for (readings, reason, benched, asked, want) in cases {
-        let mut benches = Benches::default();
-        let failed = Failed {
-            reason,
-            model: benched,
-            stated: None,
-            now: NOW,
-        };
-        benches.fail(&failed, &Limits::default());
-        assert_eq!(
-            lift(&mut benches, &readings, asked),
-            want,
-            "{readings:?} {reason:?}"
-        );
-        assert_eq!(benches.all.is_empty(), want);
     }
 }
 
