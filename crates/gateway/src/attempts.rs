@@ -4,6 +4,7 @@
 //! nothing of an answer may have reached the client. What the client gets when nobody can serve is an upstream's own
 //! answer, byte for byte: of several the one that says when to come back.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ enum Left {
 
 /// An error answer that was received.
 struct Failure {
+    /// When its account may serve again, where that is known.
+    until: Option<UnixMillis>,
     status: StatusCode,
     headers: HeaderMap,
     body: Peeked,
@@ -81,15 +84,20 @@ struct Failure {
 
 impl Left {
     /// How much it says to a client: a limit is worth more than a refused login, which the client would take for its
-    /// own key's, and anything said is worth more than silence.
-    fn rank(&self) -> u8 {
+    /// own key's, and anything said is worth more than silence. Of two limits the one that ends first: whoever waits for
+    /// it can be served then.
+    fn rank(&self) -> (u8, Reverse<UnixMillis>) {
+        const NEVER: UnixMillis = UnixMillis(i64::MAX);
         match self {
-            Self::Refusal(_) => 0,
-            Self::Answer(failure) => match failure.status.as_u16() {
-                401..=403 => 1,
-                500..=599 => 2,
-                _ => 3,
-            },
+            Self::Refusal(_) => (0, Reverse(NEVER)),
+            Self::Answer(failure) => {
+                let worth = match failure.status.as_u16() {
+                    401..=403 => 1,
+                    500..=599 => 2,
+                    _ => 3,
+                };
+                (worth, Reverse(failure.until.unwrap_or(NEVER)))
+            }
         }
     }
 }
@@ -343,6 +351,7 @@ impl Job<'_> {
                     headers,
                     body,
                     names,
+                    ..
                 } = *failure;
                 let body = Answer::read_in_part(body, self.relay.bounds.answer_idle);
                 Ok(with_names(status, headers, body, names))
@@ -379,6 +388,7 @@ impl Job<'_> {
                 let bounds = &self.relay.bounds;
                 let body = Peeked::read(body, begun.lending, bounds.error_body, bounds.error_time).await;
                 let failure = Failure {
+                    until: None,
                     status,
                     headers: head.headers,
                     body,
@@ -505,7 +515,7 @@ impl Job<'_> {
     async fn failed(
         &self,
         mut used: Used,
-        failure: Failure,
+        mut failure: Failure,
         progress: &mut Progress,
     ) -> Result<Came, Refusal> {
         let status = failure.status.as_u16();
@@ -514,7 +524,6 @@ impl Job<'_> {
             headers: failure.headers.clone(),
             body: failure.body.bytes.to_vec(),
         };
-        let left = Left::Answer(Box::new(failure));
         let refused = Happened::Answered {
             status,
             class: Class {
@@ -525,11 +534,13 @@ impl Job<'_> {
         // A key may have been replaced too, where it is read from elsewhere.
         if next(&refused, &progress.attempted) == Step::RefreshAndRepeat {
             progress.attempted.refreshed = true;
-            progress.keep(left);
+            progress.keep(Left::Answer(Box::new(failure)));
             progress.rejected = Some((used, outcome));
             return Ok(Came::Next);
         }
         let reported = used.report(outcome).await;
+        failure.until = reported.bench.as_ref().map(|bench| bench.until);
+        let left = Left::Answer(Box::new(failure));
         // What no rule knows is judged by its status alone.
         let class = reported.class.unwrap_or(Class {
             reason: Reason::NoErrorDetails,

@@ -2,7 +2,8 @@
 //!
 //! A [`Bench`] belongs to one bucket of one profile and to one reason. The benches of a profile are a set: a new one
 //! never widens another, and only the account's own faults keep the whole account back. What a server says of its
-//! limits beats our steps. A failure inside a window moves nothing, so that a burst of failed calls counts as one.
+//! limits beats our steps. A failure inside a window does not make it longer, so that a burst of failed calls counts as
+//! one; only a guess of ours gives way to what the server says.
 //!
 //! A bench is a belief. At its half-open point one real request may test it; whoever makes it says so first
 //! ([`Benches::probe`]), and the others wait for the outcome. New secret material begins a new epoch, in which older
@@ -82,6 +83,9 @@ pub enum Bucket {
     Account,
     /// One model of it.
     Model(String),
+    /// Calls of it that name no model: files, batches, bodies that were not read. What they failed at says nothing of any
+    /// model.
+    Unnamed,
 }
 
 impl Bucket {
@@ -89,8 +93,9 @@ impl Bucket {
     #[must_use]
     pub fn concerns(&self, model: Option<&str>) -> bool {
         match (self, model) {
-            (Self::Account, _) | (Self::Model(_), None) => true,
+            (Self::Account, _) | (Self::Model(_) | Self::Unnamed, None) => true,
             (Self::Model(benched), Some(wanted)) => benched == wanted,
+            (Self::Unnamed, Some(_)) => false,
         }
     }
 }
@@ -174,8 +179,8 @@ impl Benches {
     /// too many. The account's own stay.
     fn make_room(&mut self, bucket: &Bucket) {
         let of_model = |bench: &Bench| matches!(bench.bucket, Bucket::Model(_));
-        if *bucket == Bucket::Account || self.all.iter().filter(|bench| of_model(bench)).count() < MODELS_MAX
-        {
+        let is_one = matches!(bucket, Bucket::Model(_));
+        if !is_one || self.all.iter().filter(|bench| of_model(bench)).count() < MODELS_MAX {
             return;
         }
         let all = self.all.iter().enumerate();
@@ -192,20 +197,10 @@ impl Benches {
     pub fn succeed(&mut self, model: Option<&str>) -> bool {
         let before = self.all.len();
         self.all.retain(|bench| match (&bench.bucket, model) {
-            (Bucket::Account, _) => false,
+            (Bucket::Account, _) | (Bucket::Unnamed, None) => false,
             (Bucket::Model(benched), Some(used)) => benched != used,
-            (Bucket::Model(_), None) => true,
+            (Bucket::Model(_), None) | (Bucket::Unnamed, Some(_)) => true,
         });
-        self.all.len() != before
-    }
-
-    /// A reading of the provider's limits says that `model` may be used again, whatever was believed.
-    pub fn lift(&mut self, model: Option<&str>, read_at: UnixMillis) -> bool {
-        let before = self.all.len();
-        let lifted = |bench: &Bench| {
-            bench.reason == Reason::RateLimit && bench.bucket.concerns(model) && bench.since < read_at
-        };
-        self.all.retain(|bench| !lifted(bench));
         self.all.len() != before
     }
 
@@ -303,16 +298,16 @@ pub fn is_exempt(provider: &ProviderId) -> bool {
     EXEMPT.contains(&provider.as_str())
 }
 
-/// Only the account's own faults concern the whole account, and failures of which the model is not known.
+/// Only the account's own faults concern the whole account. Where no model was asked for, none can be missing: it is
+/// something else that does not exist, and the request's fault.
 fn bucket_of(failed: &Failed<'_>) -> Option<Bucket> {
-    match failed.reason.blame() {
-        Blame::Account => Some(Bucket::Account),
-        Blame::Bucket | Blame::Unknown => Some(
-            failed
-                .model
-                .map_or(Bucket::Account, |model| Bucket::Model(model.to_owned())),
-        ),
-        Blame::Network | Blame::Request => None,
+    match (failed.reason.blame(), failed.model) {
+        (Blame::Account, _) => Some(Bucket::Account),
+        (Blame::Bucket | Blame::Unknown, Some(model)) => Some(Bucket::Model(model.to_owned())),
+        (Blame::Bucket | Blame::Unknown, None) => {
+            (failed.reason != Reason::ModelNotFound).then_some(Bucket::Unnamed)
+        }
+        (Blame::Network | Blame::Request, _) => None,
     }
 }
 
@@ -326,7 +321,9 @@ fn renew(bench: &mut Bench, failed: &Failed<'_>, limits: &Limits) {
         bench.failures.saturating_add(1)
     };
     let fresh = open(bench.bucket.clone(), failed, count, limits);
-    if !inside || fresh.stated {
+    // What the server says replaces our guess, and an end that it named before gives way to an earlier one only.
+    let is_better = fresh.stated && (!bench.stated || fresh.until < bench.until);
+    if !inside || is_better {
         *bench = fresh;
     } else if tested {
         // The belief was right so far: its end stays, and the next test comes as late as the first did.

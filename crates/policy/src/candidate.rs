@@ -309,7 +309,7 @@ impl Window {
             until: bench.until,
             reason: bench.reason.as_str().to_owned(),
             model: match &bench.bucket {
-                Bucket::Account => None,
+                Bucket::Account | Bucket::Unnamed => None,
                 Bucket::Model(model) => Some(model.clone()),
             },
             ours: Some(Ours {

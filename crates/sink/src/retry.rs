@@ -196,6 +196,7 @@ impl Sink {
             let what = match &bench.bucket {
                 Bucket::Account => "a bench".to_owned(),
                 Bucket::Model(model) => format!("a bench for {model}"),
+                Bucket::Unnamed => "a bench for calls without a model".to_owned(),
             };
             let left = short_wait(now.until(bench.until));
             cleared.push(format!("{what} of {left} more ({})", bench.reason.as_str()));

@@ -507,7 +507,7 @@ fn benches_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: UnixMillis)
         .filter(|bench| bench.holds(None, now));
     let ours = ours.map(|bench| Benched {
         model: match &bench.bucket {
-            Bucket::Account => None,
+            Bucket::Account | Bucket::Unnamed => None,
             Bucket::Model(model) => Some(model.clone()),
         },
         reason: bench.reason.as_str().to_owned(),

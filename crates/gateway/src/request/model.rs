@@ -189,7 +189,8 @@ impl Key {
             "metadata" if depth == 1 => Self::UsersOwn,
             "container" => Self::Container,
             "encrypted_content" => Self::EncryptedContent,
-            "file_id" => Self::FileId,
+            // What batches, fine-tuning and evaluations are made from.
+            "file_id" | "input_file_id" | "training_file" | "validation_file" => Self::FileId,
             "file_ids" => Self::FileIds,
             "vector_store_ids" => Self::VectorStoreIds,
             "id" => Self::Id,

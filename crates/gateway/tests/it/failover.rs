@@ -160,6 +160,56 @@ fn when_nobody_can_serve_the_limit_is_passed_on_byte_for_byte() {
 }
 
 #[test]
+fn of_two_limits_the_one_that_ends_first_is_passed_on() {
+    for (one, two, by_whom) in [("3600", "10", "rig:two"), ("10", "3600", "rig:one")] {
+        let world = World::new(&["one", "two"], move |seen, talk| {
+            let wait = if seen.bearer() == "sk-one" { one } else { two };
+            talk.answer(429, &[("retry-after", wait)], LIMIT);
+        });
+        let gateway = world.gateway_with(Bounds {
+            lease_wait: Duration::ZERO,
+            failover_wait: Duration::ZERO,
+            ..Bounds::default()
+        });
+        let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+        assert_eq!(by(&answer), (429, by_whom));
+        assert_eq!(answer.header("retry-after"), Some("10"));
+    }
+}
+
+#[test]
+fn what_fails_without_a_model_keeps_no_model_back() {
+    let world = but_for_one(|seen, talk| match seen.path.as_str() {
+        path if path.ends_with("/nothing") => talk.json(404, r#"{"error":{"message":"Not found"}}"#),
+        path if path.ends_with("/upload") => talk.answer(429, &[("retry-after", "60")], LIMIT),
+        _ => served(seen, talk),
+    });
+    let gateway = world.gateway();
+    for calls in [1, 2] {
+        let answer = client(&gateway)
+            .request("GET", "/rig/nothing", "")
+            .answer_to("GET");
+        assert_eq!(
+            by(&answer),
+            (404, "rig:one"),
+            "what does not exist is no fault of the account"
+        );
+        assert_eq!(calls_of(&world, "sk-one"), calls);
+    }
+    for _ in 0..2 {
+        let answer = client(&gateway).post("/rig/upload", b"no JSON").answer();
+        assert_eq!(by(&answer), (200, "rig:two"));
+        assert_eq!(
+            calls_of(&world, "sk-one"),
+            3,
+            "the limit of such calls is known now"
+        );
+    }
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(by(&answer), (200, "rig:one"), "and is none of a model's");
+}
+
+#[test]
 fn a_body_that_is_not_held_has_one_attempt() {
     let world = but_for_one(|_, talk| talk.answer(429, &[], LIMIT));
     let gateway = world.gateway_with(Bounds {

@@ -90,10 +90,9 @@ fn a_failure_inside_a_window_moves_nothing() {
 fn the_servers_word_beats_the_steps_in_both_directions() {
     let mut benches = Benches::default();
     let mut saying = failed(Reason::RateLimit, Some("m"), T);
-    saying.stated = Some(T.plus(SECOND * 2));
     assert_eq!(
         benches.fail(&saying, &Limits::default()).unwrap().until,
-        T.plus(SECOND * 2)
+        T.plus(SECOND * 30)
     );
     saying.stated = Some(T.plus(HOUR * 3));
     let bench = benches.fail(&saying, &Limits::default()).unwrap();
@@ -101,6 +100,16 @@ fn the_servers_word_beats_the_steps_in_both_directions() {
         (bench.until, bench.half_open, bench.failures),
         (T.plus(HOUR * 3), T.plus(MINUTE * 5), 1)
     );
+    // What it says inside a window that it named makes that shorter, never longer.
+    for (said, until) in [
+        (HOUR * 8, HOUR * 3),
+        (SECOND * 2, SECOND * 2),
+        (MINUTE, SECOND * 2),
+    ] {
+        saying.stated = Some(T.plus(said));
+        let bench = benches.fail(&saying, &Limits::default()).unwrap();
+        assert_eq!((bench.until, bench.failures), (T.plus(until), 1));
+    }
     // Nonsense is not believed: a time in the past, a year ahead.
     saying.stated = Some(T.minus(HOUR));
     assert_eq!(
@@ -117,6 +126,33 @@ fn the_servers_word_beats_the_steps_in_both_directions() {
             .unwrap()
             .until,
         T.plus(STATED_MAX)
+    );
+}
+
+#[test]
+fn a_call_without_a_model_says_nothing_of_any_model() {
+    let mut benches = Benches::default();
+    let limits = Limits::default();
+    assert_eq!(
+        benches.fail(&failed(Reason::ModelNotFound, None, T), &limits),
+        None,
+        "no model can be missing"
+    );
+    let bench = benches
+        .fail(&failed(Reason::RateLimit, None, T), &limits)
+        .unwrap();
+    assert_eq!(bench.bucket, Bucket::Unnamed);
+    assert_eq!(benches.gate(Some("m"), T), Gate::Open);
+    assert!(matches!(benches.gate(None, T), Gate::Shut(_)));
+    assert!(
+        !benches.succeed(Some("m")),
+        "a model's success says nothing of them"
+    );
+    assert!(benches.succeed(None));
+    benches.fail(&failed(Reason::Auth, None, T), &limits).unwrap();
+    assert!(
+        matches!(benches.gate(Some("m"), T), Gate::Shut(_)),
+        "a login is of the account"
     );
 }
 
@@ -199,18 +235,6 @@ fn one_request_tests_a_bench() {
     // It was served.
     assert!(benches.succeed(Some("m")));
     assert_eq!(benches.gate(Some("m"), next), Gate::Open);
-}
-
-#[test]
-fn a_newer_reading_of_the_limits_ends_a_bench_and_an_older_one_does_not() {
-    let mut benches = Benches::default();
-    let limits = Limits::default();
-    benches.fail(&failed(Reason::RateLimit, Some("m"), T), &limits);
-    assert!(!benches.lift(Some("m"), T.minus(SECOND)));
-    assert!(!benches.lift(Some("other"), T.plus(SECOND)));
-    assert!(benches.lift(Some("m"), T.plus(SECOND)));
-    benches.fail(&failed(Reason::Billing, None, T), &limits);
-    assert!(!benches.lift(None, T.plus(SECOND)), "limits say nothing of bills");
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(super) const SESSION: Test = Test::Has(&[
     "no conversation found",
     "session does not exist",
     "previous response with id",
+    "item with id",
 ]);
 
 pub(super) const MODEL: Test = Test::Either(

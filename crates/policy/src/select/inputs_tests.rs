@@ -75,7 +75,8 @@ fn a_bench_of_ours_keeps_its_bucket_back_until_it_may_be_tested() {
         (Some("big"), 1000, None, Some("big"), "rig:b", false),
         (Some("big"), 1000, None, Some("small"), "rig:a", false),
         (Some("big"), 1000, None, None, "rig:b", false),
-        (None, 1000, None, Some("small"), "rig:b", false),
+        (None, 1000, None, Some("small"), "rig:a", false),
+        (None, 1000, None, None, "rig:b", false),
         (Some("big"), 31_000, None, Some("big"), "rig:a", false),
         (
             Some("big"),

@@ -194,7 +194,8 @@ impl<'a> Trace<'a> {
     fn request(&mut self) {
         self.counts.requests += 1;
         let mut request = Request {
-            model: Some(self.dice.of(&MODELS).to_owned()),
+            // One in eight names none, as uploads and lists do.
+            model: (self.dice.below(8) > 0).then(|| self.dice.of(&MODELS).to_owned()),
             session: self.session.clone(),
             ..Request::new(Target::Provider(provider("rig")))
         };
@@ -323,10 +324,11 @@ impl<'a> Trace<'a> {
         let unlabelled = stated.is_none() && class.reason == Reason::RateLimit;
         self.counts.unlabelled += u64::from(unlabelled);
         let right = match (stated, inside) {
+            // An attempt inside a window never makes it longer; what the server says replaces a guess of ours.
+            (Some(stated), Some(old)) if old.stated => bench.until == old.until.min(stated),
+            (None, Some(old)) => bench.until == old.until,
             // The server's word, as far as it is believed.
             (Some(stated), _) => bench.until <= stated.min(now.plus(STATED_MAX)),
-            // An attempt inside a window moves nothing.
-            (None, Some(old)) => bench.until == old.until,
             (None, None) => now.until(bench.until) <= self.longest(&bench),
         };
         self.counts.too_long += u64::from(!right);

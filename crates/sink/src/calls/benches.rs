@@ -149,6 +149,7 @@ fn noted(value: &Value) -> Option<Noted> {
     let at = |key: &str| value.get(key).and_then(Value::as_i64).map(UnixMillis);
     let bucket = match value.get("model") {
         None => Bucket::Account,
+        Some(Value::Null) => Bucket::Unnamed,
         Some(model) => Bucket::Model(model.as_str()?.to_owned()),
     };
     let failures = value.get("failures").and_then(Value::as_u64).unwrap_or(1);
@@ -170,9 +171,12 @@ fn noted(value: &Value) -> Option<Noted> {
 fn noted_json(noted: &Noted) -> Value {
     let bench = &noted.bench;
     let mut map = Map::new();
-    if let Bucket::Model(model) = &bench.bucket {
-        map.insert("model".to_owned(), json!(model));
-    }
+    let model = match &bench.bucket {
+        Bucket::Account => None,
+        Bucket::Model(model) => Some(json!(model)),
+        Bucket::Unnamed => Some(Value::Null),
+    };
+    put(&mut map, "model", model);
     map.insert("reason".to_owned(), json!(bench.reason.as_str()));
     map.insert("since".to_owned(), bench.since.0.into());
     map.insert("until".to_owned(), bench.until.0.into());

@@ -120,7 +120,8 @@ impl Lanes {
                 until: bench.until,
                 reason: bench.reason.as_str().to_owned(),
                 model: match &bench.bucket {
-                    Bucket::Account => None,
+                    // Other programs know no such bench; to them it is the account's.
+                    Bucket::Account | Bucket::Unnamed => None,
                     Bucket::Model(model) => Some(model.clone()),
                 },
             })

@@ -426,6 +426,7 @@ fn would_end(bench: &Bench, lease: &Lease, has_room: bool) -> bool {
     let works = match &bench.bucket {
         bench::Bucket::Account => true,
         bench::Bucket::Model(model) => lease.model.as_ref() == Some(model),
+        bench::Bucket::Unnamed => lease.model.is_none(),
     };
     let disproved = has_room && bench.reason == Reason::RateLimit;
     (works || disproved) && bench.since < lease.issued.at

@@ -225,7 +225,7 @@ fn attempt_line(attempt: &Attempt) -> Value {
     }
     if let Some(bench) = &attempt.reported.bench {
         let model = match &bench.bucket {
-            Bucket::Account => None,
+            Bucket::Account | Bucket::Unnamed => None,
             Bucket::Model(model) => Some(model),
         };
         line["bench"] = json!({

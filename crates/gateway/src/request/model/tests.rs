@@ -209,6 +209,18 @@ fn what_belongs_to_one_account() {
         ),
         (
             OpenAi,
+            json!({"input_file_id": "f-3", "endpoint": "/v1/responses", "completion_window": "24h"}),
+            "file_id",
+            Some("f-3"),
+        ),
+        (
+            OpenAi,
+            json!({"model": "m", "training_file": "f-4", "suffix": "x"}),
+            "file_id",
+            Some("f-4"),
+        ),
+        (
+            OpenAi,
             json!({"tools": [{"type": "code_interpreter", "container": "cntr_1"}]}),
             "container",
             Some("cntr_1"),
