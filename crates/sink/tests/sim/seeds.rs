@@ -8,7 +8,7 @@ use tokensink_testkit::Errno;
 use crate::dice::Dice;
 use crate::plan::{Act, Caller, Intruder, Loss, Net, Plan, Trouble};
 use crate::run::{Outcome, play};
-use crate::sweep::Tally;
+use crate::sweep::{At, Tally};
 use crate::world::{Base, LIFE, Layout, Server, Spec};
 
 /// A call at which trouble comes is drawn below this; a refresh makes about 170.
@@ -175,6 +175,7 @@ pub(crate) fn runs(seeds: impl Iterator<Item = u64>) -> Tally {
     let mut worlds = Worlds::default();
     let mut tally = Tally::default();
     for seed in seeds {
+        let _at = At(seed.to_string());
         let (spec, outcome) = worlds.run(seed, false);
         tally.points += outcome.fired;
         tally.note(&seed.to_string(), spec.server, &outcome);
