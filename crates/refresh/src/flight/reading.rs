@@ -23,7 +23,7 @@ impl Flight {
         self.stored_key = stored.spend_key();
         self.record = snapshot.record;
         if let Some((record, key)) = self.record.as_mut().zip(self.stored_key)
-            && is_rolled_back(record, key, &snapshot.rivals)
+            && is_rolled_back(record, &stored, key, &snapshot.rivals)
         {
             // Whoever only reads must come to the same conclusion, so this goes into the record first.
             record.push_ancestor(key);
@@ -307,16 +307,22 @@ impl Flight {
 }
 
 /// A key that our record does not know would be a newer login's. It is an older one of our own grant if a copy of the
-/// grant has spent it for a generation that we have had since: then the store was rolled back.
-fn is_rolled_back(record: &Record, stored: SpendKey, rivals: &[Rival]) -> bool {
-    let ours = record.generation.as_ref().and_then(Generation::spend_key);
-    if ours == Some(stored) || record.is_ancestor(stored) {
+/// grant has spent it for a generation that we have had since: then the store was rolled back. To the copy that may have
+/// been another login, where another program refreshed; then it is an older one if the account is known to be the same.
+fn is_rolled_back(record: &Record, stored: &Generation, key: SpendKey, rivals: &[Rival]) -> bool {
+    let Some(known) = &record.generation else {
+        return false;
+    };
+    let ours = known.spend_key();
+    if ours == Some(key) || record.is_ancestor(key) {
         return false;
     }
+    let same_account = stored.account.matches(&known.account) == Some(true);
     rivals.iter().any(|rival| {
         let theirs = rival.record.generation.as_ref().and_then(Generation::spend_key);
         let ours_since = theirs.is_some_and(|theirs| ours == Some(theirs) || descends_from(record, theirs));
-        ours_since && descends_from(&rival.record, stored)
+        let is_older = descends_from(&rival.record, key) || same_account && rival.record.is_ancestor(key);
+        ours_since && is_older
     })
 }
 

@@ -5,6 +5,7 @@ use super::pilot::{Pilot, dead, failure, granted};
 use super::{
     NOW, account, answered, at, backoff, committed, generation, key, parked, record, record_of, refused, sent,
 };
+use crate::view::note_newer_login;
 use crate::{Answer, Death, Demand, Holder, Rival, Verdict, after_login};
 
 /// The record of a copy of this login under another name.
@@ -227,6 +228,29 @@ fn a_copy_tells_that_our_store_was_rolled_back() {
         let kept = pilot.record.unwrap().generation;
         assert_eq!(kept.and_then(|kept| kept.spend_key()), Some(key("2")));
     }
+}
+
+#[test]
+fn a_copy_that_saw_another_program_refresh_tells_it_too() {
+    let of = |name: &str, seconds| {
+        let mut generation = generation(name, seconds);
+        generation.account = account("one");
+        generation
+    };
+    // The copy found key 1 in the other program's file: to its record that was a newer login.
+    let mut theirs = copy(of("0", -1), committed(), &[]);
+    note_newer_login(&mut theirs, Some(&of("1", 0)));
+    theirs.generation = Some(of("1", 0));
+    let mut ours = record(of("2", 3600), answered("1"));
+    ours.ancestors = vec![key("1")];
+    let mut pilot = with_rival(of("0", -1), theirs, false);
+    pilot.record = Some(ours);
+    assert_eq!(
+        (pilot.fly().0.as_str(), pilot.sends),
+        ("read answered read commit committed served", 0)
+    );
+    let kept = pilot.record.unwrap().generation;
+    assert_eq!(kept.and_then(|kept| kept.spend_key()), Some(key("2")));
 }
 
 #[test]
