@@ -166,7 +166,11 @@ pub(crate) fn cli_settings(data: &[u8]) {
     let after = test.files.text(&file);
     // Nothing is not JSON; what says nothing is. A last line of TOML gets its end.
     let was_blank = data.trim_ascii().is_empty() && after.trim() == "{}";
-    let has_end = !claude && after.as_bytes().strip_suffix(b"\n") == Some(data);
+    let ends = [&b"\n"[..], b"\r\n"];
+    let has_end = !claude
+        && ends
+            .iter()
+            .any(|end| after.as_bytes().strip_suffix(*end) == Some(data));
     let was_empty = claude && has_empty_braces(&after) && dense(after.as_bytes()) == dense(data);
     let is_same = after.as_bytes() == data;
     assert!(

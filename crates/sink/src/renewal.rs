@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokensink_refresh::{Demand, Standing, backoff_delay, renewal_due_at};
+use tokensink_refresh::{Demand, RETRY_AFTER_MAX, Standing, backoff_delay, renewal_due_at};
 use tokensink_types::{ProviderId, UnixMillis};
 
 use crate::error::{ErrorKind, Result, SinkError};
@@ -136,7 +136,8 @@ impl Tried {
             let ours = now.plus(backoff_delay(failures, jitter, None));
             Self {
                 failures,
-                not_before: Some(at.map_or(ours, |at| at.max(ours))),
+                // What has to wait longer stands in the record, and ends with a new login; this does not.
+                not_before: Some(at.map_or(ours, |at| at.min(now.plus(RETRY_AFTER_MAX)).max(ours))),
                 running: false,
             }
         };

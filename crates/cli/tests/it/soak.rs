@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
-use tokensink_authserver::{Fault, FaultAction, Ledger, Running, ServerConfig};
+use tokensink_authserver::{Fault, FaultAction, GrantType, Ledger, Running, ServerConfig};
 use tokensink_host::{Clock as _, Host};
 use tokensink_testkit::loopback;
 
@@ -41,6 +41,8 @@ const GRACE: u64 = 30;
 const WHOLE_REFRESH: usize = 25_000;
 /// A caller that has something to refresh starts its helper within this.
 const A_MOMENT: Duration = Duration::from_millis(300);
+/// A gateway spreads its renewals over so long, by the clock, which goes on while a test waits.
+const SPREAD: Duration = Duration::from_secs(60);
 /// How long something may take that takes a second or two; only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,8 +85,6 @@ struct Soak {
     lasting: Running,
     laptop: World,
     desk: World,
-    /// How often the login of ten days was refreshed, and since when it is known.
-    lasting_refreshes: (u64, i64),
     dice: Dice,
     tally: Tally,
 }
@@ -133,7 +133,6 @@ impl Soak {
             clock,
             laptop: World::new(),
             desk: World::new(),
-            lasting_refreshes: (0, 0),
             dice: Dice::new(30),
             tally: Tally::default(),
         };
@@ -336,19 +335,30 @@ impl Soak {
     /// The login that is used by nobody and whose access token lives on: only the gateway knows that it is time. Hours
     /// pass in no time here, so that it is waited for.
     fn gateway_minds_the_idle_one(&mut self) {
-        let refreshes = self.lasting.ledger().refreshes;
-        if refreshes != self.lasting_refreshes.0 {
-            self.lasting_refreshes = (refreshes, self.clock.now().0);
-        }
-        if self.clock.now().0 < self.lasting_refreshes.1 + millis(IDLE / 4 * 3) {
+        let before = self.lasting.ledger();
+        // As the server counts it: what is noticed later was used earlier.
+        let mut requests = before.requests.iter().rev();
+        let refresh = requests
+            .find(|request| request.grant == Some(GrantType::RefreshToken) && request.outcome == "issued");
+        let used_at = refresh.map_or(0, |request| request.at);
+        if self.clock.now().0 < used_at + millis(IDLE / 4 * 3) {
             return;
         }
         let began = Instant::now();
-        while self.lasting.ledger().refreshes == refreshes {
-            assert!(began.elapsed() < PATIENCE, "the gateway lets a login die");
+        loop {
+            let now = self.lasting.ledger();
+            if now.refreshes != before.refreshes {
+                break;
+            }
+            assert!(
+                now.idle_refusals == 0 && began.elapsed() < PATIENCE + SPREAD,
+                "the gateway lets a login die: {} refused as idle, used at {used_at}, now {}, last {:?}",
+                now.idle_refusals,
+                self.clock.now().0,
+                now.requests.back()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.lasting_refreshes = (refreshes + 1, self.clock.now().0);
         self.tally.renewed_because_idle += 1;
     }
 
@@ -392,6 +402,8 @@ impl Soak {
             self.graceful.faults().wait_until_held(1, PATIENCE),
             "the gateway renews nothing"
         );
+        // A server that hangs keeps the gateway from no other; and nobody sleeps past the idle limit.
+        self.gateway_minds_the_idle_one();
         self.advance(5 * HOUR);
         self.graceful.faults().release();
         self.tally.sleeps_in_the_middle_of_a_refresh += 1;

@@ -146,6 +146,8 @@ fn failures_wait_longer_each_time_and_success_forgets_them() {
         Some(at(9)),
         "the server's word counts where it is longer"
     );
+    let told = tried.after(&again(Some(at(9 * 24 * 60))), NOW, 0);
+    assert_eq!(told.not_before, Some(at(60)), "a login may end it sooner");
     let done = RenewResult::Renewed { expires: None };
     assert_eq!(told.after(&done, NOW, 0), Tried::default());
 }
