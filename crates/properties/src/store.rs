@@ -153,9 +153,10 @@ fn foreign_entries(data: &[u8]) {
     }
 }
 
-/// Does the mark stand where an entry is named? Whoever puts a token there has shown it already.
+/// Does the mark stand where an entry is named, or says where its secret is? Whoever puts a token there has shown it
+/// already.
 fn names_itself(id: &ProfileId, value: &Value) -> bool {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 11] = [
         "provider",
         "email",
         "displayName",
@@ -164,9 +165,12 @@ fn names_itself(id: &ProfileId, value: &Value) -> bool {
         "subject",
         "plan",
         "chatgptAccountId",
+        "keyRef",
+        "tokenRef",
+        "metadata",
     ];
-    let named = NAMES.iter().filter_map(|name| value.get(name)?.as_str());
-    named.chain([id.as_str()]).any(|text| text.contains(MARK))
+    let mut named = NAMES.iter().filter_map(|name| value.get(name));
+    id.as_str().contains(MARK) || named.any(|value| value.to_string().contains(MARK))
 }
 
 #[track_caller]
