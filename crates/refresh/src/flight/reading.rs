@@ -49,7 +49,7 @@ impl Flight {
             .find(|holder| self.is_newer(&current, holder, now))
         {
             let place = holder.place.clone();
-            return Action::Finish(Verdict::Elsewhere { place });
+            return self.lead_elsewhere(place, refusal, now);
         }
         if let Some(action) = self.on_rivals(&current, &snapshot.rivals, refusal.is_some(), now) {
             return action;
@@ -95,6 +95,24 @@ impl Flight {
             }
             event => super::out_of_turn(&Phase::Confirming { code, description }, &event),
         }
+    }
+
+    /// A holder is ahead of us. Where that explains a refusal it is believed and kept: if a stale copy brings our
+    /// refresh token back, it is not sent again.
+    fn lead_elsewhere(
+        &mut self,
+        place: String,
+        refusal: Option<(String, String)>,
+        now: UnixMillis,
+    ) -> Action {
+        let elsewhere = Verdict::Elsewhere { place };
+        let (Some((code, description)), Some(spent)) = (refusal, self.key()) else {
+            return Action::Finish(elsewhere);
+        };
+        let mut record = self.record_or_new();
+        let after_lost_answer = is_echo(&record, spent);
+        mark_refused(&mut record, spent, code, description, after_lost_answer, now);
+        self.settle(record, elsewhere)
     }
 
     /// Is the holder's a later generation of the same grant or account than ours, and of any use?
@@ -275,8 +293,7 @@ impl Flight {
             );
             return self.settle_refused(record, spent, RESTORED_SPENT.to_owned(), description, false, now);
         }
-        // More than one send means that an earlier answer may not have reached us: the refusal may be its echo.
-        let after_lost_answer = unanswered(&record, spent).is_some_and(|sent| sent.sends > 1);
+        let after_lost_answer = is_echo(&record, spent);
         self.settle_refused(record, spent, code, description, after_lost_answer, now)
     }
 
@@ -289,21 +306,37 @@ impl Flight {
         after_lost_answer: bool,
         now: UnixMillis,
     ) -> Action {
-        record.state = RecordState::Refused {
-            spent,
+        let verdict = Verdict::LoginNeeded(Death::Refused {
             code: code.clone(),
             description: description.clone(),
             after_lost_answer,
-            at: now,
-        };
-        record.backoff = None;
-        let verdict = Verdict::LoginNeeded(Death::Refused {
-            code,
-            description,
-            after_lost_answer,
         });
+        mark_refused(&mut record, spent, code, description, after_lost_answer, now);
         self.settle(record, verdict)
     }
+}
+
+/// More than one send means that an earlier answer may not have reached us: the refusal may be its echo.
+fn is_echo(record: &Record, spent: SpendKey) -> bool {
+    unanswered(record, spent).is_some_and(|sent| sent.sends > 1)
+}
+
+fn mark_refused(
+    record: &mut Record,
+    spent: SpendKey,
+    code: String,
+    description: String,
+    after_lost_answer: bool,
+    at: UnixMillis,
+) {
+    record.state = RecordState::Refused {
+        spent,
+        code,
+        description,
+        after_lost_answer,
+        at,
+    };
+    record.backoff = None;
 }
 
 /// A key that our record does not know would be a newer login's. It is an older one of our own grant if a copy of the

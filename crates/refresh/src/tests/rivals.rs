@@ -1,7 +1,7 @@
 use tokensink_types::record::{Generation, Record, RecordState};
 use tokensink_types::{Account, SpendKey};
 
-use super::pilot::{Pilot, dead, failure, granted};
+use super::pilot::{Pilot, access, dead, failure, granted};
 use super::{
     NOW, account, answered, at, backoff, committed, generation, key, parked, record, record_of, refused, sent,
 };
@@ -462,5 +462,9 @@ fn a_refusal_is_overtaken_by_a_copy_or_a_holder() {
         place: "main".to_owned(),
         generation: generation("2", 3600),
     }];
-    assert_eq!(pilot.fly().0, "read connect admit send read elsewhere");
+    assert_eq!(pilot.fly().0, "read connect admit send read refused elsewhere");
+    assert_eq!(pilot.fly().0, "read elsewhere", "the newer one serves");
+    pilot.holders.clear();
+    assert_eq!(pilot.fly().0, "read login", "what was refused is not sent again");
+    assert_eq!(access(pilot.stored.as_ref()), "a1", "and not forgotten");
 }
