@@ -68,14 +68,13 @@ struct Progress {
 
 /// Something that can be passed on.
 enum Left {
-    Answer(Box<Failure>),
+    /// With the end of its account's bench, where it has one.
+    Answer(Box<Failure>, Option<UnixMillis>),
     Refusal(Box<Refusal>),
 }
 
 /// An error answer that was received.
 struct Failure {
-    /// When its account may serve again, where that is known.
-    until: Option<UnixMillis>,
     status: StatusCode,
     headers: HeaderMap,
     body: Peeked,
@@ -90,13 +89,13 @@ impl Left {
         const NEVER: UnixMillis = UnixMillis(i64::MAX);
         match self {
             Self::Refusal(_) => (0, Reverse(NEVER)),
-            Self::Answer(failure) => {
+            Self::Answer(failure, until) => {
                 let worth = match failure.status.as_u16() {
                     401..=403 => 1,
                     500..=599 => 2,
                     _ => 3,
                 };
-                (worth, Reverse(failure.until.unwrap_or(NEVER)))
+                (worth, Reverse(until.unwrap_or(NEVER)))
             }
         }
     }
@@ -345,13 +344,12 @@ impl Job<'_> {
     fn pass_on(&self, left: Left) -> Result<Response<Answer>, Refusal> {
         match left {
             Left::Refusal(refusal) => Err(*refusal),
-            Left::Answer(failure) => {
+            Left::Answer(failure, _) => {
                 let Failure {
                     status,
                     headers,
                     body,
                     names,
-                    ..
                 } = *failure;
                 let body = Answer::read_in_part(body, self.relay.bounds.answer_idle);
                 Ok(with_names(status, headers, body, names))
@@ -388,7 +386,6 @@ impl Job<'_> {
                 let bounds = &self.relay.bounds;
                 let body = Peeked::read(body, begun.lending, bounds.error_body, bounds.error_time).await;
                 let failure = Failure {
-                    until: None,
                     status,
                     headers: head.headers,
                     body,
@@ -515,7 +512,7 @@ impl Job<'_> {
     async fn failed(
         &self,
         mut used: Used,
-        mut failure: Failure,
+        failure: Failure,
         progress: &mut Progress,
     ) -> Result<Came, Refusal> {
         let status = failure.status.as_u16();
@@ -534,13 +531,13 @@ impl Job<'_> {
         // A key may have been replaced too, where it is read from elsewhere.
         if next(&refused, &progress.attempted) == Step::RefreshAndRepeat {
             progress.attempted.refreshed = true;
-            progress.keep(Left::Answer(Box::new(failure)));
+            progress.keep(Left::Answer(Box::new(failure), None));
             progress.rejected = Some((used, outcome));
             return Ok(Came::Next);
         }
         let reported = used.report(outcome).await;
-        failure.until = reported.bench.as_ref().map(|bench| bench.until);
-        let left = Left::Answer(Box::new(failure));
+        let until = reported.bench.as_ref().map(|bench| bench.until);
+        let left = Left::Answer(Box::new(failure), until);
         // What no rule knows is judged by its status alone.
         let class = reported.class.unwrap_or(Class {
             reason: Reason::NoErrorDetails,
