@@ -12,6 +12,9 @@ use zeroize::optimization_barrier;
 const JOINED_MAX: usize = 2048;
 
 /// Writes `parts` to a socket, as [`AsyncWrite::poll_write_vectored`] does: small ones in one piece.
+///
+/// # Errors
+/// Those of the socket.
 pub fn poll_write_parts<W: AsyncWrite>(
     to: Pin<&mut W>,
     context: &mut Context<'_>,
