@@ -89,6 +89,31 @@ pub enum Bucket {
 }
 
 impl Bucket {
+    /// That of a model, or the account's where none is named: how other programs write it (spec.md 5.1).
+    #[must_use]
+    pub fn of_model(model: Option<String>) -> Self {
+        model.map_or(Self::Account, Self::Model)
+    }
+
+    /// The one model that it is of.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Self::Model(model) => Some(model),
+            Self::Account | Self::Unnamed => None,
+        }
+    }
+
+    /// The calls that it is of, in words; `None` for all of the account's.
+    #[must_use]
+    pub fn words(&self) -> Option<&str> {
+        match self {
+            Self::Account => None,
+            Self::Model(model) => Some(model),
+            Self::Unnamed => Some("calls without a model"),
+        }
+    }
+
     /// Does a bench of this bucket concern a call of `model`? Without a model every bench does.
     #[must_use]
     pub fn concerns(&self, model: Option<&str>) -> bool {

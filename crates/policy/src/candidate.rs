@@ -72,7 +72,10 @@ impl Candidate {
         let ours = || self.benches.all.iter().filter(|bench| bench.holds(model, now));
         // Our benches are shown in `usageStats` too, so that other programs see them.
         let is_ours = |window: &Window| self.benches.all.iter().any(|bench| bench.until == window.until);
-        let theirs = self.usage.windows(now).filter(|window| window.blocks(model));
+        let theirs = self
+            .usage
+            .windows(now)
+            .filter(|window| window.bucket.concerns(model));
         let mut windows: Vec<Window> = theirs.filter(|window| !is_ours(window)).collect();
         let tests = windows.is_empty() && self.benches.may_test(model, now);
         windows.extend(ours().map(Window::of));
@@ -246,14 +249,14 @@ impl Usage {
             kind: WindowKind::Cooldown,
             until,
             reason: known(self.cooldown_reason.as_deref()),
-            model: self.cooldown_model.clone().filter(|model| !model.is_empty()),
+            bucket: Bucket::of_model(self.cooldown_model.clone().filter(|model| !model.is_empty())),
             ours: None,
         });
         let disabled = open(self.disabled_until, now).map(|until| Window {
             kind: WindowKind::Disabled,
             until,
             reason: known(self.disabled_reason.as_deref()),
-            model: None,
+            bucket: Bucket::Account,
             ours: None,
         });
         cooldown.into_iter().chain(disabled)
@@ -280,8 +283,8 @@ pub struct Window {
     pub until: UnixMillis,
     /// The failure that opened it, `unknown` where the store does not say.
     pub reason: String,
-    /// The only model that it blocks, or `None` for the whole profile.
-    pub model: Option<String>,
+    /// What it keeps from being tried.
+    pub bucket: Bucket,
     /// What more is known of it if it is a bench of our own; `None` if another program wrote it.
     pub ours: Option<Ours>,
 }
@@ -308,10 +311,7 @@ impl Window {
             },
             until: bench.until,
             reason: bench.reason.as_str().to_owned(),
-            model: match &bench.bucket {
-                Bucket::Account | Bucket::Unnamed => None,
-                Bucket::Model(model) => Some(model.clone()),
-            },
+            bucket: bench.bucket.clone(),
             ours: Some(Ours {
                 since: bench.since,
                 stated: bench.stated,
@@ -326,13 +326,6 @@ impl Window {
     pub fn gives_way(&self, now: UnixMillis) -> UnixMillis {
         let testable = self.ours.map_or(self.until, |ours| ours.testable.max(now));
         self.until.min(testable)
-    }
-
-    fn blocks(&self, model: Option<&str>) -> bool {
-        match (self.model.as_deref(), model) {
-            (Some(benched), Some(wanted)) => benched == wanted,
-            (None, _) | (_, None) => true,
-        }
     }
 }
 

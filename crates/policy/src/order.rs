@@ -189,10 +189,8 @@ impl Verdict {
     #[must_use]
     pub fn why(&self, now: UnixMillis) -> String {
         let bench = self.bench.as_ref().map(|window| {
-            let scope = window
-                .model
-                .as_ref()
-                .map_or_else(String::new, |model| format!(" for {model}"));
+            let scope = window.bucket.words();
+            let scope = scope.map_or_else(String::new, |calls| format!(" for {calls}"));
             let left = short_wait(now.until(window.until));
             format!(
                 "{}{scope} for {left} more ({})",

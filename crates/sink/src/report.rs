@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::agents::bindings::BindReport;
 use tokensink_policy::HealthStatus as Health;
+use tokensink_policy::bench::Bucket;
 use tokensink_policy::quota::Reading;
 use tokensink_types::{Account, AgentId, BillingClass, CredentialKind, ProfileId, ProviderId, UnixMillis};
 
@@ -155,8 +156,8 @@ pub struct Bench {
 /// One thing for which a profile is not tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Benched {
-    /// The only model that it concerns; `None` for the whole account.
-    pub model: Option<String>,
+    /// What it keeps from being tried.
+    pub bucket: Bucket,
     /// Why, in the words of spec.md 7.1.
     pub reason: String,
     /// When it ends.

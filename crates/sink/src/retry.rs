@@ -7,7 +7,6 @@
 #[cfg(test)]
 mod tests;
 
-use tokensink_policy::bench::Bucket;
 use tokensink_store::{CasOutcome, Expected, OrderPlacement, StoreError};
 use tokensink_types::record::{Backoff, Record, RecordState};
 use tokensink_types::{
@@ -193,11 +192,8 @@ impl Sink {
         let now = self.now();
         let (benches, foreign) = self.new_epoch(&target.owner, &target.profile)?;
         for bench in benches {
-            let what = match &bench.bucket {
-                Bucket::Account => "a bench".to_owned(),
-                Bucket::Model(model) => format!("a bench for {model}"),
-                Bucket::Unnamed => "a bench for calls without a model".to_owned(),
-            };
+            let what = bench.bucket.words();
+            let what = what.map_or_else(|| "a bench".to_owned(), |calls| format!("a bench for {calls}"));
             let left = short_wait(now.until(bench.until));
             cleared.push(format!("{what} of {left} more ({})", bench.reason.as_str()));
         }

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use tokensink_host::Liveness;
-use tokensink_policy::bench::Bucket;
 use tokensink_policy::{
     self as policy, CheckScope, CredentialForm, Eligibility, EligibilityCode, ProfileHealth, ProviderHealth,
     ProviderInUse, Purpose,
@@ -506,10 +505,7 @@ fn benches_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: UnixMillis)
         .iter()
         .filter(|bench| bench.holds(None, now));
     let ours = ours.map(|bench| Benched {
-        model: match &bench.bucket {
-            Bucket::Account | Bucket::Unnamed => None,
-            Bucket::Model(model) => Some(model.clone()),
-        },
+        bucket: bench.bucket.clone(),
         reason: bench.reason.as_str().to_owned(),
         until: bench.until,
         stated: bench.stated,
@@ -517,7 +513,7 @@ fn benches_of(snapshot: &AgentSnapshot, profile: &OwnedProfile, now: UnixMillis)
         testing: bench.is_probed(now),
     });
     let theirs = candidate.usage.windows(now).map(|window| Benched {
-        model: window.model,
+        bucket: window.bucket,
         reason: window.reason,
         until: window.until,
         stated: false,

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 use tokensink_sink::{
-    BillingClass, ExplainedAttempt, ExplainedBench, ExplainedChoice, ExplainedProfile, Explanation,
+    BillingClass, Bucket, ExplainedAttempt, ExplainedBench, ExplainedChoice, ExplainedProfile, Explanation,
     Reproduced, UnixMillis,
 };
 
+use super::json::bucket_word;
 use super::table::{Cell, Table};
 use super::{Look, colour, words};
 
@@ -166,10 +167,11 @@ fn attempted(attempt: &ExplainedAttempt, now: UnixMillis, look: &Look) -> String
         text += &format!(": {reason} (rule {rule})");
     }
     if let Some(bench) = &attempt.bench {
-        let what = bench
-            .model
-            .as_ref()
-            .map_or_else(|| "the account".to_owned(), |model| format!("model {model}"));
+        let what = match &bench.bucket {
+            Bucket::Account => "the account".to_owned(),
+            Bucket::Model(model) => format!("model {model}"),
+            Bucket::Unnamed => "calls without a model".to_owned(),
+        };
         let stated = if bench.stated == Some(true) {
             ", as the provider said"
         } else {
@@ -242,7 +244,8 @@ fn profile_json(profile: &ExplainedProfile) -> Value {
 fn bench_json(bench: &ExplainedBench) -> Value {
     json!({
         "reason": bench.reason,
-        "model": bench.model,
+        "bucket": bucket_word(&bench.bucket),
+        "model": bench.bucket.model(),
         "until": bench.until.0,
         "leftMs": bench.left.as_millis(),
         "stated": bench.stated,

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 use tokensink_sink::{
-    AgentAdded, AgentInfo, Bench, Benched, ExternalInfo, Lease, ModelInfo, ModelsView, OrderView,
+    AgentAdded, AgentInfo, Bench, Benched, Bucket, ExternalInfo, Lease, ModelInfo, ModelsView, OrderView,
     ProfileInfo, ProfileOrigin, ProfileState, ProfileStatus, ProviderStatus, Reading, RenewReport,
     RenewResult, StatusReport,
 };
@@ -132,6 +132,15 @@ fn profile(profile: &ProfileStatus, now: UnixMillis, name: Name) -> Value {
     value
 }
 
+/// What a bench keeps from being tried, in one word.
+pub(super) fn bucket_word(bucket: &Bucket) -> &'static str {
+    match bucket {
+        Bucket::Account => "account",
+        Bucket::Model(_) => "model",
+        Bucket::Unnamed => "unnamed",
+    }
+}
+
 /// One thing for which a profile is not tried.
 fn benched(bench: &Benched, now: UnixMillis) -> Value {
     let mut value = json!({
@@ -141,7 +150,8 @@ fn benched(bench: &Benched, now: UnixMillis) -> Value {
         "stated": bench.stated,
         "testing": bench.testing,
     });
-    put(&mut value, "model", bench.model.as_deref());
+    put(&mut value, "bucket", Some(bucket_word(&bench.bucket)));
+    put(&mut value, "model", bench.bucket.model());
     put(&mut value, "testableAt", bench.testable.map(|at| at.0));
     value
 }

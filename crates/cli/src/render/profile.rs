@@ -75,10 +75,8 @@ impl Shown<'_> {
 
     /// One thing for which the profile is not tried.
     pub(crate) fn benched(&self, bench: &Benched, look: &Look) -> Cell {
-        let model = bench
-            .model
-            .as_ref()
-            .map_or_else(String::new, |model| format!(" for {model}"));
+        let whom = bench.bucket.words();
+        let whom = whom.map_or_else(String::new, |calls| format!(" for {calls}"));
         let stated = if bench.stated {
             ", as its provider says"
         } else {
@@ -92,7 +90,7 @@ impl Shown<'_> {
         };
         let until = self.when(bench.until, look);
         Cell::styled(
-            format!("benched{model}: {}, ends {until}{stated}{test}", bench.reason),
+            format!("benched{whom}: {}, ends {until}{stated}{test}", bench.reason),
             colour::WARN,
         )
     }

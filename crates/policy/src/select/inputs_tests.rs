@@ -111,6 +111,24 @@ fn a_bench_of_ours_keeps_its_bucket_back_until_it_may_be_tested() {
 }
 
 #[test]
+fn a_verdict_names_the_calls_that_are_benched() {
+    let cases = [
+        (Some("big"), "cooldown for big for 29 s more (rate_limit)"),
+        (
+            None,
+            "cooldown for calls without a model for 29 s more (rate_limit)",
+        ),
+    ];
+    for (benched, want) in cases {
+        let mut world = three();
+        world.candidates[0] = failed("rig:a", benched, 1000, None);
+        let decision = decide(&Config::default(), &world, &any());
+        let whys: Vec<_> = decision.verdicts.iter().map(|verdict| verdict.why(NOW)).collect();
+        assert!(whys.iter().any(|why| why == want), "{whys:?}");
+    }
+}
+
+#[test]
 fn a_bench_that_somebody_tests_keeps_the_others_back() {
     let mut world = three();
     world.candidates.truncate(1);

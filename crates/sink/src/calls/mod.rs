@@ -107,7 +107,7 @@ pub struct Reported {
 /// A bench, for callers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BenchInfo {
-    /// The account, or one model of it.
+    /// What it keeps from being tried.
     pub bucket: Bucket,
     /// When it ends.
     pub until: UnixMillis,

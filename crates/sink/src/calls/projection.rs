@@ -119,11 +119,8 @@ impl Lanes {
             Some(Lane {
                 until: bench.until,
                 reason: bench.reason.as_str().to_owned(),
-                model: match &bench.bucket {
-                    // Other programs know no such bench; to them it is the account's.
-                    Bucket::Account | Bucket::Unnamed => None,
-                    Bucket::Model(model) => Some(model.clone()),
-                },
+                // Other programs know no bench of calls without a model; to them it is the account's.
+                model: bench.bucket.model().map(str::to_owned),
             })
         };
         Self {

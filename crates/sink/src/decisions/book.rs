@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokensink_host::lock::{KernelLock, Wait};
@@ -224,12 +225,8 @@ fn attempt_line(attempt: &Attempt) -> Value {
         line["rule"] = json!(class.rule);
     }
     if let Some(bench) = &attempt.reported.bench {
-        let model = match &bench.bucket {
-            Bucket::Account | Bucket::Unnamed => None,
-            Bucket::Model(model) => Some(model),
-        };
         line["bench"] = json!({
-            "model": model,
+            "bucket": bench.bucket,
             "until": bench.until.0,
             "stated": bench.stated,
             "half_open": bench.half_open.0,
@@ -276,7 +273,7 @@ pub(super) struct KeptAttempt {
 /// A bench as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeptBench {
-    pub(super) model: Option<String>,
+    pub(super) bucket: Bucket,
     pub(super) until: UnixMillis,
     pub(super) stated: bool,
     pub(super) half_open: UnixMillis,
@@ -351,7 +348,7 @@ fn choice_of(value: &Value) -> Option<KeptChoice> {
 fn attempt_of(value: &Value) -> Option<KeptAttempt> {
     let bench = value.get("bench").and_then(|bench| {
         Some(KeptBench {
-            model: text(bench, "model"),
+            bucket: Bucket::deserialize(bench.get("bucket")?).ok()?,
             until: time(bench, "until")?,
             stated: bench.get("stated").and_then(Value::as_bool).unwrap_or(false),
             half_open: time(bench, "half_open")?,

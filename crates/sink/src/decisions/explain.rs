@@ -249,7 +249,7 @@ fn profile(verdict: &Verdict, now: UnixMillis) -> ExplainedProfile {
 fn bench(window: &Window, now: UnixMillis) -> ExplainedBench {
     ExplainedBench {
         reason: window.reason.clone(),
-        model: window.model.clone(),
+        bucket: window.bucket.clone(),
         until: window.until,
         left: now.until(window.until),
         stated: window.ours.map(|ours| ours.stated),
@@ -259,7 +259,7 @@ fn bench(window: &Window, now: UnixMillis) -> ExplainedBench {
 fn attempted(attempt: &KeptAttempt) -> ExplainedAttempt {
     let bench = attempt.bench.as_ref().map(|bench| ExplainedBench {
         reason: attempt.reason.clone().unwrap_or_default(),
-        model: bench.model.clone(),
+        bucket: bench.bucket.clone(),
         until: bench.until,
         left: attempt.at.until(bench.until),
         stated: Some(bench.stated),

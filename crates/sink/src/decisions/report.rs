@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokensink_policy::bench::Bucket;
 use tokensink_types::{AgentId, BillingClass, SessionKey, UnixMillis};
 
 /// Which choice is to be explained.
@@ -121,8 +122,8 @@ pub struct ExplainedProfile {
 pub struct ExplainedBench {
     /// The failure that opened it.
     pub reason: String,
-    /// The only model that it is for; `None` for the whole account.
-    pub model: Option<String>,
+    /// What it keeps from being tried.
+    pub bucket: Bucket,
     /// When it ends.
     pub until: UnixMillis,
     /// How long it had still to go.
