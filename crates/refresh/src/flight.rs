@@ -39,6 +39,8 @@ enum Phase {
     Learning {
         refusal: Option<(String, String)>,
     },
+    /// Noting a refusal of what the store held before.
+    Overtaken,
     /// Bringing the store up to the record.
     Healing,
     /// Noting that the store has caught up.
@@ -114,6 +116,8 @@ impl Flight {
                 self.on_confirming(code, description, event, now)
             }
             (Phase::Learning { refusal }, Event::Recorded) => self.after_learning(refusal),
+            // What the store holds now may serve, whether or not the refusal of its predecessor could be written down.
+            (Phase::Overtaken, Event::Recorded | Event::Failed(_)) => self.read_again(),
             (Phase::Healing, Event::Committed) => self.after_heal(now),
             (Phase::Healing, Event::Failed(failure)) => self.go_on(Some(failure), now),
             (Phase::Healed, Event::Recorded | Event::Failed(_)) => self.go_on(None, now),
@@ -280,6 +284,7 @@ impl Phase {
             Self::Reading => "reading",
             Self::Confirming { .. } => "confirming",
             Self::Learning { .. } => "learning",
+            Self::Overtaken => "overtaken",
             Self::Healing => "healing",
             Self::Healed => "healed",
             Self::Connecting => "connecting",

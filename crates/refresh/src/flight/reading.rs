@@ -34,11 +34,12 @@ impl Flight {
         let (current, heal) = (view.current.clone(), view.heal);
         self.current = Some(current.clone());
         self.admitted = None;
-        let overtaken = refusal.is_some() && asked_before != current.spend_key();
-        if overtaken && let Err(failure) = self.next_round() {
-            return self.failed(failure);
-        }
-        let refusal = refusal.filter(|_| !overtaken);
+        let refusal = match refusal.zip(asked_before) {
+            Some((refusal, spent)) if current.spend_key() != Some(spent) => {
+                return self.note_overtaken(&current, spent, refusal, now);
+            }
+            asked => asked.map(|(refusal, _)| refusal),
+        };
         let fresh = self.standing(now) == Some(Standing::Fresh);
         if refusal.is_none() && fresh {
             return self.heal_first(heal, now);
@@ -54,8 +55,8 @@ impl Flight {
         if let Some(action) = self.on_rivals(&current, &snapshot.rivals, refusal.is_some(), now) {
             return action;
         }
-        if let Some((code, description)) = refusal {
-            return self.refuse(code, description, now);
+        if let Some(refusal) = refusal {
+            return self.refuse(refusal, now);
         }
         self.heal_first(heal, now)
     }
@@ -97,6 +98,28 @@ impl Flight {
         }
     }
 
+    /// The store was changed under a request that was refused: what it holds now is looked at anew. What was refused
+    /// goes into the record first: if a stale copy brings it back, it is not sent again.
+    fn note_overtaken(
+        &mut self,
+        current: &Generation,
+        spent: SpendKey,
+        refusal: (String, String),
+        now: UnixMillis,
+    ) -> Action {
+        let mut record = self.record_or_new();
+        let is_echo = is_echo(&record, spent);
+        mark_refused(&mut record, spent, refusal, is_echo, now);
+        let known = record.generation.as_ref().map(|known| known.tokens.expires);
+        // An older copy that was put back is not to drive out what it would replace.
+        if known.is_none_or(|end| current.tokens.expires > end) {
+            note_newer_login(&mut record, Some(current));
+            record.generation = Some(current.clone());
+        }
+        self.record = Some(record.clone());
+        self.go(Phase::Overtaken, Action::Record(Box::new(record)))
+    }
+
     /// A holder is ahead of us. Where that explains a refusal it is believed and kept: if a stale copy brings our
     /// refresh token back, it is not sent again.
     fn lead_elsewhere(
@@ -106,12 +129,12 @@ impl Flight {
         now: UnixMillis,
     ) -> Action {
         let elsewhere = Verdict::Elsewhere { place };
-        let (Some((code, description)), Some(spent)) = (refusal, self.key()) else {
+        let Some((refusal, spent)) = refusal.zip(self.key()) else {
             return Action::Finish(elsewhere);
         };
         let mut record = self.record_or_new();
-        let after_lost_answer = is_echo(&record, spent);
-        mark_refused(&mut record, spent, code, description, after_lost_answer, now);
+        let is_echo = is_echo(&record, spent);
+        mark_refused(&mut record, spent, refusal, is_echo, now);
         self.settle(record, elsewhere)
     }
 
@@ -195,7 +218,7 @@ impl Flight {
         let mut record = self.record_or_new();
         note_newer_login(&mut record, self.current.as_ref());
         record.generation.clone_from(&self.current);
-        self.settle_refused(record, spent, code, description, false, now)
+        self.settle_refused(record, spent, (code, description), false, now)
     }
 
     /// What the rival's record says about `key` holds for us, too, and so does its wait: copies of one login must not
@@ -281,7 +304,7 @@ impl Flight {
         }
     }
 
-    fn refuse(&mut self, code: String, description: String, now: UnixMillis) -> Action {
+    fn refuse(&mut self, (code, description): (String, String), now: UnixMillis) -> Action {
         let record = self.record_or_new();
         let Some(spent) = self.key() else {
             return self.read_again();
@@ -291,28 +314,23 @@ impl Flight {
                 "it was restored from {origin}, and its refresh token has been used or revoked since: {}",
                 format!("{code} {description}").trim()
             );
-            return self.settle_refused(record, spent, RESTORED_SPENT.to_owned(), description, false, now);
+            let refusal = (RESTORED_SPENT.to_owned(), description);
+            return self.settle_refused(record, spent, refusal, false, now);
         }
-        let after_lost_answer = is_echo(&record, spent);
-        self.settle_refused(record, spent, code, description, after_lost_answer, now)
+        let is_echo = is_echo(&record, spent);
+        self.settle_refused(record, spent, (code, description), is_echo, now)
     }
 
     fn settle_refused(
         &mut self,
         mut record: Record,
         spent: SpendKey,
-        code: String,
-        description: String,
+        refusal: (String, String),
         after_lost_answer: bool,
         now: UnixMillis,
     ) -> Action {
-        let verdict = Verdict::LoginNeeded(Death::Refused {
-            code: code.clone(),
-            description: description.clone(),
-            after_lost_answer,
-        });
-        mark_refused(&mut record, spent, code, description, after_lost_answer, now);
-        self.settle(record, verdict)
+        let death = mark_refused(&mut record, spent, refusal, after_lost_answer, now);
+        self.settle(record, Verdict::LoginNeeded(death))
     }
 }
 
@@ -321,22 +339,27 @@ fn is_echo(record: &Record, spent: SpendKey) -> bool {
     unanswered(record, spent).is_some_and(|sent| sent.sends > 1)
 }
 
+/// Says in the record that the server has refused the key, by its code and description.
 fn mark_refused(
     record: &mut Record,
     spent: SpendKey,
-    code: String,
-    description: String,
+    (code, description): (String, String),
     after_lost_answer: bool,
     at: UnixMillis,
-) {
+) -> Death {
     record.state = RecordState::Refused {
         spent,
-        code,
-        description,
+        code: code.clone(),
+        description: description.clone(),
         after_lost_answer,
         at,
     };
     record.backoff = None;
+    Death::Refused {
+        code,
+        description,
+        after_lost_answer,
+    }
 }
 
 /// A key that our record does not know would be a newer login's. It is an older one of our own grant if a copy of the
