@@ -64,6 +64,8 @@ struct Progress {
     attempted: Attempted,
     /// The best answer to pass on if nobody serves.
     left: Option<Left>,
+    /// How long is waited before somebody else is asked.
+    rest: Duration,
 }
 
 /// Something that can be passed on.
@@ -149,6 +151,7 @@ impl Job<'_> {
                 tries: 0,
             },
             left: None,
+            rest: Duration::ZERO,
         };
         loop {
             let used = match self.lease(&mut progress, bound_to.as_ref()).await {
@@ -156,6 +159,10 @@ impl Job<'_> {
                 Err(None) => continue,
                 Err(Some(error)) => return self.nobody(progress, &error),
             };
+            let rest = std::mem::take(&mut progress.rest);
+            if !rest.is_zero() {
+                Box::pin(sleep(rest)).await;
+            }
             match self.attempt(used, held, &mut progress, &mut room).await? {
                 Came::Over(response) => return Ok(response),
                 Came::Next => progress.attempted.tries += 1,
@@ -544,6 +551,7 @@ impl Job<'_> {
             rule: "status",
         });
         self.trail.failed(class.reason.as_str());
+        progress.rest = reported.rest;
         self.go_on(&used, &Happened::Answered { status, class }, left, progress)
     }
 

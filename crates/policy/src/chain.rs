@@ -1,17 +1,15 @@
-//! Which models are tried one after the other, and which are passed over (spec.md 6.8 to 6.11, rules of age C2).
+//! Which models are tried one after the other (spec.md 6.6, 6.8, 6.10 and 6.11, rules of age C2).
 //!
-//! Money is not decided here: whether a candidate's account may be used at its price is the selection's question.
+//! Money is not decided here: whether a candidate's account may be used at its price is the selection's question. Nor is
+//! whether one whose accounts are all benched is tried all the same (spec.md 6.3, 6.9): a bench that may be tested is
+//! open to one request, whatever model's turn it is.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokensink_types::{ProviderId, UnixMillis};
 
-use crate::classify::{Blame, Reason};
-
-/// How long a probe of a provider that is all benched keeps the next one away, in milliseconds.
-const PROBE_PAUSE: i64 = 30_000;
-/// How long before the soonest end of its benches a provider may be probed, in milliseconds.
-const PROBE_EARLY: i64 = 120_000;
+use crate::classify::Reason;
 
 /// A model with its provider.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,55 +69,46 @@ impl Chain<'_> {
     }
 }
 
-/// A candidate all of whose profiles are benched.
+/// How far the accounts of one model are changed while other models are left to ask (spec.md 6.6, `auth.cooldowns`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AllBenched {
-    /// What benched them, the gravest first (spec.md 5.7).
-    pub reason: Reason,
-    /// The model that was asked for, not a fallback.
-    pub is_requested: bool,
-    /// When the first of them is free again.
-    pub soonest: Option<UnixMillis>,
-    /// When this provider was last probed.
-    pub last_probe: Option<UnixMillis>,
-    /// A sibling of the same provider was tried in this run already.
-    pub sibling_tried: bool,
-    /// Now.
-    pub now: UnixMillis,
+pub struct Rotations {
+    /// Changes of the account because its model was overloaded.
+    pub overloaded: usize,
+    /// ... because its limit was reached.
+    pub rate_limited: usize,
+    /// How long is waited after an answer that a model is overloaded before somebody else is asked.
+    pub overloaded_pause: Duration,
 }
 
-/// What to do with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// Go on with the next model.
-    Skip,
-    /// One request may be made all the same.
-    Probe,
+impl Default for Rotations {
+    /// The values of spec.md 5.4.
+    fn default() -> Self {
+        Self {
+            overloaded: 1,
+            rate_limited: 1,
+            overloaded_pause: Duration::ZERO,
+        }
+    }
 }
 
-impl AllBenched {
-    /// Passed over, or tried once (spec.md 6.9)?
+impl Rotations {
+    /// Is it another model's turn after `failures` accounts of one have failed for `reason`?
     #[must_use]
-    pub fn step(&self) -> Step {
-        let may = match self.reason {
-            Reason::Auth | Reason::AuthPermanent => false,
-            Reason::Billing => self.is_requested && self.is_due(),
-            reason if self.is_requested => reason.blame() != Blame::Request && self.is_due(),
-            // Another model of the provider may have a limit of its own.
-            reason => matches!(reason.blame(), Blame::Bucket | Blame::Unknown) && !self.sibling_tried,
-        };
-        if may { Step::Probe } else { Step::Skip }
+    pub fn are_spent(&self, reason: Reason, failures: usize) -> bool {
+        match reason {
+            Reason::Overloaded => failures > self.overloaded,
+            Reason::RateLimit => failures > self.rate_limited,
+            _ => false,
+        }
     }
 
-    /// Not probed within half a minute, and near the end of the benches or without a known one.
-    fn is_due(&self) -> bool {
-        let rested = self
-            .last_probe
-            .is_none_or(|at| self.now.0.saturating_sub(at.0).abs() >= PROBE_PAUSE);
-        let near = self
-            .soonest
-            .is_none_or(|end| self.now.0 >= end.0.saturating_sub(PROBE_EARLY));
-        rested && near
+    /// How long is waited after a failure for `reason` before somebody else is asked.
+    #[must_use]
+    pub fn pause(&self, reason: Reason) -> Duration {
+        match reason {
+            Reason::Overloaded => self.overloaded_pause,
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -172,23 +161,6 @@ impl fmt::Display for Summary {
     }
 }
 
-/// The gravest of several reasons: what a user must deal with first (spec.md 5.7).
-#[must_use]
-pub fn gravest(reasons: impl IntoIterator<Item = Reason>) -> Option<Reason> {
-    const ORDER: [Reason; 8] = [
-        Reason::AuthPermanent,
-        Reason::Auth,
-        Reason::Billing,
-        Reason::Format,
-        Reason::ModelNotFound,
-        Reason::Overloaded,
-        Reason::Timeout,
-        Reason::RateLimit,
-    ];
-    let rank = |reason: &Reason| ORDER.iter().position(|one| one == reason).unwrap_or(ORDER.len());
-    reasons.into_iter().min_by_key(rank)
-}
-
 /// May a failed run go on with the next model (spec.md 6.10)?
 #[must_use]
 pub fn goes_on(reason: Reason) -> bool {
@@ -237,97 +209,28 @@ mod tests {
     }
 
     #[test]
-    fn benched_candidates() {
-        let now = UnixMillis(1_000_000);
-        let base = AllBenched {
-            reason: Reason::RateLimit,
-            is_requested: true,
-            soonest: None,
-            last_probe: None,
-            sibling_tried: false,
-            now,
-        };
-        let at = |offset: i64| Some(UnixMillis(now.0 + offset));
-        let sibling = AllBenched {
-            is_requested: false,
-            ..base
-        };
+    fn rotations() {
+        let usual = Rotations::default();
         let cases = [
-            (base, Step::Probe),
-            (
-                AllBenched {
-                    soonest: at(120_000),
-                    ..base
-                },
-                Step::Probe,
-            ),
-            (
-                AllBenched {
-                    soonest: at(120_001),
-                    ..base
-                },
-                Step::Skip,
-            ),
-            (
-                AllBenched {
-                    last_probe: at(-29_999),
-                    ..base
-                },
-                Step::Skip,
-            ),
-            (
-                AllBenched {
-                    last_probe: at(-30_000),
-                    ..base
-                },
-                Step::Probe,
-            ),
-            (
-                AllBenched {
-                    reason: Reason::Auth,
-                    ..base
-                },
-                Step::Skip,
-            ),
-            (
-                AllBenched {
-                    reason: Reason::AuthPermanent,
-                    ..sibling
-                },
-                Step::Skip,
-            ),
-            (
-                AllBenched {
-                    reason: Reason::Billing,
-                    ..base
-                },
-                Step::Probe,
-            ),
-            (
-                AllBenched {
-                    reason: Reason::Billing,
-                    ..sibling
-                },
-                Step::Skip,
-            ),
-            (
-                AllBenched {
-                    soonest: at(500_000),
-                    ..sibling
-                },
-                Step::Probe,
-            ),
-            (
-                AllBenched {
-                    sibling_tried: true,
-                    ..sibling
-                },
-                Step::Skip,
-            ),
+            (Reason::Overloaded, 1, false),
+            (Reason::Overloaded, 2, true),
+            (Reason::RateLimit, 1, false),
+            (Reason::RateLimit, 2, true),
+            (Reason::Auth, 9, false),
+            (Reason::Billing, 9, false),
         ];
-        for (benched, step) in cases {
-            assert_eq!(benched.step(), step, "{benched:?}");
+        for (reason, failures, spent) in cases {
+            assert_eq!(usual.are_spent(reason, failures), spent, "{reason:?} {failures}");
         }
+        let other = Rotations {
+            overloaded: 0,
+            rate_limited: 3,
+            overloaded_pause: Duration::from_millis(700),
+        };
+        assert!(other.are_spent(Reason::Overloaded, 1));
+        assert!(!other.are_spent(Reason::RateLimit, 3) && other.are_spent(Reason::RateLimit, 4));
+        assert_eq!(other.pause(Reason::Overloaded), Duration::from_millis(700));
+        assert_eq!(other.pause(Reason::RateLimit), Duration::ZERO);
     }
 
     #[test]
@@ -356,16 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gravest_reason() {
-        assert_eq!(gravest([]), None);
-        assert_eq!(
-            gravest([Reason::RateLimit, Reason::Billing, Reason::Timeout]),
-            Some(Reason::Billing)
-        );
-        assert_eq!(
-            gravest([Reason::Unclassified, Reason::RateLimit]),
-            Some(Reason::RateLimit)
-        );
+    fn a_question_that_is_too_long_is_so_everywhere() {
         assert!(goes_on(Reason::Format) && !goes_on(Reason::ContextOverflow));
     }
 }

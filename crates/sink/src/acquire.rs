@@ -351,11 +351,12 @@ impl Sink {
                     format!("tokensink models auth order set --provider {provider}{of_agent} <profile>");
                 SinkError::new(ErrorKind::Failed, "none_selected", why.to_string()).with_fix(fix)
             }
-            Unavailable::AllBenched { until, first, .. } => {
-                SinkError::new(ErrorKind::TryAgain, "all_benched", why.to_string())
-                    .until(Some(*until))
-                    .about(first)
-            }
+            Unavailable::AllBenched {
+                until, first, cause, ..
+            } => SinkError::new(ErrorKind::TryAgain, "all_benched", why.to_string())
+                .until(Some(*until))
+                .for_reason(*cause)
+                .about(first),
             Unavailable::TooCostly {
                 profile, provider, ..
             } => {

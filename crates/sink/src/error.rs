@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use tokensink_policy::classify::Reason;
 use tokensink_store::StoreError;
 use tokensink_types::{ProfileId, UnixMillis};
 
@@ -31,6 +32,7 @@ struct Inner {
     fix: Option<String>,
     retry_at: Option<UnixMillis>,
     profile: Option<ProfileId>,
+    reason: Option<Reason>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -48,6 +50,7 @@ impl SinkError {
             fix: None,
             retry_at: None,
             profile: None,
+            reason: None,
             source: None,
         }))
     }
@@ -80,6 +83,13 @@ impl SinkError {
         self
     }
 
+    /// Why calls have failed, where that is the cause.
+    #[must_use]
+    pub(crate) fn for_reason(mut self, reason: Reason) -> Self {
+        self.0.reason = Some(reason);
+        self
+    }
+
     /// The error below this one.
     #[must_use]
     pub fn because(mut self, source: impl Error + Send + Sync + 'static) -> Self {
@@ -109,6 +119,12 @@ impl SinkError {
     #[must_use]
     pub fn retry_at(&self) -> Option<UnixMillis> {
         self.0.retry_at
+    }
+
+    /// Why calls have failed, if that is the cause: of accounts that are all benched, what benched them.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.0.reason
     }
 
     /// The profile that the error is about.

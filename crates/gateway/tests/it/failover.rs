@@ -74,6 +74,21 @@ fn a_limit_is_answered_by_the_second_account_until_its_window_ends() {
 }
 
 #[test]
+fn an_overloaded_model_is_given_the_time_that_the_config_says() {
+    let world = but_for_one(|_, talk| talk.answer(529, &[], r#"{"error":{"type":"overloaded_error"}}"#));
+    world.put(
+        "openclaw.json",
+        "{ auth: { cooldowns: { overloadedBackoffMs: 300 } } }",
+    );
+    let gateway = world.gateway();
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(by(&answer), (200, "rig:two"));
+    let seen = world.upstream.seen();
+    let waited = seen[1].at.duration_since(seen[0].at);
+    assert!(waited >= Duration::from_millis(300), "{waited:?}");
+}
+
+#[test]
 fn failures_that_another_account_does_not_have() {
     for (status, body) in [
         (401, r#"{"error":{"message":"invalid api key"}}"#),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokensink_types::{BillingClass, ProfileId, ProviderId, UnixMillis, short_wait};
 
+use crate::candidate::{Window, WindowKind};
+use crate::classify::Reason;
 use crate::{Barrier, Candidate, Eligibility, EligibilityCode, OrderSource, Rule, Verdict};
 
 /// Why no profile serves. Each variant is a different thing to do next.
@@ -47,6 +49,8 @@ pub enum Unavailable {
         wait: Duration,
         /// The failure that opened its window.
         reason: String,
+        /// What benched all of them, in one word.
+        cause: Reason,
     },
     /// Only profiles that cost more are left, and nobody allowed that.
     TooCostly {
@@ -162,7 +166,7 @@ pub(super) fn of_order(
 ) -> Unavailable {
     let placed = || verdicts.iter().filter(|verdict| verdict.position.is_some());
     let free = placed().filter(|verdict| verdict.barrier.is_none());
-    let soonest = Soonest::of(free, now);
+    let soonest = Soonest::of(free.clone(), now);
     let costly = placed()
         .filter(|verdict| !verdict.is_benched())
         .find_map(|verdict| match &verdict.barrier {
@@ -187,6 +191,7 @@ pub(super) fn of_order(
             ends: soonest.ends,
             wait: soonest.wait,
             reason: soonest.reason,
+            cause: cause(free.filter_map(|verdict| verdict.bench.as_ref())),
         };
     }
     let tried = || placed().filter(|verdict| verdict.barrier == Some(Barrier::Tried));
@@ -200,6 +205,44 @@ pub(super) fn of_order(
         .find_map(denied)
         .unwrap_or_else(|| nothing(provider, source, verdicts))
 }
+
+/// The reason of most weight, of equal ones the gravest (spec.md 5.7): a long window of a known reason weighs more than
+/// any number of short ones.
+fn cause<'a>(windows: impl Iterator<Item = &'a Window>) -> Reason {
+    let mut weights = [0_u64; GRAVEST_FIRST.len()];
+    for window in windows {
+        let reason = Reason::parse(&window.reason).unwrap_or(Reason::Unclassified);
+        let weight = match window.kind {
+            WindowKind::Disabled if reason != Reason::Unclassified => 1000,
+            _ => 1,
+        };
+        for (_, sum) in GRAVEST_FIRST
+            .iter()
+            .zip(&mut weights)
+            .filter(|(one, _)| **one == reason)
+        {
+            *sum += weight;
+        }
+    }
+    let weighed = GRAVEST_FIRST.into_iter().zip(weights).rev();
+    let heaviest = weighed
+        .filter(|(_, weight)| *weight > 0)
+        .max_by_key(|(_, weight)| *weight);
+    heaviest.map_or(Reason::Unclassified, |(reason, _)| reason)
+}
+
+/// What a user must deal with first comes first.
+const GRAVEST_FIRST: [Reason; 9] = [
+    Reason::AuthPermanent,
+    Reason::Auth,
+    Reason::Billing,
+    Reason::Format,
+    Reason::ModelNotFound,
+    Reason::Overloaded,
+    Reason::Timeout,
+    Reason::RateLimit,
+    Reason::Unclassified,
+];
 
 fn denied(verdict: &Verdict) -> Option<Unavailable> {
     match &verdict.barrier {
@@ -314,5 +357,52 @@ impl fmt::Display for Soonest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let left = short_wait(self.wait);
         write!(f, "{} ({}) is free in {left}", self.profile, self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Bucket;
+
+    #[test]
+    fn what_benched_all() {
+        let of = |windows: &[(WindowKind, &str)]| {
+            let windows: Vec<Window> = windows
+                .iter()
+                .map(|(kind, reason)| Window {
+                    kind: *kind,
+                    until: UnixMillis(1),
+                    reason: (*reason).to_owned(),
+                    bucket: Bucket::Account,
+                    ours: None,
+                })
+                .collect();
+            cause(windows.iter())
+        };
+        let short = |reason| (WindowKind::Cooldown, reason);
+        let long = |reason| (WindowKind::Disabled, reason);
+        let cases: [(&[_], Reason); 8] = [
+            (&[], Reason::Unclassified),
+            (&[short("rate_limit")], Reason::RateLimit),
+            (&[short("rate_limit"), short("overloaded")], Reason::Overloaded),
+            (
+                &[short("rate_limit"), short("rate_limit"), short("auth")],
+                Reason::RateLimit,
+            ),
+            (
+                &[short("rate_limit"), short("rate_limit"), long("billing")],
+                Reason::Billing,
+            ),
+            (&[long("billing"), long("auth_permanent")], Reason::AuthPermanent),
+            (
+                &[long("unknown"), short("timeout"), short("timeout")],
+                Reason::Timeout,
+            ),
+            (&[short("what other programs may say")], Reason::Unclassified),
+        ];
+        for (windows, want) in cases {
+            assert_eq!(of(windows), want, "{windows:?}");
+        }
     }
 }

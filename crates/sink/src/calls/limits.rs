@@ -5,21 +5,27 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokensink_policy::bench::Limits;
+use tokensink_policy::chain::Rotations;
 use tokensink_types::ProviderId;
 
 /// Longest value that is believed; a year of days is a mistake, not a back-off.
 const HOURS_MAX: f64 = 24.0 * 366.0;
 
-/// How long benches of the account's own faults last, by provider.
+/// Longest pause that is believed: somebody waits for the answer.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How long benches of the account's own faults last, by provider; and how far accounts are changed before models.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cooldowns {
     base: Limits,
     /// `billingBackoffHoursByProvider`, by canonical id.
     billing: BTreeMap<ProviderId, Duration>,
+    rotations: Rotations,
 }
 
 impl Cooldowns {
-    /// Reads the block. A value that is no finite number above zero counts as absent.
+    /// Reads the block. A value that is no finite number above zero counts as absent, and so does a count that is no
+    /// natural number.
     pub(crate) fn of(
         block: Option<&Map<String, Value>>,
         canonical: impl Fn(&ProviderId) -> ProviderId,
@@ -44,10 +50,31 @@ impl Cooldowns {
             let provider = ProviderId::parse(id).ok()?;
             Some((canonical(&provider), time(Some(value), 3600.0)?))
         });
+        let count = |key: &str, usual: usize| {
+            let given = block.get(key).and_then(Value::as_u64);
+            given
+                .and_then(|count| usize::try_from(count).ok())
+                .unwrap_or(usual)
+        };
+        let usual = Rotations::default();
+        let pause = block.get("overloadedBackoffMs").and_then(Value::as_u64);
+        let rotations = Rotations {
+            overloaded: count("overloadedProfileRotations", usual.overloaded),
+            rate_limited: count("rateLimitedProfileRotations", usual.rate_limited),
+            overloaded_pause: pause
+                .map_or(usual.overloaded_pause, Duration::from_millis)
+                .min(PAUSE_MAX),
+        };
         Self {
             base,
             billing: billing.collect(),
+            rotations,
         }
+    }
+
+    /// How far accounts are changed before models.
+    pub(crate) fn rotations(&self) -> Rotations {
+        self.rotations
     }
 
     /// What holds for a provider, by its canonical id.
@@ -101,6 +128,29 @@ mod tests {
             let block = json!({"billingBackoffHours": nonsense, "failureWindowHours": nonsense,
                 "authPermanentMaxMinutes": nonsense});
             assert_eq!(of(&block).limits(&provider("rig")), usual, "{block}");
+        }
+    }
+
+    #[test]
+    fn rotations() {
+        let of = |block: &Value| Cooldowns::of(block.as_object(), Clone::clone).rotations();
+        assert_eq!(
+            Cooldowns::of(None, Clone::clone).rotations(),
+            Rotations::default()
+        );
+        let block = json!({"overloadedProfileRotations": 0, "rateLimitedProfileRotations": 4, "overloadedBackoffMs": 250});
+        let want = Rotations {
+            overloaded: 0,
+            rate_limited: 4,
+            overloaded_pause: Duration::from_millis(250),
+        };
+        assert_eq!(of(&block), want);
+        let endless = of(&json!({"overloadedBackoffMs": u64::MAX}));
+        assert_eq!(endless.overloaded_pause, PAUSE_MAX);
+        for nonsense in [json!(-1), json!(1.5), json!("5"), json!(null)] {
+            let block = json!({"overloadedProfileRotations": nonsense, "rateLimitedProfileRotations": nonsense,
+                "overloadedBackoffMs": nonsense});
+            assert_eq!(of(&block), Rotations::default(), "{block}");
         }
     }
 }

@@ -102,6 +102,9 @@ pub struct Reported {
     pub class: Option<Class>,
     /// The bench that it opened, or that it fell into.
     pub bench: Option<BenchInfo>,
+    /// How long the user wants to be waited before another account or model is asked (`overloadedBackoffMs`,
+    /// spec.md 6.6); usually zero.
+    pub rest: Duration,
 }
 
 /// A bench, for callers.

@@ -141,7 +141,7 @@ impl Sink {
                 reason: Reason::Timeout,
                 rule,
             }),
-            bench: None,
+            ..Reported::default()
         }
     }
 
@@ -167,9 +167,11 @@ impl Sink {
         class: Class,
         stated: Option<UnixMillis>,
     ) -> Result<Reported> {
+        let cooldowns = self.cooldowns()?;
         let class_only = Reported {
             class: Some(class),
             bench: None,
+            rest: cooldowns.rotations().pause(class.reason),
         };
         let (owner, id) = (&lease.owner, &lease.profile);
         let blameless = matches!(class.reason.blame(), Blame::Network | Blame::Request);
@@ -190,7 +192,7 @@ impl Sink {
         let blamed = Blamed {
             reason: class.reason,
             stated,
-            limits: self.cooldowns()?.limits(provider),
+            limits: cooldowns.limits(provider),
             generation: credential.as_oauth().map(|_| fingerprint(&lease.secret)),
             now: self.now(),
         };

@@ -1,7 +1,10 @@
 //! What one turn has come to so far: who failed and why, the price it began with, what was shown.
 
-use tokensink_policy::chain::{Attempt, Model};
-use tokensink_policy::classify::Reason;
+use std::time::Duration;
+
+use tokensink_host::Clock;
+use tokensink_policy::chain::{Attempt, Model, Rotations};
+use tokensink_policy::classify::{Blame, Reason};
 use tokensink_types::{BillingClass, ProfileId, UnixMillis};
 
 use super::{ChatAttempt, ChatEvent, Moved, Serving};
@@ -9,6 +12,9 @@ use crate::calls::LeaseId;
 use crate::error::SinkError;
 use crate::login::Cancel;
 use crate::sink::Sink;
+
+/// How often it is looked whether the turn is given up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One turn.
 pub(super) struct Run<'a> {
@@ -19,9 +25,10 @@ pub(super) struct Run<'a> {
     tell: &'a mut dyn FnMut(ChatEvent<'_>),
     /// The text that was shown.
     pub(super) shown: String,
-    /// Profiles that have failed.
-    pub(super) tried: Vec<ProfileId>,
     failed: Vec<Failed>,
+    rotations: Rotations,
+    /// How long is waited before somebody else is asked.
+    rest: Duration,
     /// The cheapest class that was tried or would have been.
     pub(super) cheapest: Option<BillingClass>,
 }
@@ -52,6 +59,7 @@ impl<'a> Run<'a> {
         cancel: &'a Cancel,
         tell: &'a mut dyn FnMut(ChatEvent<'_>),
         id: LeaseId,
+        rotations: Rotations,
     ) -> Self {
         Self {
             id,
@@ -59,8 +67,9 @@ impl<'a> Run<'a> {
             cancel,
             tell,
             shown: String::new(),
-            tried: Vec::new(),
             failed: Vec::new(),
+            rotations,
+            rest: Duration::ZERO,
             cheapest: None,
         }
     }
@@ -102,7 +111,7 @@ impl<'a> Run<'a> {
         if let Some(billing) = failure.billing {
             self.price(billing);
         }
-        self.tried.extend(failure.profile.clone());
+        self.rest = self.rotations.pause(failure.reason);
         self.failed.push(Failed {
             model: model.clone(),
             attempt: ChatAttempt {
@@ -116,6 +125,43 @@ impl<'a> Run<'a> {
             fix: failure.fix,
             is_news: true,
         });
+    }
+
+    /// The profiles that are out of the question for a model: those that have failed, but for a reason that is the
+    /// matter of another model of the same provider alone.
+    pub(super) fn tried(&self, model: &Model) -> Vec<ProfileId> {
+        let counts = |failed: &&Failed| {
+            let of_sibling = failed.model.provider == model.provider && failed.model != *model;
+            !(of_sibling && failed.attempt.reason.blame() == Blame::Bucket)
+        };
+        let counting = self.failed.iter().filter(counts);
+        counting
+            .filter_map(|failed| failed.attempt.profile.clone())
+            .collect()
+    }
+
+    pub(super) fn has_tried(&self, profile: &ProfileId, model: &Model) -> bool {
+        self.tried(model).contains(profile)
+    }
+
+    /// Have enough accounts of a model failed for the reason of the last one that other models come first?
+    pub(super) fn is_others_turn(&self, model: &Model) -> bool {
+        let of_model = || self.failed.iter().filter(|failed| failed.model == *model);
+        of_model().next_back().is_some_and(|last| {
+            let reason = last.attempt.reason;
+            let same = of_model().filter(|failed| failed.attempt.reason == reason);
+            self.rotations.are_spent(reason, same.count())
+        })
+    }
+
+    /// Waits, where the last who was asked is overloaded, before somebody else is asked (spec.md 6.6).
+    pub(super) fn take_rest(&mut self, clock: &dyn Clock) {
+        let mut left = std::mem::take(&mut self.rest);
+        while !left.is_zero() && !self.cancel.is_set() {
+            let piece = left.min(LOOK_EVERY);
+            clock.sleep(piece);
+            left -= piece;
+        }
     }
 
     pub(super) fn attempts(self) -> Vec<ChatAttempt> {

@@ -1,6 +1,7 @@
 //! Turns against a scripted network.
 
 mod cancel;
+mod chain;
 
 use std::time::Duration;
 

@@ -24,10 +24,22 @@ const ACQUIRE_WAIT: Duration = Duration::from_secs(20);
 const ACCOUNTS_MAX: u32 = 16;
 
 /// A model that is asked in this turn.
+#[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) model: &'a Model,
     /// The profile that was asked for with it.
     pub(super) profile: Option<&'a ProfileId>,
+    /// Other models follow, which come first after a few of its accounts.
+    has_others: bool,
+}
+
+/// What asking a model came to.
+enum Came {
+    Answer(Given),
+    /// None of its accounts is left.
+    Nothing,
+    /// There may be others, but another model is to be asked first.
+    GaveWay,
 }
 
 impl Sink {
@@ -47,13 +59,28 @@ impl Sink {
     ) -> Result<ChatAnswer> {
         let target = self.chat_target(chat)?;
         let models = self.model_chain(chat.agent(), &target)?;
-        let mut run = Run::new(prompt, cancel, tell, self.calls().lease_id());
+        let rotations = self.cooldowns()?.rotations();
+        let mut run = Run::new(prompt, cancel, tell, self.calls().lease_id(), rotations);
+        let mut gave_way = Vec::new();
         for (at, model) in models.iter().enumerate() {
             let asked = Asked {
                 model,
                 profile: target.profile.as_ref().filter(|_| at == 0),
+                has_others: at + 1 < models.len(),
             };
-            if let Some(given) = self.ask_model(chat, &mut run, &asked)? {
+            match self.ask_model(chat, &mut run, &asked)? {
+                Came::Answer(given) => return Ok(self.answered(chat, run, given)),
+                Came::Nothing => {}
+                Came::GaveWay => gave_way.push(asked),
+            }
+        }
+        // The other models have had their turn: who has not been asked yet is better than no answer.
+        for asked in gave_way {
+            let last = Asked {
+                has_others: false,
+                ..asked
+            };
+            if let Came::Answer(given) = self.ask_model(chat, &mut run, &last)? {
                 return Ok(self.answered(chat, run, given));
             }
         }
@@ -101,24 +128,28 @@ impl Sink {
         }
     }
 
-    /// Asks one model; `None` where another model may be asked.
-    fn ask_model(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>) -> Result<Option<Given>> {
+    /// Asks one model.
+    fn ask_model(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>) -> Result<Came> {
+        run.take_rest(&*self.host().clock);
         let provider = &asked.model.provider;
         if let Some((program, billing)) = self.program_of(provider) {
             let serving = by_program(asked.model, &program, None, billing);
-            return match self.ask_program(chat, run, asked, &program, (serving, None))? {
-                Next::Done(given) => Ok(Some(given)),
-                _ => Ok(None),
-            };
+            return Ok(
+                match self.ask_program(chat, run, asked, &program, (serving, None))? {
+                    Next::Done(given) => Came::Answer(given),
+                    _ => Came::Nothing,
+                },
+            );
         }
         let kept = self.kept_login(chat, provider)?;
         let kept = kept.filter(|kept| self.program_path(kept.program.name()).is_some());
         let kept = kept.filter(|kept| asked.profile.is_none_or(|profile| *profile == kept.profile));
+        let kept = kept.filter(|kept| !run.has_tried(&kept.profile, asked.model));
         if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program) {
             let billing = self.class_of(chat, &kept.profile)?;
             let serving = by_program(asked.model, &kept.program, Some(&kept.profile), billing);
             if let Next::Done(given) = self.ask_program(chat, run, asked, &kept.program, (serving, None))? {
-                return Ok(Some(given));
+                return Ok(Came::Answer(given));
             }
         }
         self.ask_accounts(chat, run, asked, kept.as_ref())
@@ -131,9 +162,10 @@ impl Sink {
         run: &mut Run<'_>,
         asked: &Asked<'_>,
         kept: Option<&Kept>,
-    ) -> Result<Option<Given>> {
+    ) -> Result<Came> {
         let mut refresh: Option<(Lease, Failure)> = None;
         for tries in 0..ACCOUNTS_MAX {
+            run.take_rest(&*self.host().clock);
             let request = acquire_request(chat, run, asked, kept, refresh.as_ref().map(|(lease, _)| lease));
             let acquired = self.acquire(&request);
             if acquired.is_err() && run.cancel.is_set() {
@@ -148,24 +180,19 @@ impl Sink {
                 (Ok(lease), _) => lease,
                 (Err(error), Some((_, failure))) => {
                     // Why it could not be refreshed says more than the refusal that asked for it.
-                    run.fail(
-                        asked.model,
-                        Failure {
-                            ..of_error(&error, failure.profile, failure.billing)
-                        },
-                    );
+                    run.fail(asked.model, of_error(&error, failure.profile, failure.billing));
                     continue;
                 }
                 (Err(error), None) => {
                     self.no_account(chat, run, asked, &error)?;
-                    return Ok(None);
+                    return Ok(Came::Nothing);
                 }
             };
             if let Some(note) = &lease.note {
                 run.note(note);
             }
             if !self.may_cost(chat, run, asked, &lease)? {
-                return Ok(None);
+                return Ok(Came::Nothing);
             }
             let next = match kept.filter(|kept| kept.profile == lease.profile) {
                 Some(kept) => {
@@ -177,18 +204,25 @@ impl Sink {
                 None => self.ask_api(chat, run, asked, &lease, (refreshed, tries))?,
             };
             match next {
-                Next::Done(given) => return Ok(Some(given)),
+                Next::Done(given) => return Ok(Came::Answer(given)),
                 Next::Refresh(failure) => refresh = Some((lease, failure)),
-                Next::Another if asked.profile.is_none() => {}
-                Next::Another | Next::Model => return Ok(None),
+                Next::Another if asked.profile.is_none() => {
+                    if asked.has_others && run.is_others_turn(asked.model) {
+                        return Ok(Came::GaveWay);
+                    }
+                }
+                Next::Another | Next::Model => return Ok(Came::Nothing),
             }
         }
-        Ok(None)
+        Ok(Came::Nothing)
     }
 
     /// No account of a model can be used. What was tried already is not told again.
     fn no_account(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>, error: &SinkError) -> Result<()> {
-        if error.profile().is_some_and(|profile| run.tried.contains(profile)) {
+        if error
+            .profile()
+            .is_some_and(|profile| run.has_tried(profile, asked.model))
+        {
             return Ok(());
         }
         let snapshot = self.snapshot(chat.agent())?;
@@ -258,7 +292,7 @@ fn acquire_request(
     request.preferred = preferred.map(|kept| kept.profile.clone());
     request.rejected = refused.map(|lease| lease.secret.clone());
     request.request_id = Some(run.id);
-    request.tried = run.tried.clone();
+    request.tried = run.tried(asked.model);
     request.wait = ACQUIRE_WAIT;
     request.cancel = Some(run.cancel.clone());
     request
@@ -267,10 +301,9 @@ fn acquire_request(
 fn of_error(error: &SinkError, profile: Option<ProfileId>, billing: Option<BillingClass>) -> Failure {
     Failure {
         profile,
-        reason: match (error.kind(), error.code()) {
-            (ErrorKind::LoginNeeded, _) => Reason::Auth,
-            (ErrorKind::TryAgain, "all_benched") => Reason::RateLimit,
-            _ => Reason::Unclassified,
+        reason: match error.kind() {
+            ErrorKind::LoginNeeded => Reason::Auth,
+            _ => error.reason().unwrap_or(Reason::Unclassified),
         },
         text: error.to_string(),
         until: error.retry_at(),

@@ -1,0 +1,111 @@
+//! Several accounts and several models: who is asked in which order (spec.md 6.6, 6.8).
+
+use tokensink_host::Clock as _;
+
+use super::*;
+
+const BUSY: &str = r#"{"error":{"message":"Overloaded","type":"overloaded_error"}}"#;
+const BROKE: &str = r#"{"error":{"message":"You exceeded your current quota","code":"insufficient_quota","type":"insufficient_quota"}}"#;
+
+/// Three accounts of rig and one of mute, which comes after rig.
+fn chain(cooldowns: &str) -> World {
+    let config = format!(
+        "{{ agents: {{ defaults: {{ model: {{ primary: 'rig/rig-small', fallbacks: ['mute/rig-large'] }} }} }},
+            auth: {{ cooldowns: {cooldowns} }} }}"
+    );
+    let profiles = json!({"rig:a": oauth("rig", "a"), "rig:b": oauth("rig", "b"), "rig:c": oauth("rig", "c"),
+        "mute:d": oauth("mute", "d")});
+    world(&config, &profiles)
+}
+
+/// Who was asked, by the letter of the token.
+fn asked(world: &World) -> String {
+    let letter = |bearer: String| bearer.trim_start_matches("access-").chars().next();
+    bearers(world).into_iter().filter_map(letter).collect()
+}
+
+#[test]
+fn after_a_few_accounts_another_model_is_asked() {
+    for (cooldowns, body, status, want) in [
+        ("{}", SLOW, 429, "abd"),
+        ("{ rateLimitedProfileRotations: 0 }", SLOW, 429, "ad"),
+        ("{ rateLimitedProfileRotations: 2 }", SLOW, 429, "abcd"),
+        ("{ rateLimitedProfileRotations: 0 }", BUSY, 529, "abd"),
+        ("{ overloadedProfileRotations: 0 }", BUSY, 529, "ad"),
+        // Only time helps a limit; what ails an account is its own matter.
+        ("{}", BROKE, 402, "abcd"),
+    ] {
+        let world = chain(cooldowns);
+        for _ in 1..want.len() {
+            refuses(&world, status, None, body);
+        }
+        answers(&world, &["hello"]);
+        let (answer, _) = ask(&world);
+        assert_eq!(answer.unwrap().text, "hello", "{cooldowns} {status}");
+        assert_eq!(asked(&world), want, "{cooldowns} {status}");
+    }
+}
+
+#[test]
+fn who_was_passed_over_is_asked_before_nobody_answers() {
+    let world = chain("{}");
+    for _ in 0..3 {
+        refuses(&world, 429, None, SLOW);
+    }
+    answers(&world, &["hello"]);
+    let (answer, _) = ask(&world);
+    assert_eq!(profile_of(&answer.unwrap()), "rig:c");
+    assert_eq!(asked(&world), "abdc");
+}
+
+#[test]
+fn an_overloaded_model_is_given_time() {
+    let world = chain("{ overloadedBackoffMs: 700 }");
+    let before = world.test.clock.monotonic();
+    refuses(&world, 529, None, BUSY);
+    answers(&world, &["hello"]);
+    ask(&world).0.unwrap();
+    let waited = world.test.clock.monotonic() - before;
+    assert!(waited >= Duration::from_millis(700), "{waited:?}");
+}
+
+#[test]
+fn a_limit_of_one_model_says_nothing_of_another_one_of_the_same_account() {
+    let config =
+        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['rig/rig-large'] } } } }";
+    let one = || world(config, &json!({"rig:a": oauth("rig", "a")}));
+    let world = one();
+    refuses(&world, 429, None, SLOW);
+    answers(&world, &["hello"]);
+    let (answer, told) = ask(&world);
+    assert_eq!(answer.unwrap().serving.model, "rig/rig-large");
+    assert_eq!(told.moved.len(), 1);
+    // A refused login is the account's: the other model is not asked with it.
+    let world = one();
+    refuses(&world, 403, None, DENIED);
+    let (answer, _) = ask(&world);
+    assert_eq!(failed(answer).kind(), ErrorKind::LoginNeeded);
+    assert_eq!(asked(&world), "a");
+}
+
+#[test]
+fn the_summary_says_what_benched_the_accounts() {
+    let config =
+        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['mute/rig-large'] } } } }";
+    let world = world(
+        config,
+        &json!({"rig:a": oauth("rig", "a"), "mute:d": oauth("mute", "d")}),
+    );
+    refuses(&world, 402, None, BROKE);
+    refuses(&world, 402, None, BROKE);
+    failed(ask(&world).0);
+    let again = failed(ask(&world).0);
+    assert_eq!(asked(&world), "ad", "nobody is asked in vain");
+    let text = again.to_string();
+    assert!(text.starts_with("All models failed (2): "), "{text}");
+    assert_eq!(
+        text.matches("(billing)").count(),
+        4,
+        "of each the account's and the model's: {text}"
+    );
+}
