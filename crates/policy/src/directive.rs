@@ -77,6 +77,8 @@ pub enum Directive {
     ModelList,
     /// `/model <model>[@<profile>]`.
     SetModel(ModelRef),
+    /// `/model <model> --runtime <id>`, also `runtime=` or `harness=`: which program is to ask the model.
+    Runtime(String),
     /// `/status`.
     Status,
     /// `/new`, `/reset`: a new session.
@@ -161,8 +163,27 @@ fn model_argument(message: &str, from: usize) -> (Directive, usize) {
         "" => (Directive::Model, from),
         "status" => (Directive::ModelStatus, end),
         "list" => (Directive::ModelList, end),
-        _ => (Directive::SetModel(ModelRef::parse(word)), end),
+        _ => match runtime(message, end) {
+            Some((id, end)) => (Directive::Runtime(id.to_owned()), end),
+            None => (Directive::SetModel(ModelRef::parse(word)), end),
+        },
     }
+}
+
+/// The runtime that stands behind a model (spec.md 17.2), and where it ends.
+fn runtime(message: &str, from: usize) -> Option<(&str, usize)> {
+    let is_end = |c: char| c.is_whitespace();
+    let start = end_of(message, from, is_end);
+    let name_end = end_of(message, start, |c| c.is_ascii_alphanumeric() || c == '-');
+    let separator = message[name_end..].chars().next();
+    let value = match (message[start..name_end].to_ascii_lowercase().as_str(), separator) {
+        ("runtime" | "harness" | "--runtime", Some('=')) => name_end + 1,
+        ("--runtime", Some(c)) if is_end(c) => end_of(message, name_end, is_end),
+        ("--runtime", None) => name_end,
+        _ => return None,
+    };
+    let end = end_of(message, value, |c| !is_end(c));
+    Some((&message[value..end], end))
 }
 
 /// The first position from `from` on whose character is not one of `those`.
@@ -216,6 +237,7 @@ mod tests {
     #[test]
     fn directives() {
         let set = |text: &str| Directive::SetModel(ModelRef::parse(text));
+        let runtime = |id: &str| Directive::Runtime(id.to_owned());
         let cases = [
             ("/model Opus@anthropic:work", set("Opus@anthropic:work"), ""),
             ("/MODEL: opus", set("opus"), ""),
@@ -227,6 +249,13 @@ mod tests {
             ("/new", Directive::NewSession, ""),
             ("/reset hello there", Directive::NewSession, "hello there"),
             ("please /model x/y@p answer", set("x/y@p"), "please answer"),
+            ("/model opus --runtime codex", runtime("codex"), ""),
+            ("/model opus@a:b --Runtime=codex go on", runtime("codex"), "go on"),
+            ("/model opus runtime=pi", runtime("pi"), ""),
+            ("/model opus\nharness=\u{e4}", runtime("\u{e4}"), ""),
+            ("/model opus --runtime", runtime(""), ""),
+            ("/model opus runtime errors", set("opus"), "runtime errors"),
+            ("/model opus --runtimes x", set("opus"), "--runtimes x"),
             ("/fast what is this", set("fast"), "what is this"),
             ("/model \u{e4}bc", set("\u{e4}bc"), ""),
         ];

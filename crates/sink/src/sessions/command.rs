@@ -51,6 +51,7 @@ impl Sink {
             Directive::ModelStatus => Some(reply(self.model_status(agent, key)?)),
             Directive::Status => Some(reply(self.session_status(agent, key)?)),
             Directive::SetModel(wanted) => Some(reply(self.choose_model(agent, key, wanted)?)),
+            Directive::Runtime(id) => return Err(no_runtime(id)),
             Directive::ModelList if begins_with(message, &["/model", "/models"]) => {
                 Some(self.list_of_models(agent, &found.rest)?)
             }
@@ -186,6 +187,17 @@ fn check_words(wanted: &ModelRef) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A runtime is not chosen here: which program asks follows from the login that is in use.
+fn no_runtime(id: &str) -> SinkError {
+    let message = format!(
+        "the runtime \"{id}\" cannot be chosen: models of anthropic are asked through claude where its login is in use, \
+         every other one by the API of its provider"
+    );
+    SinkError::new(ErrorKind::Usage, "no_runtime", message).with_fix(
+        "/model <provider>/<model>[@<profile>] alone; /model claude-cli/<model> for claude, whatever its login",
+    )
 }
 
 /// Does the message begin with one of these words, in any case?

@@ -188,6 +188,10 @@ fn what_is_answered() {
             "/model @rig:a",
             "Auth profile override requires a model selection.",
         ),
+        (
+            "/model rig-large --runtime codex",
+            "the runtime \"codex\" cannot be chosen",
+        ),
         ("/model nonsense", "there is no model or alias \"nonsense\""),
         ("/models nonsense", "nonsense"),
     ];
