@@ -6,7 +6,7 @@ use tokensink_sink::{AgentId, ChatAnswer, ChatAttempt, Moved, ProfileId, Serving
 use super::words::{iso, local};
 use super::{Look, colour};
 
-/// `main · anthropic/claude-opus-4-6 · anthropic:work › `; before the first answer without an account.
+/// `main · anthropic/claude-opus-4-6 · anthropic:work › `; without an account where none can answer.
 pub(crate) fn prompt(agent: &AgentId, model: &str, serving: Option<&Serving>) -> String {
     let mut parts = vec![agent.to_string()];
     match serving {

@@ -493,7 +493,7 @@ fn a_conversation_on_a_terminal() {
     );
     let mut session = world.session("tokensink chat");
     session.wait_for("rig/small · /help shows the commands");
-    session.wait_for("main · rig/small › ");
+    session.wait_for("main · rig/small · rig:a › ");
     session.type_in("hi\r");
     // On a terminal the line is broken at words.
     session.wait_for("going on with");
@@ -501,12 +501,12 @@ fn a_conversation_on_a_terminal() {
     session.wait_for("main · rig/small · rig:b › ");
     session.type_in("/model large@rig:b\r");
     session.wait_for("Model set to rig/large. Auth profile set to rig:b.");
-    session.wait_for("main · rig/large › ");
+    session.wait_for("main · rig/large · rig:b › ");
     session.type_in("/model nobody/x\r");
     session.wait_for("unknown provider");
-    session.wait_for("main · rig/large › ");
+    session.wait_for("main · rig/large · rig:b › ");
     session.type_in("thrown away\u{3}");
-    session.wait_for("main · rig/large › ");
+    session.wait_for("main · rig/large · rig:b › ");
     session.type_in("again\r");
     session.wait_for("hello");
     session.type_in("/help models\r");

@@ -165,6 +165,23 @@ fn an_answer_is_told_as_it_comes_and_kept_whole() {
 }
 
 #[test]
+fn who_would_be_asked_is_known_beforehand() {
+    let world = two_accounts();
+    let sink = world.sink();
+    let mut chat = sink.chat(request(Some("agent:main:x"))).unwrap();
+    let who = |chat: &Chat| {
+        let serving = sink.chat_prospect(chat)?;
+        Some(format!("{} {}", serving.model, serving.profile?))
+    };
+    assert_eq!(who(&chat).as_deref(), Some("rig/rig-small rig:a"));
+    sink.chat_directive(&mut chat, "/model rig-large@rig:b").unwrap();
+    assert_eq!(who(&chat).as_deref(), Some("rig/rig-large rig:b"));
+    assert_eq!(world.test.transport.requests().len(), 0);
+    let nobody = self::world(SMALL, &json!({}));
+    assert_eq!(nobody.sink().chat_prospect(&chat), None);
+}
+
+#[test]
 fn a_limit_moves_the_turn_to_the_next_account() {
     let world = two_accounts();
     refuses(&world, 429, Some(("retry-after", "120")), SLOW);

@@ -9,7 +9,7 @@ use tokensink_types::{BillingClass, ProfileId};
 use super::ask::{Given, Next, by_program, given_up};
 use super::run::{Failure, Run};
 use super::via::Kept;
-use super::{Chat, ChatAnswer, ChatEvent};
+use super::{Chat, ChatAnswer, ChatEvent, Serving};
 use crate::calls::CallOutcome;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Lease, Want};
@@ -128,6 +128,58 @@ impl Sink {
         }
     }
 
+    /// Who would be asked now, for a prompt: nothing is waited for, changed or noted. `None` where nobody can be named.
+    #[must_use]
+    pub fn chat_prospect(&self, chat: &Chat) -> Option<Serving> {
+        let target = self.chat_target(chat).ok()?;
+        let models = self.model_chain(chat.agent(), &target).ok()?;
+        let asked = Asked {
+            model: models.first()?,
+            profile: target.profile.as_ref(),
+            has_others: false,
+        };
+        if let Some((program, billing)) = self.program_of(&asked.model.provider) {
+            return Some(by_program(asked.model, &program, None, billing));
+        }
+        let kept = self.kept_for(chat, &asked).ok()?;
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program) {
+            let billing = self.class_of(chat, &kept.profile).ok()?;
+            return Some(by_program(
+                asked.model,
+                &kept.program,
+                Some(&kept.profile),
+                billing,
+            ));
+        }
+        let request = wish(chat, &asked, kept.as_ref(), None);
+        let snapshot = self.snapshot(chat.agent()).ok()?;
+        let wanted = self.wanted(&request.want, &snapshot).ok()?;
+        let profile = &self
+            .decide(&snapshot, wanted, &request)
+            .ok()?
+            .choice()?
+            .profile
+            .clone();
+        let billing = self.class_of(chat, profile).ok()?;
+        Some(match kept.filter(|kept| kept.profile == *profile) {
+            Some(kept) => by_program(asked.model, &kept.program, Some(profile), billing),
+            None => Serving {
+                model: asked.model.to_string(),
+                profile: Some(profile.clone()),
+                email: None,
+                billing,
+                program: None,
+            },
+        })
+    }
+
+    /// The login that a program keeps and that may answer: the program is there, and nobody else was asked for by name.
+    fn kept_for(&self, chat: &Chat, asked: &Asked<'_>) -> Result<Option<Kept>> {
+        let kept = self.kept_login(chat, &asked.model.provider)?;
+        let kept = kept.filter(|kept| self.program_path(kept.program.name()).is_some());
+        Ok(kept.filter(|kept| asked.profile.is_none_or(|profile| *profile == kept.profile)))
+    }
+
     /// Asks one model.
     fn ask_model(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>) -> Result<Came> {
         run.take_rest(&*self.host().clock);
@@ -141,9 +193,7 @@ impl Sink {
                 },
             );
         }
-        let kept = self.kept_login(chat, provider)?;
-        let kept = kept.filter(|kept| self.program_path(kept.program.name()).is_some());
-        let kept = kept.filter(|kept| asked.profile.is_none_or(|profile| *profile == kept.profile));
+        let kept = self.kept_for(chat, asked)?;
         let kept = kept.filter(|kept| !run.has_tried(&kept.profile, asked.model));
         if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program) {
             let billing = self.class_of(chat, &kept.profile)?;
@@ -166,7 +216,15 @@ impl Sink {
         let mut refresh: Option<(Lease, Failure)> = None;
         for tries in 0..ACCOUNTS_MAX {
             run.take_rest(&*self.host().clock);
-            let request = acquire_request(chat, run, asked, kept, refresh.as_ref().map(|(lease, _)| lease));
+            let refused = refresh.as_ref().map(|(lease, _)| lease);
+            let request = AcquireRequest {
+                rejected: refused.map(|lease| lease.secret.clone()),
+                request_id: Some(run.id),
+                tried: run.tried(asked.model),
+                wait: ACQUIRE_WAIT,
+                cancel: Some(run.cancel.clone()),
+                ..wish(chat, asked, kept, refused.map(|lease| &lease.profile))
+            };
             let acquired = self.acquire(&request);
             if acquired.is_err() && run.cancel.is_set() {
                 return Err(given_up());
@@ -273,15 +331,9 @@ impl Sink {
     }
 }
 
-fn acquire_request(
-    chat: &Chat,
-    run: &Run<'_>,
-    asked: &Asked<'_>,
-    kept: Option<&Kept>,
-    refused: Option<&Lease>,
-) -> AcquireRequest {
-    let only = refused.map(|lease| &lease.profile).or(asked.profile);
-    let want = match only {
+/// What is asked of the sink for one model.
+fn wish(chat: &Chat, asked: &Asked<'_>, kept: Option<&Kept>, only: Option<&ProfileId>) -> AcquireRequest {
+    let want = match only.or(asked.profile) {
         Some(profile) => Want::Profile(profile.clone()),
         None => Want::Provider(asked.model.provider.to_string()),
     };
@@ -290,11 +342,6 @@ fn acquire_request(
     request.model = Some(asked.model.model.clone());
     request.session = chat.session().cloned();
     request.preferred = preferred.map(|kept| kept.profile.clone());
-    request.rejected = refused.map(|lease| lease.secret.clone());
-    request.request_id = Some(run.id);
-    request.tried = run.tried(asked.model);
-    request.wait = ACQUIRE_WAIT;
-    request.cancel = Some(run.cancel.clone());
     request
 }
 

@@ -94,8 +94,9 @@ fn editor() -> rustyline::Result<Editor<(), MemHistory>> {
 
 fn prompt(talk: &Talk<'_>) -> String {
     let model = talk.sink.chat_target(&talk.chat).map(|target| target.key());
-    let serving = talk.chat.serving();
-    chat::prompt(talk.chat.agent(), &model.unwrap_or_default(), serving)
+    let serving = talk.chat.serving().cloned();
+    let serving = serving.or_else(|| talk.sink.chat_prospect(&talk.chat));
+    chat::prompt(talk.chat.agent(), &model.unwrap_or_default(), serving.as_ref())
 }
 
 fn broken(error: &ReadlineError) -> SinkError {
