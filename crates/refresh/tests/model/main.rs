@@ -23,7 +23,10 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use tokensink_refresh::Flight;
 
-use mistakes::{ForgetsRefusals, IgnoresHolders, IgnoresRivals, IgnoresTheirBackOff, TakesRivalsForDead};
+use mistakes::{
+    ForgetsRefusals, IgnoresHolders, IgnoresRivals, IgnoresTheirBackOff, StretchesTheGrace,
+    TakesRivalsForDead,
+};
 use model::{Bounds, Lapse, Refreshing};
 use shared::invariant::Invariant;
 use shared::machine::Machine;
@@ -258,7 +261,15 @@ fn breaks<M>(invariant: Invariant, lapse: Lapse) -> bool
 where
     M: Machine + Clone + Debug + PartialEq + Send + Sync + 'static,
 {
-    scenarios(Mode::Strict).into_iter().any(|scenario| {
+    breaks_with::<M>(Mode::Strict, invariant, lapse)
+}
+
+/// The same with another server.
+fn breaks_with<M>(mode: Mode, invariant: Invariant, lapse: Lapse) -> bool
+where
+    M: Machine + Clone + Debug + PartialEq + Send + Sync + 'static,
+{
+    scenarios(mode).into_iter().any(|scenario| {
         let model = Refreshing::<M>::new(vec![scenario], bounds(2), lapse, bit(invariant));
         let checker = model
             .checker()
@@ -346,6 +357,13 @@ fn every_invariant_can_fail() {
         let found = breaks(invariant, Lapse::None);
         assert!(found, "a machine that {mistake} keeps {invariant:?}");
     }
+    // A grace is as long as the server says and no longer.
+    let found = breaks_with::<Broken<StretchesTheGrace>>(Mode::Grace, Invariant::SendOnce, Lapse::None);
+    assert!(
+        found,
+        "a machine that stretches the grace keeps {:?}",
+        Invariant::SendOnce
+    );
     for lapse in [Lapse::AdmitsBlindly, Lapse::BreaksLocks] {
         let found = breaks::<Flight>(Invariant::SendOnce, lapse);
         assert!(found, "{lapse:?} keeps {:?}", Invariant::SendOnce);

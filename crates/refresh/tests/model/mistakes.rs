@@ -1,6 +1,8 @@
 //! Mistakes that only show where several processes meet.
 
-use tokensink_refresh::{Action, Event};
+use std::time::Duration;
+
+use tokensink_refresh::{Action, Event, Setup};
 use tokensink_types::record::RecordState;
 
 use crate::shared::variants::Mistake;
@@ -72,5 +74,15 @@ impl Mistake for IgnoresHolders {
             snapshot.holders.clear();
         }
         None
+    }
+}
+
+/// Repeats a request long after the server has forgotten its answer.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct StretchesTheGrace;
+
+impl Mistake for StretchesTheGrace {
+    fn setup(setup: &mut Setup) {
+        setup.policy.replay_grace = Duration::from_secs(24 * 3600);
     }
 }

@@ -15,6 +15,10 @@ pub(crate) struct Broken<M> {
 
 /// One mistake: it may change what the flight is told and what it asks for.
 pub(crate) trait Mistake: Default {
+    /// Changes what the flight is made for.
+    fn setup(setup: &mut Setup) {
+        let _ = setup;
+    }
     /// Changes the event, or answers it in place of the flight.
     fn event(&mut self, event: &mut Event) -> Option<Action> {
         let _ = event;
@@ -28,7 +32,8 @@ pub(crate) trait Mistake: Default {
 }
 
 impl<M: Mistake> Machine for Broken<M> {
-    fn start(setup: Setup) -> (Self, Action) {
+    fn start(mut setup: Setup) -> (Self, Action) {
+        M::setup(&mut setup);
         let (flight, action) = Flight::start(setup);
         let mistake = M::default();
         (Self { flight, mistake }, action)
