@@ -21,7 +21,7 @@ mod view;
 pub use flight::{Action, Answer, Event, Failure, Flight, Holder, Rival, Setup, Snapshot, Verdict};
 pub use stand::{
     BACKOFF_MAX, Death, Demand, Due, Horizon, JUST_ISSUED, Policy, RESEND_MAX, RESTORED_SPENT,
-    RETRY_AFTER_MAX, Standing, alive, backoff_delay, renewal_due_at, stand,
+    RETRY_AFTER_MAX, Standing, alive, backoff_delay, is_ahead, renewal_due_at, stand,
 };
 pub use view::{View, after_login, overlay};
 

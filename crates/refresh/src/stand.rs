@@ -142,6 +142,24 @@ pub fn alive(generation: &Generation, demand: &Demand, now: UnixMillis) -> bool 
     in_time && !demand.rejects(generation) && !generation.tokens.access.is_blank()
 }
 
+/// Is another holder's generation a later one of the same grant or account than ours, and of any use? Then ours is left
+/// alone and the holder serves (design: Refresh). `record` is ours: what it knows as spent is of no use.
+#[must_use]
+pub fn is_ahead(
+    theirs: &Generation,
+    ours: &Generation,
+    record: Option<&Record>,
+    demand: &Demand,
+    now: UnixMillis,
+) -> bool {
+    let key = theirs.spend_key();
+    let spent = key.is_some_and(|key| record.is_some_and(|record| record.is_ancestor(key)));
+    let later = theirs.tokens.expires > ours.tokens.expires;
+    let renewable = key.is_some() && key != ours.spend_key();
+    let useful = renewable || alive(theirs, demand, now);
+    !spent && later && useful && ours.account.may_adopt(&theirs.account)
+}
+
 /// The standing of `current` under `demand` at `now`. A record's state counts only for the key it is bound to.
 #[must_use]
 pub fn stand(

@@ -14,11 +14,11 @@ use tokensink_neighbours::{RefreshLocks, lock_for_refresh};
 use tokensink_oauth::token::{RefreshAnswer, TokenGrant};
 use tokensink_providers::{Definition, OAuthClient};
 use tokensink_refresh::{
-    Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Standing, Verdict,
+    Action, Answer, Demand, Event, Failure, Flight, Holder, Policy, Rival, Setup, Snapshot, Verdict,
 };
 use tokensink_store::{DotLock, LockKind, RecordKey, StoreError, lock_sibling};
 use tokensink_types::record::{Generation, Record, RecordState};
-use tokensink_types::{AgentId, Body, OAuth, SpendKey, UnixMillis};
+use tokensink_types::{Body, OAuth, SpendKey, UnixMillis};
 
 use crate::audit;
 use crate::grant::{generation_of, restored};
@@ -278,33 +278,15 @@ impl Hands<'_> {
 
     /// The same profile in main's store, where the flight is for another agent's own copy.
     fn holders(&self, ours: Option<&OAuth>) -> Result<Vec<Holder>, OwnerError> {
-        let main = AgentId::main();
-        if self.target.owner == main || ours.is_none() || !self.sink.inherits(&self.target.owner) {
-            return Ok(Vec::new());
-        }
-        let mains = self.sink.target_in(&main, &self.target.profile);
-        let theirs = self.sink.stored_oauth(&mains)?;
-        let same_provider = theirs.filter(|theirs| ours.is_some_and(|ours| ours.provider == theirs.provider));
-        let Some(oauth) = same_provider else {
+        let Some(ours) = ours else {
             return Ok(Vec::new());
         };
-        let key = self.sink.record_key(&mains)?;
-        let record = match key.map(|key| self.sink.journal().read(&key)).transpose() {
-            Err(StoreError::Unreadable(_)) => None,
-            result => result?.flatten(),
-        };
-        let grant = self.sink.overlaid_by(&mains, &oauth, record);
-        // A login that the server has refused is not newer than ours in any way that helps.
-        if matches!(
-            grant.standing(&Demand::default(), self.sink.now()),
-            Standing::Dead(_)
-        ) {
-            return Ok(Vec::new());
-        }
-        Ok(vec![Holder {
+        let mains = self.sink.grant_of_main(self.target, &ours.provider)?;
+        let holder = mains.map(|(_, grant)| Holder {
             place: "the store of agent main".to_owned(),
             generation: grant.generation,
-        }])
+        });
+        Ok(holder.into_iter().collect())
     }
 
     /// Other records that know `key`: copies of this grant in other stores or under other ids.

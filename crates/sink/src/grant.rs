@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tokensink_refresh::{Demand, Standing, View, overlay, stand};
+use tokensink_refresh::{Demand, Standing, View, is_ahead, overlay, stand};
 use tokensink_store::{RecordKey, StoreError};
 use tokensink_types::record::{Generation, Record, RecordState};
-use tokensink_types::{Account, OAuth, UnixMillis};
+use tokensink_types::{Account, AgentId, OAuth, ProviderId, UnixMillis};
 
 use crate::error::Result;
 use crate::flight::policy_of;
-use crate::owner::{Keeper, Target};
+use crate::owner::{Keeper, OwnerError, Target};
 use crate::sink::Sink;
 
 /// The generation that a stored OAuth profile holds.
@@ -88,6 +88,46 @@ impl Sink {
         };
         let key = self.record_key(target)?;
         self.overlaid(target, &oauth, key.as_ref()).map(Some)
+    }
+
+    /// The same profile in main's store, where `target` is another agent's own copy of a login of `provider`. One that
+    /// the server has refused is of no help and not told.
+    pub(crate) fn grant_of_main(
+        &self,
+        target: &Target,
+        provider: &ProviderId,
+    ) -> std::result::Result<Option<(Target, Grant)>, OwnerError> {
+        let main = AgentId::main();
+        if target.owner == main || !self.inherits(&target.owner) {
+            return Ok(None);
+        }
+        let mains = self.target_in(&main, &target.profile);
+        let theirs = self.stored_oauth(&mains)?;
+        let Some(oauth) = theirs.filter(|theirs| theirs.provider == *provider) else {
+            return Ok(None);
+        };
+        let key = self.record_key(&mains)?;
+        let record = match key.map(|key| self.journal().read(&key)).transpose() {
+            Err(StoreError::Unreadable(_)) => None,
+            result => result?.flatten(),
+        };
+        let grant = self.overlaid_by(&mains, &oauth, record);
+        let standing = grant.standing(&Demand::default(), self.now());
+        Ok((!matches!(standing, Standing::Dead(_))).then_some((mains, grant)))
+    }
+
+    /// Main's grant, where it is ahead of an agent's own copy: that one is left alone then.
+    pub(crate) fn grant_ahead(
+        &self,
+        target: &Target,
+        ours: &Grant,
+        demand: &Demand,
+    ) -> Result<Option<(Target, Grant)>> {
+        let mains = self.grant_of_main(target, &ours.oauth.provider)?;
+        let record = ours.record.as_deref();
+        let is_ahead =
+            |theirs: &Grant| is_ahead(&theirs.generation, &ours.generation, record, demand, self.now());
+        Ok(mains.filter(|(_, theirs)| is_ahead(theirs)))
     }
 
     /// The grant that a stored profile makes together with the record under `key`.

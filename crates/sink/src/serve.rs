@@ -117,7 +117,12 @@ impl Sink {
                 Standing::Fresh if grant.heal || grant.is_unsettled() => Next::Settle,
                 Standing::Fresh => return Ok(self.grant_lease(profile, &grant, None)),
                 Standing::Due(_) => Next::Fly,
-                other => Next::Blocked(self.block_of(other, target)),
+                other => {
+                    if let Some(lease) = self.instead_of_dead(&other, target, &grant, call)? {
+                        return Ok(lease);
+                    }
+                    Next::Blocked(self.block_of(other, target))
+                }
             };
             let block = match next {
                 Next::Settle => {
@@ -163,6 +168,24 @@ impl Sink {
                 return Err(block.into_error(target, &self.remedy(target, &grant.oauth.provider)));
             }
         }
+    }
+
+    /// A copy that only a login would help follows main, which has been logged in or refreshed since.
+    fn instead_of_dead(
+        &self,
+        standing: &Standing,
+        target: &Target,
+        grant: &Grant,
+        call: &Call<'_>,
+    ) -> Result<Option<Lease>> {
+        if !matches!(standing, Standing::Dead(_)) || self.grant_ahead(target, grant, &call.demand)?.is_none()
+        {
+            return Ok(None);
+        }
+        Ok(match self.serve_from_main(target, call)? {
+            Flown::Lease(lease) => Some(*lease),
+            _ => None,
+        })
     }
 
     /// The old token, while it lives: better than nothing, and said to be so.

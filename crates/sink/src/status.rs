@@ -8,7 +8,7 @@ use tokensink_policy::{
     ProviderInUse, Purpose,
 };
 use tokensink_providers::Origin;
-use tokensink_refresh::{Demand, Standing, alive};
+use tokensink_refresh::{Death, Demand, Standing, alive};
 use tokensink_store::OwnedProfile;
 use tokensink_types::record::RecordState;
 use tokensink_types::{
@@ -196,11 +196,7 @@ impl Sink {
             }
             Standing::Fresh => self.fresh_state(grant),
             Standing::Due(_) => self.due_state(target, grant),
-            Standing::Dead(_) if living => ProfileState::Expiring,
-            Standing::Dead(death) => ProfileState::LoginNeeded {
-                reason: self.block_of(Standing::Dead(death), target).reason,
-                command: self.remedy(target, &grant.oauth.provider),
-            },
+            Standing::Dead(death) => self.dead_state(death, living, target, grant),
             other => {
                 let block = self.block_of(other, target);
                 debug_assert_eq!(block.kind, ErrorKind::TryAgain);
@@ -209,6 +205,20 @@ impl Sink {
                     until: block.until,
                 }
             }
+        }
+    }
+
+    fn dead_state(&self, death: Death, living: bool, target: &Target, grant: &Grant) -> ProfileState {
+        // What main has serves instead: `oauth_lease` goes by the same rule.
+        if let Ok(Some((mains, theirs))) = self.grant_ahead(target, grant, &Demand::default()) {
+            return self.grant_state(&mains, &theirs);
+        }
+        if living {
+            return ProfileState::Expiring;
+        }
+        ProfileState::LoginNeeded {
+            reason: self.block_of(Standing::Dead(death), target).reason,
+            command: self.remedy(target, &grant.oauth.provider),
         }
     }
 

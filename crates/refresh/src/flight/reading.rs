@@ -3,9 +3,9 @@
 use tokensink_types::record::{Backoff, Generation, Record, RecordState, Sent};
 use tokensink_types::{SpendKey, UnixMillis};
 
-use super::{Action, Event, Failure, Holder, Rival, Setup, Snapshot, Verdict};
+use super::{Action, Event, Failure, Rival, Setup, Snapshot, Verdict};
 use super::{Flight, Phase, REREAD_WAIT, new_record, try_again};
-use crate::stand::{Death, RESTORED_SPENT, Standing, alive, exempt, unanswered};
+use crate::stand::{Death, RESTORED_SPENT, Standing, alive, exempt, is_ahead, unanswered};
 use crate::view::{descends_from, note_newer_login, overlay};
 
 impl Flight {
@@ -44,11 +44,15 @@ impl Flight {
         if refusal.is_none() && fresh {
             return self.heal_first(heal, now);
         }
-        if let Some(holder) = snapshot
-            .holders
-            .iter()
-            .find(|holder| self.is_newer(&current, holder, now))
-        {
+        if let Some(holder) = snapshot.holders.iter().find(|holder| {
+            is_ahead(
+                &holder.generation,
+                &current,
+                self.record.as_ref(),
+                &self.setup.demand,
+                now,
+            )
+        }) {
             let place = holder.place.clone();
             return self.lead_elsewhere(place, refusal, now);
         }
@@ -108,8 +112,7 @@ impl Flight {
         now: UnixMillis,
     ) -> Action {
         let mut record = self.record_or_new();
-        let is_echo = is_echo(&record, spent);
-        mark_refused(&mut record, spent, refusal, is_echo, now);
+        self.mark_refused(&mut record, spent, refusal, now);
         let known = record.generation.as_ref().map(|known| known.tokens.expires);
         // An older copy that was put back is not to drive out what it would replace.
         if known.is_none_or(|end| current.tokens.expires > end) {
@@ -133,20 +136,8 @@ impl Flight {
             return Action::Finish(elsewhere);
         };
         let mut record = self.record_or_new();
-        let is_echo = is_echo(&record, spent);
-        mark_refused(&mut record, spent, refusal, is_echo, now);
+        self.mark_refused(&mut record, spent, refusal, now);
         self.settle(record, elsewhere)
-    }
-
-    /// Is the holder's a later generation of the same grant or account than ours, and of any use?
-    fn is_newer(&self, ours: &Generation, holder: &Holder, now: UnixMillis) -> bool {
-        let theirs = &holder.generation;
-        let key = theirs.spend_key();
-        let spent = key.is_some_and(|key| self.record.as_ref().is_some_and(|record| record.is_ancestor(key)));
-        let later = theirs.tokens.expires > ours.tokens.expires;
-        let renewable = key.is_some() && key != ours.spend_key();
-        let useful = renewable || alive(theirs, &self.setup.demand, now);
-        !spent && later && useful && ours.account.may_adopt(&theirs.account)
     }
 
     /// Copies of this grant under other names: the newest generation is adopted, a request under way is waited for.
@@ -218,7 +209,8 @@ impl Flight {
         let mut record = self.record_or_new();
         note_newer_login(&mut record, self.current.as_ref());
         record.generation.clone_from(&self.current);
-        self.settle_refused(record, spent, (code, description), false, now)
+        let death = write_refused(&mut record, spent, (code, description), false, now);
+        self.settle(record, Verdict::LoginNeeded(death))
     }
 
     /// What the rival's record says about `key` holds for us, too, and so does its wait: copies of one login must not
@@ -304,43 +296,43 @@ impl Flight {
         }
     }
 
-    fn refuse(&mut self, (code, description): (String, String), now: UnixMillis) -> Action {
-        let record = self.record_or_new();
+    fn refuse(&mut self, refusal: (String, String), now: UnixMillis) -> Action {
+        let mut record = self.record_or_new();
         let Some(spent) = self.key() else {
             return self.read_again();
         };
+        let death = self.mark_refused(&mut record, spent, refusal, now);
+        self.settle(record, Verdict::LoginNeeded(death))
+    }
+
+    /// Says in the record that the server has refused the key, by its code and description.
+    fn mark_refused(
+        &mut self,
+        record: &mut Record,
+        spent: SpendKey,
+        (code, description): (String, String),
+        now: UnixMillis,
+    ) -> Death {
         if let Some(origin) = self.origin.take() {
             let description = format!(
                 "it was restored from {origin}, and its refresh token has been used or revoked since: {}",
                 format!("{code} {description}").trim()
             );
-            let refusal = (RESTORED_SPENT.to_owned(), description);
-            return self.settle_refused(record, spent, refusal, false, now);
+            return write_refused(
+                record,
+                spent,
+                (RESTORED_SPENT.to_owned(), description),
+                false,
+                now,
+            );
         }
-        let is_echo = is_echo(&record, spent);
-        self.settle_refused(record, spent, (code, description), is_echo, now)
-    }
-
-    fn settle_refused(
-        &mut self,
-        mut record: Record,
-        spent: SpendKey,
-        refusal: (String, String),
-        after_lost_answer: bool,
-        now: UnixMillis,
-    ) -> Action {
-        let death = mark_refused(&mut record, spent, refusal, after_lost_answer, now);
-        self.settle(record, Verdict::LoginNeeded(death))
+        // More than one send means that an earlier answer may not have reached us: the refusal may be its echo.
+        let is_echo = unanswered(record, spent).is_some_and(|sent| sent.sends > 1);
+        write_refused(record, spent, (code, description), is_echo, now)
     }
 }
 
-/// More than one send means that an earlier answer may not have reached us: the refusal may be its echo.
-fn is_echo(record: &Record, spent: SpendKey) -> bool {
-    unanswered(record, spent).is_some_and(|sent| sent.sends > 1)
-}
-
-/// Says in the record that the server has refused the key, by its code and description.
-fn mark_refused(
+fn write_refused(
     record: &mut Record,
     spent: SpendKey,
     (code, description): (String, String),

@@ -403,6 +403,32 @@ fn what_was_restored_is_used_to_its_end_and_sent_only_then() {
         description.contains("bundle b1 of yesterday") && description.contains("invalid_grant gone"),
         "{description}"
     );
+    // The same where something newer is found beside the refusal: nothing of it was lost on the way.
+    let after_lost_answer = |pilot: &Pilot| match &pilot.record.as_ref().unwrap().state {
+        RecordState::Refused {
+            code,
+            after_lost_answer,
+            ..
+        } => (code.clone(), *after_lost_answer),
+        other => panic!("{other:?}"),
+    };
+    let mut pilot = ended().answering([no()]);
+    pilot.disturb = vec![(4, Some(generation("9", 3600)))];
+    assert_eq!(pilot.fly().0, "read connect admit send read refused read served");
+    assert_eq!(
+        after_lost_answer(&pilot),
+        (crate::RESTORED_SPENT.to_owned(), false)
+    );
+    let mut pilot = ended().answering([no()]);
+    pilot.late_holders = vec![crate::Holder {
+        place: "main".to_owned(),
+        generation: generation("9", 3600),
+    }];
+    assert_eq!(pilot.fly().0, "read connect admit send read refused elsewhere");
+    assert_eq!(
+        after_lost_answer(&pilot),
+        (crate::RESTORED_SPENT.to_owned(), false)
+    );
     // After a crash of its own request it is a matter of that one.
     let mut pilot = ended().answering([ambiguous()]);
     assert!(!pilot.fly().0.contains("login"));
@@ -418,15 +444,17 @@ fn a_refusal_is_overtaken_by_a_newer_login() {
     pilot.stored = Some(dead());
     assert_eq!(pilot.fly().0, "read commit served");
     assert_eq!(access(pilot.stored.as_ref()), "a9");
-    // An older copy does not drive out of the record what the server has refused: its access token may serve yet.
-    let mut pilot = in_state(committed()).answering([no(), no()]);
-    pilot.disturb = vec![(4, Some(generation("0", -600)))];
-    pilot.fly();
-    let overtaken = pilot
-        .written
-        .iter()
-        .find(|record| matches!(record.state, RecordState::Refused { .. }));
-    let kept = overtaken.and_then(|record| record.generation.as_ref());
+    // An older copy that is still of use does not drive out of the record what the server has refused.
+    let mut pilot = in_state(committed()).answering([no()]);
+    pilot.demand.rejected = None;
+    let mut older = generation("0", 3600);
+    older.tokens.expires = None;
+    pilot.disturb = vec![(4, Some(older))];
+    assert_eq!(pilot.fly().0, "read connect admit send read refused read served");
+    let kept = pilot
+        .record
+        .as_ref()
+        .and_then(|record| record.generation.as_ref());
     assert_eq!(access(kept), "a1");
     // Where nothing can be written, what the store holds serves all the same.
     let mut pilot = in_state(committed()).answering([no()]).failing(&["refused"]);

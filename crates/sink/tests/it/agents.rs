@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tokensink_authserver::{Fault, FaultAction};
-use tokensink_sink::ErrorKind;
+use tokensink_sink::{AgentId, ErrorKind, ProfileState};
 
 use crate::world::{HOUR, PROFILE, STATE, World, request, request_of, store_path, strict};
 
@@ -105,4 +105,43 @@ fn an_old_copy_of_mains_login_follows_main() {
     let lease = world.sink().acquire(&request_of("work")).unwrap();
     assert!(world.is_live(&lease));
     assert_eq!((world.ledger().refreshes, world.ledger().reuses), (1, 0));
+}
+
+/// It is not dead as long as main can serve it: main was logged in again, or another program has refreshed it there.
+#[test]
+fn a_copy_that_was_refused_follows_mains_newer_login() {
+    let world = World::new(strict());
+    let entry = world.grant_entry("alice");
+    world.put_store("main", &json!({ PROFILE: entry }));
+    world.put_store("work", &json!({ PROFILE: entry }));
+    world.test.clock.advance(HOUR);
+    world.push(Fault::on_refresh(FaultAction::Status {
+        status: 400,
+        body: r#"{"error":"invalid_grant"}"#.into(),
+    }));
+    let refused = || world.sink().acquire(&request_of("work")).unwrap_err();
+    assert_eq!(refused().kind(), ErrorKind::LoginNeeded);
+    assert_eq!(refused().kind(), ErrorKind::LoginNeeded, "main has nothing newer");
+    let state = || {
+        world.sink().status(&AgentId::normalise("work")).unwrap().profiles[0]
+            .state
+            .clone()
+    };
+    assert!(
+        matches!(state(), ProfileState::LoginNeeded { .. }),
+        "{:?}",
+        state()
+    );
+    world.put_store("main", &json!({ PROFILE: world.grant_entry("alice") }));
+    for _ in 0..2 {
+        let lease = world.sink().acquire(&request_of("work")).unwrap();
+        assert!(world.is_live(&lease));
+        assert_eq!(state(), ProfileState::Usable);
+    }
+    world.test.clock.advance(HOUR);
+    assert!(
+        world.is_live(&world.sink().acquire(&request_of("work")).unwrap()),
+        "it is refreshed there"
+    );
+    assert_eq!(world.ledger().reuses, 0);
 }
