@@ -149,7 +149,7 @@ fn parse_at(message: &str, start: usize, aliases: &[&str]) -> Option<(Directive,
         "new" | "reset" => simple(Directive::NewSession),
         _ => {
             let alias = aliases.iter().find(|alias| alias.eq_ignore_ascii_case(word))?;
-            simple(Directive::SetModel(ModelRef::parse(alias)))
+            Some(set_model(alias, message, after_colon))
         }
     }
 }
@@ -163,10 +163,15 @@ fn model_argument(message: &str, from: usize) -> (Directive, usize) {
         "" => (Directive::Model, from),
         "status" => (Directive::ModelStatus, end),
         "list" => (Directive::ModelList, end),
-        _ => match runtime(message, end) {
-            Some((id, end)) => (Directive::Runtime(id.to_owned()), end),
-            None => (Directive::SetModel(ModelRef::parse(word)), end),
-        },
+        _ => set_model(word, message, end),
+    }
+}
+
+/// The choice of a model whose name ends at `end`.
+fn set_model(model: &str, message: &str, end: usize) -> (Directive, usize) {
+    match runtime(message, end) {
+        Some((id, end)) => (Directive::Runtime(id.to_owned()), end),
+        None => (Directive::SetModel(ModelRef::parse(model)), end),
     }
 }
 
@@ -252,6 +257,7 @@ mod tests {
             ("/model opus --runtime codex", runtime("codex"), ""),
             ("/model opus@a:b --Runtime=codex go on", runtime("codex"), "go on"),
             ("/model opus runtime=pi", runtime("pi"), ""),
+            ("/fast --runtime codex", runtime("codex"), ""),
             ("/model opus\nharness=\u{e4}", runtime("\u{e4}"), ""),
             ("/model opus --runtime", runtime(""), ""),
             ("/model opus runtime errors", set("opus"), "runtime errors"),
