@@ -10,7 +10,7 @@ mod tests;
 use tokensink_store::{CasOutcome, Expected, OrderPlacement, StoreError};
 use tokensink_types::record::{Backoff, Record, RecordState};
 use tokensink_types::{
-    AgentId, Credential, CredentialKind, ProfileId, UnixMillis, short_remaining, short_wait,
+    AgentId, Credential, CredentialKind, ProfileId, SpendKey, UnixMillis, short_remaining, short_wait,
 };
 
 use crate::audit;
@@ -61,7 +61,9 @@ impl Sink {
             self.put_back(&target, &held, &mut report)?;
         }
         if let Some(record) = &held.record {
-            self.clear_record(record, &mut report)?;
+            let grant = self.grant(&target)?;
+            let present = grant.and_then(|grant| grant.generation.spend_key());
+            self.clear_record(record, present, &mut report)?;
         }
         self.clear_windows(&target, &mut report.cleared)?;
         self.audit_retry(&target, &report.cleared);
@@ -152,10 +154,17 @@ impl Sink {
         Ok(())
     }
 
-    fn clear_record(&self, record: &Record, report: &mut RetryReport) -> Result<()> {
+    /// `present` is the refresh token that would be sent: what was said of an earlier one stays said.
+    fn clear_record(
+        &self,
+        record: &Record,
+        present: Option<SpendKey>,
+        report: &mut RetryReport,
+    ) -> Result<()> {
         let now = self.now();
         let mut next = record.clone();
         match &record.state {
+            RecordState::Refused { spent, .. } if Some(*spent) != present => {}
             RecordState::Refused { code, at, .. } => {
                 let age = short_remaining(at.until(now));
                 report.cleared.push(format!("the token endpoint's refusal {code} of {age} ago; the refresh token will be sent again"));

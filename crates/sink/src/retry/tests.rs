@@ -247,6 +247,25 @@ fn a_store_that_is_still_full_keeps_the_record() {
     assert_eq!(world.stored("main")["rig:a"], oauth("rig", "a"));
 }
 
+/// What the server said of the login before is not about the present one, and is not to be forgotten either.
+#[test]
+fn the_refusal_of_an_earlier_refresh_token_stays() {
+    let world = world();
+    let earlier = RecordState::Refused {
+        spent: spend("before"),
+        code: "invalid_grant".to_owned(),
+        description: String::new(),
+        after_lost_answer: false,
+        at: UnixMillis(NOW - 7_200_000),
+    };
+    world.record("main", "rig:a", generation("a", -1), |record| {
+        record.state = earlier.clone();
+    });
+    let report = world.sink().retry(&agent("main"), &id("rig:a")).unwrap();
+    assert_eq!(report.cleared, [""; 0]);
+    assert_eq!(world.recorded("main", "rig:a").unwrap().state, earlier);
+}
+
 #[test]
 fn nothing_in_the_way_changes_nothing() {
     let world = World::new();

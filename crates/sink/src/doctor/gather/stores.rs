@@ -237,7 +237,12 @@ fn profile_facts(
 /// What the server said of the present refresh token, where it refused it for good.
 fn refusal(record: &Record, key: SpendKey) -> Option<String> {
     let newest = record.generation.as_ref().and_then(Generation::spend_key);
-    let is_present = |spent: &SpendKey| *spent == key || Some(*spent) == newest;
+    let present = if record.is_ancestor(key) {
+        newest
+    } else {
+        Some(key)
+    };
+    let is_present = |spent: &SpendKey| Some(*spent) == present;
     match &record.state {
         RecordState::Refused {
             spent,
@@ -253,5 +258,38 @@ fn refusal(record: &Record, key: SpendKey) -> Option<String> {
             Some("it answered with another account's tokens".to_owned())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{World, generation, spend};
+
+    #[test]
+    fn a_refusal_counts_for_the_present_refresh_token() {
+        let world = World::new();
+        let refused = |spent: &str, ancestors: &[&str]| {
+            world.record("main", "rig:a", generation("a", -1), |record| {
+                record.state = RecordState::Refused {
+                    spent: spend(spent),
+                    code: "invalid_grant".to_owned(),
+                    description: "gone".to_owned(),
+                    after_lost_answer: false,
+                    at: UnixMillis(0),
+                };
+                record.ancestors = ancestors.iter().map(|name| spend(name)).collect();
+            });
+            world.recorded("main", "rig:a").unwrap()
+        };
+        let told = Some("invalid_grant: gone".to_owned());
+        assert_eq!(refusal(&refused("a", &[]), spend("a")), told);
+        assert_eq!(
+            refusal(&refused("a", &["old"]), spend("old")),
+            told,
+            "the record is ahead of the store"
+        );
+        assert_eq!(refusal(&refused("a", &[]), spend("new")), None, "a newer login");
+        assert_eq!(refusal(&refused("old", &["old"]), spend("a")), None);
     }
 }
