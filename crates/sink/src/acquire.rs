@@ -103,7 +103,7 @@ impl Sink {
         let verdict = made.verdict(&lease.profile);
         lease.why = verdict.map_or("", |verdict| verdict.rule.as_str());
         if let Some(left) = verdict.and_then(|verdict| verdict.crosses) {
-            self.note_crossing(&lease, left, &request.agent);
+            self.note_crossing(&lease.profile, (left, lease.billing), &request.agent);
             let crossed = format!(
                 "{} is {}, and the request left {left} for it, as [billing] allow of tokensink/config.toml says",
                 lease.profile, lease.billing

@@ -9,7 +9,6 @@ use tokensink_types::{AgentId, BillingClass, ProfileId};
 
 use crate::audit::Event;
 use crate::decisions::Made;
-use crate::lease::Lease;
 use crate::sink::Sink;
 
 /// How often a crossing of one agent to one profile is written at most, by one process.
@@ -48,15 +47,20 @@ impl Sink {
         })
     }
 
-    /// Writes down that `lease` costs more than the class that was `left` for it, if that is due.
-    pub(crate) fn note_crossing(&self, lease: &Lease, left: BillingClass, agent: &AgentId) {
-        let key = (agent.clone(), lease.profile.clone(), left);
+    /// Writes down that a profile is used that costs more than the class that was left for it, if that is due.
+    pub(crate) fn note_crossing(
+        &self,
+        profile: &ProfileId,
+        (left, billing): (BillingClass, BillingClass),
+        agent: &AgentId,
+    ) {
+        let key = (agent.clone(), profile.clone(), left);
         if self.calls().crossings.take(key, self.host().clock.monotonic()) {
             self.audit(&Event {
                 what: "crossing",
                 agent,
-                profile: &lease.profile,
-                detail: format!("{left} -> {}, as [billing] allow says", lease.billing),
+                profile,
+                detail: format!("{left} -> {billing}, as [billing] allow says"),
             });
         }
     }

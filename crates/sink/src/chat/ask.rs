@@ -10,7 +10,7 @@ use super::build::{Message, Role, build};
 use super::call::{Call, Called};
 use super::decode::Usage;
 use super::program::{Program, Ran, Turn};
-use super::run::{Failure, Run};
+use super::run::{Failure, Run, Scope};
 use super::turn::Asked;
 use super::{Chat, Serving, words};
 use crate::block::paste_command;
@@ -67,6 +67,7 @@ impl Sink {
             billing: lease.billing,
             program: None,
         };
+        self.rest(run, Some(lease))?;
         run.asks(&serving, chat.serving());
         let call = Call {
             host: self.host(),
@@ -95,6 +96,13 @@ impl Sink {
         }
     }
 
+    /// Waits where that is due before somebody else is asked; a lease is given back when the turn is given up meanwhile.
+    fn rest(&self, run: &mut Run<'_>, lease: Option<&Lease>) -> Result<()> {
+        run.take_rest(&*self.host().clock).inspect_err(|_| {
+            lease.and_then(|lease| self.tell_report(lease, &CallOutcome::Abandoned));
+        })
+    }
+
     /// Runs a program that asks with its own login.
     pub(super) fn ask_program(
         &self,
@@ -104,6 +112,7 @@ impl Sink {
         program: &Program,
         (serving, lease): (Serving, Option<&Lease>),
     ) -> Result<Next> {
+        self.rest(run, lease)?;
         run.asks(&serving, chat.serving());
         let total = chat.transcript.total();
         let known = chat
@@ -259,7 +268,12 @@ impl Sink {
             .reported
             .and_then(|reported| reported.bench)
             .filter(|_| !refused);
+        let scope = match came.happened {
+            Happened::NotConnected => Scope::Provider,
+            _ => Scope::of(came.reason),
+        };
         Failure {
+            scope,
             profile: serving.profile.clone(),
             reason: came.reason,
             text: came.text,
@@ -387,6 +401,7 @@ fn retold(messages: &[Message]) -> String {
 
 fn unspeakable(lease: &Lease) -> Failure {
     Failure {
+        scope: Scope::Provider,
         profile: Some(lease.profile.clone()),
         reason: Reason::Unclassified,
         text: format!("it is not known how models of {} are asked", lease.provider),

@@ -7,9 +7,10 @@ use tokensink_policy::chain::{Attempt, Model, Rotations};
 use tokensink_policy::classify::{Blame, Reason};
 use tokensink_types::{BillingClass, ProfileId, UnixMillis};
 
+use super::ask::given_up;
 use super::{ChatAttempt, ChatEvent, Moved, Serving};
 use crate::calls::LeaseId;
-use crate::error::SinkError;
+use crate::error::{Result, SinkError};
 use crate::login::Cancel;
 use crate::sink::Sink;
 
@@ -29,6 +30,8 @@ pub(super) struct Run<'a> {
     rotations: Rotations,
     /// How long is waited before somebody else is asked.
     rest: Duration,
+    /// A model has given way to the others though accounts of it are left.
+    pub(super) one_gave_way: bool,
     /// The cheapest class that was tried or would have been.
     pub(super) cheapest: Option<BillingClass>,
 }
@@ -36,6 +39,7 @@ pub(super) struct Run<'a> {
 struct Failed {
     model: Model,
     attempt: ChatAttempt,
+    scope: Scope,
     billing: Option<BillingClass>,
     /// What to do about it.
     fix: Option<String>,
@@ -43,8 +47,30 @@ struct Failed {
     is_news: bool,
 }
 
+/// For which models of its provider a profile is out of the question after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// For all: the account's own fault, or the provider cannot be reached.
+    Provider,
+    /// For the one that was asked.
+    Model,
+    /// For none: it was not asked.
+    Nothing,
+}
+
+impl Scope {
+    /// Of a failure for this reason of a profile that was asked.
+    pub(super) fn of(reason: Reason) -> Self {
+        match reason.blame() {
+            Blame::Account => Self::Provider,
+            Blame::Bucket | Blame::Network | Blame::Request | Blame::Unknown => Self::Model,
+        }
+    }
+}
+
 /// A failure that is to be noted.
 pub(super) struct Failure {
+    pub(super) scope: Scope,
     pub(super) profile: Option<ProfileId>,
     pub(super) reason: Reason,
     pub(super) text: String,
@@ -70,6 +96,7 @@ impl<'a> Run<'a> {
             failed: Vec::new(),
             rotations,
             rest: Duration::ZERO,
+            one_gave_way: false,
             cheapest: None,
         }
     }
@@ -121,18 +148,23 @@ impl<'a> Run<'a> {
                 text: failure.text,
                 until: failure.until,
             },
+            scope: failure.scope,
             billing: failure.billing,
             fix: failure.fix,
             is_news: true,
         });
     }
 
-    /// The profiles that are out of the question for a model: those that have failed, but for a reason that is the
-    /// matter of another model of the same provider alone.
+    /// The profiles that are out of the question for a model. Those of other providers are none of its, but what they
+    /// cost counts.
     pub(super) fn tried(&self, model: &Model) -> Vec<ProfileId> {
         let counts = |failed: &&Failed| {
-            let of_sibling = failed.model.provider == model.provider && failed.model != *model;
-            !(of_sibling && failed.attempt.reason.blame() == Blame::Bucket)
+            failed.model.provider != model.provider
+                || match failed.scope {
+                    Scope::Provider => true,
+                    Scope::Model => failed.model == *model,
+                    Scope::Nothing => false,
+                }
         };
         let counting = self.failed.iter().filter(counts);
         counting
@@ -155,9 +187,18 @@ impl<'a> Run<'a> {
     }
 
     /// Waits, where the last who was asked is overloaded, before somebody else is asked (spec.md 6.6).
-    pub(super) fn take_rest(&mut self, clock: &dyn Clock) {
+    ///
+    /// # Errors
+    /// When the turn is given up.
+    pub(super) fn take_rest(&mut self, clock: &dyn Clock) -> Result<()> {
         let mut left = std::mem::take(&mut self.rest);
-        while !left.is_zero() && !self.cancel.is_set() {
+        loop {
+            if self.cancel.is_set() {
+                return Err(given_up());
+            }
+            if left.is_zero() {
+                return Ok(());
+            }
             let piece = left.min(LOOK_EVERY);
             clock.sleep(piece);
             left -= piece;

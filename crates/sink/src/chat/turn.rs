@@ -7,7 +7,7 @@ use tokensink_policy::classify::Reason;
 use tokensink_types::{BillingClass, ProfileId};
 
 use super::ask::{Given, Next, by_program, given_up};
-use super::run::{Failure, Run};
+use super::run::{Failure, Run, Scope};
 use super::via::Kept;
 use super::{Chat, ChatAnswer, ChatEvent, Serving};
 use crate::calls::CallOutcome;
@@ -71,9 +71,13 @@ impl Sink {
             match self.ask_model(chat, &mut run, &asked)? {
                 Came::Answer(given) => return Ok(self.answered(chat, run, given)),
                 Came::Nothing => {}
-                Came::GaveWay => gave_way.push(asked),
+                Came::GaveWay => {
+                    run.one_gave_way = true;
+                    gave_way.push(asked);
+                }
             }
         }
+        run.one_gave_way = false;
         // The other models have had their turn: who has not been asked yet is better than no answer.
         for asked in gave_way {
             let last = Asked {
@@ -182,10 +186,12 @@ impl Sink {
 
     /// Asks one model.
     fn ask_model(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>) -> Result<Came> {
-        run.take_rest(&*self.host().clock);
         let provider = &asked.model.provider;
         if let Some((program, billing)) = self.program_of(provider) {
             let serving = by_program(asked.model, &program, None, billing);
+            if let Some(came) = self.too_dear(chat, run, asked, (None, billing))? {
+                return Ok(came);
+            }
             return Ok(
                 match self.ask_program(chat, run, asked, &program, (serving, None))? {
                     Next::Done(given) => Came::Answer(given),
@@ -198,8 +204,16 @@ impl Sink {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program) {
             let billing = self.class_of(chat, &kept.profile)?;
             let serving = by_program(asked.model, &kept.program, Some(&kept.profile), billing);
-            if let Next::Done(given) = self.ask_program(chat, run, asked, &kept.program, (serving, None))? {
-                return Ok(Came::Answer(given));
+            match self.too_dear(chat, run, asked, (Some(&kept.profile), billing))? {
+                // An account of the model may be cheaper.
+                Some(Came::Nothing) => {}
+                Some(came) => return Ok(came),
+                None => match self.ask_program(chat, run, asked, &kept.program, (serving, None))? {
+                    Next::Done(given) => return Ok(Came::Answer(given)),
+                    Next::Model => return Ok(Came::Nothing),
+                    _ if asked.has_others && run.is_others_turn(asked.model) => return Ok(Came::GaveWay),
+                    _ => {}
+                },
             }
         }
         self.ask_accounts(chat, run, asked, kept.as_ref())
@@ -215,7 +229,6 @@ impl Sink {
     ) -> Result<Came> {
         let mut refresh: Option<(Lease, Failure)> = None;
         for tries in 0..ACCOUNTS_MAX {
-            run.take_rest(&*self.host().clock);
             let refused = refresh.as_ref().map(|(lease, _)| lease);
             let request = AcquireRequest {
                 rejected: refused.map(|lease| lease.secret.clone()),
@@ -238,7 +251,14 @@ impl Sink {
                 (Ok(lease), _) => lease,
                 (Err(error), Some((_, failure))) => {
                     // Why it could not be refreshed says more than the refusal that asked for it.
-                    run.fail(asked.model, of_error(&error, failure.profile, failure.billing));
+                    let failure = of_error(&error, failure.profile, failure.billing);
+                    run.fail(
+                        asked.model,
+                        Failure {
+                            scope: Scope::Provider,
+                            ..failure
+                        },
+                    );
                     continue;
                 }
                 (Err(error), None) => {
@@ -249,8 +269,9 @@ impl Sink {
             if let Some(note) = &lease.note {
                 run.note(note);
             }
-            if !self.may_cost(chat, run, asked, &lease)? {
-                return Ok(Came::Nothing);
+            if let Some(came) = self.too_dear(chat, run, asked, (Some(&lease.profile), lease.billing))? {
+                self.tell_report(&lease, &CallOutcome::Abandoned);
+                return Ok(came);
             }
             let next = match kept.filter(|kept| kept.profile == lease.profile) {
                 Some(kept) => {
@@ -298,36 +319,44 @@ impl Sink {
         Ok(candidate.map_or(BillingClass::Subscription, |candidate| candidate.billing))
     }
 
-    /// May the lease be spent after what the turn began with? Money is crossed only where the user allows it.
-    fn may_cost(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>, lease: &Lease) -> Result<bool> {
-        let Some(cheapest) = run.cheapest.filter(|cheapest| lease.billing > *cheapest) else {
-            return Ok(true);
+    /// May this be spent after what the turn began with? Money is crossed only where the user allows it, and not while
+    /// cheaper accounts are left of a model that gave way. `None` when it may.
+    fn too_dear(
+        &self,
+        chat: &Chat,
+        run: &mut Run<'_>,
+        asked: &Asked<'_>,
+        (profile, billing): (Option<&ProfileId>, BillingClass),
+    ) -> Result<Option<Came>> {
+        let Some(cheapest) = run.cheapest.filter(|cheapest| billing > *cheapest) else {
+            return Ok(None);
         };
-        if self
-            .policy_config()?
-            .allow_crossings
-            .contains(&(cheapest, lease.billing))
-        {
-            self.note_crossing(lease, cheapest, chat.agent());
-            return Ok(true);
+        let crossing = (cheapest, billing);
+        if self.policy_config()?.allow_crossings.contains(&crossing) {
+            if run.one_gave_way {
+                return Ok(Some(Came::GaveWay));
+            }
+            if let Some(profile) = profile {
+                self.note_crossing(profile, crossing, chat.agent());
+            }
+            return Ok(None);
         }
-        self.tell_report(lease, &CallOutcome::Abandoned);
+        let who = profile.map_or_else(|| asked.model.to_string(), ToString::to_string);
         let failure = Failure {
-            profile: Some(lease.profile.clone()),
+            scope: Scope::Provider,
+            profile: profile.cloned(),
             reason: Reason::Unclassified,
             text: format!(
-                "{} costs more ({} instead of {cheapest}) and is used only with your leave",
-                lease.profile, lease.billing
+                "{who} costs more ({billing} instead of {cheapest}) and is used only with your leave"
             ),
             until: None,
             billing: None,
             fix: Some(format!(
-                "add \"{cheapest} -> {}\" to `allow` under [billing] in tokensink/config.toml",
-                lease.billing
+                "add \"{cheapest} -> {billing}\" to `allow` under [billing] in tokensink/config.toml"
             )),
         };
         run.fail(asked.model, failure);
-        Ok(false)
+        Ok(Some(Came::Nothing))
     }
 }
 
@@ -345,8 +374,10 @@ fn wish(chat: &Chat, asked: &Asked<'_>, kept: Option<&Kept>, only: Option<&Profi
     request
 }
 
+/// What is told where nobody could be asked.
 fn of_error(error: &SinkError, profile: Option<ProfileId>, billing: Option<BillingClass>) -> Failure {
     Failure {
+        scope: Scope::Nothing,
         profile,
         reason: match error.kind() {
             ErrorKind::LoginNeeded => Reason::Auth,

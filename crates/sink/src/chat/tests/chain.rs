@@ -1,8 +1,10 @@
 //! Several accounts and several models: who is asked in which order (spec.md 6.6, 6.8).
 
-use tokensink_host::Clock as _;
+use tokensink_policy::chain::{Model, Rotations};
+use tokensink_types::ProviderId;
 
 use super::*;
+use crate::chat::run::{Failure, Run, Scope};
 
 const BUSY: &str = r#"{"error":{"message":"Overloaded","type":"overloaded_error"}}"#;
 const BROKE: &str = r#"{"error":{"message":"You exceeded your current quota","code":"insufficient_quota","type":"insufficient_quota"}}"#;
@@ -59,14 +61,116 @@ fn who_was_passed_over_is_asked_before_nobody_answers() {
 }
 
 #[test]
+fn a_dearer_model_waits_for_cheaper_accounts() {
+    let world = chain("{}");
+    let profiles = json!({"rig:a": oauth("rig", "a"), "rig:b": oauth("rig", "b"), "rig:c": oauth("rig", "c"),
+        "openai:key": key("openai")});
+    world.store("main", &profiles);
+    world.put(
+        "openclaw.json",
+        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['openai/gpt-5.1'] } } } }",
+    );
+    world.put(
+        "tokensink/config.toml",
+        "[billing]\nallow = [\"subscription -> metered\"]\n",
+    );
+    for _ in 0..3 {
+        refuses(&world, 429, None, SLOW);
+    }
+    answers(&world, &["hello"]);
+    let (answer, _) = ask(&world);
+    assert_eq!(profile_of(&answer.unwrap()), "openai:key");
+    let requests = world.test.transport.requests();
+    assert!(asked(&world).starts_with("abc"), "{}", asked(&world));
+    assert_eq!(requests.len(), 4);
+}
+
+#[test]
+fn whoever_was_not_asked_is_asked_for_another_model() {
+    let config =
+        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['rig/rig-large'] } } } }";
+    let profiles = json!({"rig:a": oauth("rig", "a"), "rig:b": oauth("rig", "b")});
+    let world = world(config, &profiles);
+    // One is out of money, the other at the limit of a model.
+    refuses(&world, 402, None, BROKE);
+    refuses(&world, 429, Some(("retry-after", "600")), SLOW);
+    answers(&world, &["hello"]);
+    ask(&world).0.unwrap();
+    assert_eq!(asked(&world), "abb");
+    answers(&world, &["hello"]);
+    let (answer, _) = ask(&world);
+    assert_eq!(answer.unwrap().serving.model, "rig/rig-large");
+    assert_eq!(asked(&world), "abbb");
+}
+
+#[test]
+fn a_model_whose_servers_fail_gives_way_to_a_sibling() {
+    let config =
+        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['rig/rig-large'] } } } }";
+    let world = world(config, &json!({"rig:a": oauth("rig", "a")}));
+    refuses(
+        &world,
+        500,
+        None,
+        r#"{"error":{"message":"The server had an error","type":"server_error"}}"#,
+    );
+    answers(&world, &["hello"]);
+    let (answer, _) = ask(&world);
+    assert_eq!(answer.unwrap().serving.model, "rig/rig-large");
+}
+
+#[test]
+fn who_gives_up_while_an_overloaded_model_rests_asks_nobody_else() {
+    let world = two_accounts();
+    let (cancel, mut tell) = (Cancel::default(), |_: ChatEvent<'_>| {});
+    let rotations = Rotations {
+        overloaded_pause: Duration::from_millis(700),
+        ..Rotations::default()
+    };
+    let id = world.sink().calls().lease_id();
+    let mut run = Run::new("hi", &cancel, &mut tell, id, rotations);
+    let model = Model {
+        provider: ProviderId::parse("rig").unwrap(),
+        model: "rig-small".to_owned(),
+    };
+    run.fail(
+        &model,
+        Failure {
+            scope: Scope::Model,
+            profile: None,
+            reason: Reason::Overloaded,
+            text: String::new(),
+            until: None,
+            billing: None,
+            fix: None,
+        },
+    );
+    cancel.set();
+    let before = world.test.clock.slept();
+    let rest = run.take_rest(&world.test.clock);
+    assert_eq!(rest.map_err(|error| error.code()), Err("cancelled"));
+    assert_eq!(world.test.clock.slept(), before);
+}
+
+#[test]
 fn an_overloaded_model_is_given_time() {
     let world = chain("{ overloadedBackoffMs: 700 }");
-    let before = world.test.clock.monotonic();
+    let before = world.test.clock.slept();
     refuses(&world, 529, None, BUSY);
     answers(&world, &["hello"]);
     ask(&world).0.unwrap();
-    let waited = world.test.clock.monotonic() - before;
+    let waited = world.test.clock.slept() - before;
     assert!(waited >= Duration::from_millis(700), "{waited:?}");
+    // Where nobody is left to be asked, nothing is waited for.
+    let world = self::world(
+        "{ agents: { defaults: { model: 'rig/rig-small' } }, auth: { cooldowns: { overloadedBackoffMs: 700 } } }",
+        &json!({"rig:a": oauth("rig", "a")}),
+    );
+    let before = world.test.clock.slept();
+    refuses(&world, 529, None, BUSY);
+    failed(ask(&world).0);
+    let waited = world.test.clock.slept() - before;
+    assert!(waited < Duration::from_millis(700), "{waited:?}");
 }
 
 #[test]
