@@ -442,10 +442,13 @@ fn models_of_anthropic_go_to_the_program_that_is_logged_in() {
         }
         claude_says(&world, CLAUDE_ANSWERS);
         let mut chat = world.sink().chat(request(Some("agent:main:x"))).unwrap();
+        let prospect = world.sink().chat_prospect(&chat);
         let (answer, told) = ask_in(&world, &mut chat, "say hello");
         let answer = answer.unwrap();
         assert_eq!((answer.text.as_str(), told.text.as_str()), ("hello", "hello"));
         assert_eq!(profile_of(&answer), "anthropic:claude-cli");
+        let of = |serving: &Serving| (serving.profile.clone(), serving.program.clone(), serving.billing);
+        assert_eq!(prospect.as_ref().map(of), Some(of(&answer.serving)));
         assert_eq!(answer.serving.program.as_deref(), Some("claude"));
         ask_in(&world, &mut chat, "again").0.unwrap();
         let started = world.test.processes.started();
@@ -595,11 +598,13 @@ fn a_program_that_is_its_own_provider_needs_no_profile() {
     let mut asked = request(None);
     asked.model = Some("claude-cli/sonnet".to_owned());
     let mut chat = world.sink().chat(asked).unwrap();
+    let prospect = world.sink().chat_prospect(&chat);
     let answer = ask_in(&world, &mut chat, "hi").0.unwrap();
     assert_eq!(
         (answer.serving.model.as_str(), &answer.serving.profile),
         ("claude-cli/sonnet", &None)
     );
+    assert_eq!(prospect.as_ref(), Some(&answer.serving));
     world.test.env.set("PATH", "/usr/bin");
     let error = failed(ask_in(&world, &mut chat, "hi").0);
     assert!(error.to_string().contains("claude is not on PATH"), "{error}");

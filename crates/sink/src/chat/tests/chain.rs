@@ -213,3 +213,23 @@ fn the_summary_says_what_benched_the_accounts() {
         "of each the account's and the model's: {text}"
     );
 }
+
+/// A program has a price, too, and is not started to find out.
+#[test]
+fn a_program_costs_what_its_login_costs() {
+    let world = with_claude(&json!({"rig:a": oauth("rig", "a")}), ExternalMode::Off);
+    let models = "{ primary: 'rig/rig-small', fallbacks: ['claude-cli/opus'] }";
+    world.put(
+        "openclaw.json",
+        &format!("{{ agents: {{ defaults: {{ model: {models} }} }} }}"),
+    );
+    world.put(
+        "tokensink/config.toml",
+        "[profiles.\"rig:a\"]\nbilling = \"free\"\n",
+    );
+    refuses(&world, 429, Some(("retry-after", "600")), SLOW);
+    let error = failed(ask(&world).0);
+    let words = "claude-cli/opus costs more (subscription instead of free)";
+    assert!(error.to_string().contains(words), "{error}");
+    assert_eq!(world.test.processes.started().len(), 0);
+}
