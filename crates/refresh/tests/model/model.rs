@@ -9,12 +9,15 @@ use tokensink_types::{ProcessId, ProfileId, UnixMillis};
 
 use crate::shared::machine::Machine;
 use crate::shared::server::{Reply, Server};
-use crate::shared::tokens::{Rested, generation, number, provider, refresh_of};
+use crate::shared::tokens::{self, Rested, generation, number, provider, refresh_of};
 use crate::state::{
     COPY, Change, Left, MAIN, NO_ORPHAN, NOTHING, Neighbour, Past, Place, Process, Request, START, Scenario,
     State,
 };
 use crate::tables::{Act, Id, Memo, Pool, Tables, Told};
+
+/// Most refresh tokens that a story sees; they are bits of a number.
+const TOKENS_MAX: u8 = 16;
 
 /// What the hands of the machine, the caller's part, do wrong on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,9 +381,11 @@ impl<M: Machine + Clone + Debug + PartialEq> Refreshing<M> {
                 }
                 _ => (None, None),
             };
-            let tombstone = dead
-                .filter(|dead| record.generation.as_ref().and_then(Generation::spend_key) == Some(*dead))
-                .and_then(|_| generation?.refresh);
+            // The record may have another generation than the one whose key was refused.
+            let tombstone = dead.and_then(|dead| {
+                let key = |token: u8| tokens::generation(u32::from(token), 0, false, START).spend_key();
+                (0..TOKENS_MAX).find(|token| key(*token) == Some(dead))
+            });
             RecordFacts {
                 generation,
                 sent,
