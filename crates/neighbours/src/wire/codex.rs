@@ -80,6 +80,21 @@ impl Settings for CodexSettings {
                 .ok_or_else(|| format!("{parent} is no table of its own; write it as [{parent}]"))?;
         }
         let mut item = read(text)?;
+        match table.get(key) {
+            Some(Item::Table(_) | Item::ArrayOfTables(_)) if item.is_value() => {
+                return Err(format!(
+                    "{key} is a table, and Codex wants a text there; correct it"
+                ));
+            }
+            // It would come back under a heading of its own.
+            Some(Item::Table(old)) if old.is_dotted() => {
+                return Err(format!(
+                    "{key} is written with dots; write it as [{}]",
+                    path.join(".")
+                ));
+            }
+            _ => {}
+        }
         if let (Some(new), Some(old)) = (item.as_value_mut(), table.get(key).and_then(Item::as_value)) {
             // A comment behind the value stays behind it.
             *new.decor_mut() = old.decor().clone();

@@ -319,6 +319,25 @@ fn any_settings() -> impl Strategy<Value = Map<String, Value>> {
     })
 }
 
+/// Found by fuzzing: they would have come back under headings of their own.
+#[test]
+fn what_would_not_come_back_as_it_was_is_refused() {
+    for (text, words) in [
+        ("model_provider.s.xname = \"3X\"\n", "model_provider is a table"),
+        ("[[model_provider]]\na = 1\n", "model_provider is a table"),
+        (
+            "model_providers.tokensink.name = \"mine\"\n",
+            "write it as [model_providers.tokensink]",
+        ),
+    ] {
+        let test = TestHost::new();
+        test.files.put(CONFIG, text, 0o600);
+        let refused = plan(&test.host(), Neighbour::Codex, &request(), None).unwrap_err();
+        assert!(refused.to_string().contains(words), "{refused}");
+        assert_eq!(test.files.text(CONFIG), text);
+    }
+}
+
 /// Found by fuzzing: the TOML library spells every line end as a line feed.
 #[test]
 fn line_ends_of_codex_settings_stay() {
