@@ -30,8 +30,6 @@ pub(super) struct Run<'a> {
     rotations: Rotations,
     /// How long is waited before somebody else is asked.
     rest: Duration,
-    /// A model has given way to the others though accounts of it are left.
-    pub(super) one_gave_way: bool,
     /// The cheapest class that was tried or would have been.
     pub(super) cheapest: Option<BillingClass>,
 }
@@ -96,7 +94,6 @@ impl<'a> Run<'a> {
             failed: Vec::new(),
             rotations,
             rest: Duration::ZERO,
-            one_gave_way: false,
             cheapest: None,
         }
     }

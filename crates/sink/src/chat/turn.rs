@@ -31,15 +31,25 @@ pub(super) struct Asked<'a> {
     pub(super) profile: Option<&'a ProfileId>,
     /// Other models follow, which come first after a few of its accounts.
     has_others: bool,
+    /// Cheaper accounts are left of a model that gave way.
+    cheaper_waits: bool,
 }
 
 /// What asking a model came to.
-enum Came {
+enum ModelOutcome {
     Answer(Given),
     /// None of its accounts is left.
     Nothing,
     /// There may be others, but another model is to be asked first.
     GaveWay,
+}
+
+/// Whom a model may be asked with.
+enum Leased {
+    Lease(Box<Lease>),
+    /// Nothing came of this one, but there may be another.
+    Again,
+    Nobody,
 }
 
 impl Sink {
@@ -67,24 +77,22 @@ impl Sink {
                 model,
                 profile: target.profile.as_ref().filter(|_| at == 0),
                 has_others: at + 1 < models.len(),
+                cheaper_waits: !gave_way.is_empty(),
             };
             match self.ask_model(chat, &mut run, &asked)? {
-                Came::Answer(given) => return Ok(self.answered(chat, run, given)),
-                Came::Nothing => {}
-                Came::GaveWay => {
-                    run.one_gave_way = true;
-                    gave_way.push(asked);
-                }
+                ModelOutcome::Answer(given) => return Ok(self.answered(chat, run, given)),
+                ModelOutcome::Nothing => {}
+                ModelOutcome::GaveWay => gave_way.push(asked),
             }
         }
-        run.one_gave_way = false;
         // The other models have had their turn: who has not been asked yet is better than no answer.
         for asked in gave_way {
             let last = Asked {
                 has_others: false,
+                cheaper_waits: false,
                 ..asked
             };
-            if let Came::Answer(given) = self.ask_model(chat, &mut run, &last)? {
+            if let ModelOutcome::Answer(given) = self.ask_model(chat, &mut run, &last)? {
                 return Ok(self.answered(chat, run, given));
             }
         }
@@ -141,6 +149,7 @@ impl Sink {
             model: models.first()?,
             profile: target.profile.as_ref(),
             has_others: false,
+            cheaper_waits: false,
         };
         if let Some((program, billing)) = self.program_of(&asked.model.provider) {
             return Some(by_program(asked.model, &program, None, billing));
@@ -185,17 +194,17 @@ impl Sink {
     }
 
     /// Asks one model.
-    fn ask_model(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>) -> Result<Came> {
+    fn ask_model(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>) -> Result<ModelOutcome> {
         let provider = &asked.model.provider;
         if let Some((program, billing)) = self.program_of(provider) {
             let serving = by_program(asked.model, &program, None, billing);
-            if let Some(came) = self.too_dear(chat, run, asked, (None, billing))? {
-                return Ok(came);
+            if let Some(outcome) = self.too_dear(chat, run, asked, (None, billing))? {
+                return Ok(outcome);
             }
             return Ok(
                 match self.ask_program(chat, run, asked, &program, (serving, None))? {
-                    Next::Done(given) => Came::Answer(given),
-                    _ => Came::Nothing,
+                    Next::Done(given) => ModelOutcome::Answer(given),
+                    _ => ModelOutcome::Nothing,
                 },
             );
         }
@@ -206,12 +215,14 @@ impl Sink {
             let serving = by_program(asked.model, &kept.program, Some(&kept.profile), billing);
             match self.too_dear(chat, run, asked, (Some(&kept.profile), billing))? {
                 // An account of the model may be cheaper.
-                Some(Came::Nothing) => {}
-                Some(came) => return Ok(came),
+                Some(ModelOutcome::Nothing) => {}
+                Some(outcome) => return Ok(outcome),
                 None => match self.ask_program(chat, run, asked, &kept.program, (serving, None))? {
-                    Next::Done(given) => return Ok(Came::Answer(given)),
-                    Next::Model => return Ok(Came::Nothing),
-                    _ if asked.has_others && run.is_others_turn(asked.model) => return Ok(Came::GaveWay),
+                    Next::Done(given) => return Ok(ModelOutcome::Answer(given)),
+                    Next::Model => return Ok(ModelOutcome::Nothing),
+                    _ if asked.has_others && run.is_others_turn(asked.model) => {
+                        return Ok(ModelOutcome::GaveWay);
+                    }
                     _ => {}
                 },
             }
@@ -226,52 +237,21 @@ impl Sink {
         run: &mut Run<'_>,
         asked: &Asked<'_>,
         kept: Option<&Kept>,
-    ) -> Result<Came> {
+    ) -> Result<ModelOutcome> {
         let mut refresh: Option<(Lease, Failure)> = None;
         for tries in 0..ACCOUNTS_MAX {
-            let refused = refresh.as_ref().map(|(lease, _)| lease);
-            let request = AcquireRequest {
-                rejected: refused.map(|lease| lease.secret.clone()),
-                request_id: Some(run.id),
-                tried: run.tried(asked.model),
-                wait: ACQUIRE_WAIT,
-                cancel: Some(run.cancel.clone()),
-                ..wish(chat, asked, kept, refused.map(|lease| &lease.profile))
-            };
-            let acquired = self.acquire(&request);
-            if acquired.is_err() && run.cancel.is_set() {
-                return Err(given_up());
-            }
             let refreshed = refresh.is_some();
-            let lease = match (acquired, refresh.take()) {
-                (Ok(lease), Some((old, failure))) if lease.secret == old.secret => {
-                    run.fail(asked.model, failure);
-                    continue;
-                }
-                (Ok(lease), _) => lease,
-                (Err(error), Some((_, failure))) => {
-                    // Why it could not be refreshed says more than the refusal that asked for it.
-                    let failure = of_error(&error, failure.profile, failure.billing);
-                    run.fail(
-                        asked.model,
-                        Failure {
-                            scope: Scope::Provider,
-                            ..failure
-                        },
-                    );
-                    continue;
-                }
-                (Err(error), None) => {
-                    self.no_account(chat, run, asked, &error)?;
-                    return Ok(Came::Nothing);
-                }
+            let lease = match self.lease_for(chat, run, asked, kept, refresh.take())? {
+                Leased::Lease(lease) => *lease,
+                Leased::Again => continue,
+                Leased::Nobody => return Ok(ModelOutcome::Nothing),
             };
             if let Some(note) = &lease.note {
                 run.note(note);
             }
-            if let Some(came) = self.too_dear(chat, run, asked, (Some(&lease.profile), lease.billing))? {
+            if let Some(outcome) = self.too_dear(chat, run, asked, (Some(&lease.profile), lease.billing))? {
                 self.tell_report(&lease, &CallOutcome::Abandoned);
-                return Ok(came);
+                return Ok(outcome);
             }
             let next = match kept.filter(|kept| kept.profile == lease.profile) {
                 Some(kept) => {
@@ -283,17 +263,61 @@ impl Sink {
                 None => self.ask_api(chat, run, asked, &lease, (refreshed, tries))?,
             };
             match next {
-                Next::Done(given) => return Ok(Came::Answer(given)),
+                Next::Done(given) => return Ok(ModelOutcome::Answer(given)),
                 Next::Refresh(failure) => refresh = Some((lease, failure)),
                 Next::Another if asked.profile.is_none() => {
                     if asked.has_others && run.is_others_turn(asked.model) {
-                        return Ok(Came::GaveWay);
+                        return Ok(ModelOutcome::GaveWay);
                     }
                 }
-                Next::Another | Next::Model => return Ok(Came::Nothing),
+                Next::Another | Next::Model => return Ok(ModelOutcome::Nothing),
             }
         }
-        Ok(Came::Nothing)
+        Ok(ModelOutcome::Nothing)
+    }
+
+    /// The lease of the next try. After a refused token, it is to be the same account's with another token.
+    fn lease_for(
+        &self,
+        chat: &Chat,
+        run: &mut Run<'_>,
+        asked: &Asked<'_>,
+        kept: Option<&Kept>,
+        refused: Option<(Lease, Failure)>,
+    ) -> Result<Leased> {
+        let old = refused.as_ref().map(|(lease, _)| lease);
+        let request = AcquireRequest {
+            rejected: old.map(|lease| lease.secret.clone()),
+            request_id: Some(run.id),
+            tried: run.tried(asked.model),
+            wait: ACQUIRE_WAIT,
+            cancel: Some(run.cancel.clone()),
+            ..wish(chat, asked, kept, old.map(|lease| &lease.profile))
+        };
+        let acquired = self.acquire(&request);
+        if acquired.is_err() && run.cancel.is_set() {
+            return Err(given_up());
+        }
+        Ok(match (acquired, refused) {
+            (Ok(lease), Some((old, failure))) if lease.secret == old.secret => {
+                run.fail(asked.model, failure);
+                Leased::Again
+            }
+            (Ok(lease), _) => Leased::Lease(Box::new(lease)),
+            (Err(error), Some((_, failure))) => {
+                // Why it could not be refreshed says more than the refusal that asked for it.
+                let failure = Failure {
+                    scope: Scope::Provider,
+                    ..of_error(&error, failure.profile, failure.billing)
+                };
+                run.fail(asked.model, failure);
+                Leased::Again
+            }
+            (Err(error), None) => {
+                self.no_account(chat, run, asked, &error)?;
+                Leased::Nobody
+            }
+        })
     }
 
     /// No account of a model can be used. What was tried already is not told again.
@@ -327,14 +351,14 @@ impl Sink {
         run: &mut Run<'_>,
         asked: &Asked<'_>,
         (profile, billing): (Option<&ProfileId>, BillingClass),
-    ) -> Result<Option<Came>> {
+    ) -> Result<Option<ModelOutcome>> {
         let Some(cheapest) = run.cheapest.filter(|cheapest| billing > *cheapest) else {
             return Ok(None);
         };
         let crossing = (cheapest, billing);
         if self.policy_config()?.allow_crossings.contains(&crossing) {
-            if run.one_gave_way {
-                return Ok(Some(Came::GaveWay));
+            if asked.cheaper_waits {
+                return Ok(Some(ModelOutcome::GaveWay));
             }
             if let Some(profile) = profile {
                 self.note_crossing(profile, crossing, chat.agent());
@@ -356,7 +380,7 @@ impl Sink {
             )),
         };
         run.fail(asked.model, failure);
-        Ok(Some(Came::Nothing))
+        Ok(Some(ModelOutcome::Nothing))
     }
 }
 

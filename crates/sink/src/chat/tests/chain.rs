@@ -3,11 +3,17 @@
 use tokensink_policy::chain::{Model, Rotations};
 use tokensink_types::ProviderId;
 
+use super::program::with_claude;
 use super::*;
 use crate::chat::run::{Failure, Run, Scope};
+use crate::external::ExternalMode;
 
 const BUSY: &str = r#"{"error":{"message":"Overloaded","type":"overloaded_error"}}"#;
 const BROKE: &str = r#"{"error":{"message":"You exceeded your current quota","code":"insufficient_quota","type":"insufficient_quota"}}"#;
+
+/// Two models of the same accounts.
+const TWO_MODELS: &str =
+    "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['rig/rig-large'] } } } }";
 
 /// Three accounts of rig and one of mute, which comes after rig.
 fn chain(cooldowns: &str) -> World {
@@ -87,10 +93,8 @@ fn a_dearer_model_waits_for_cheaper_accounts() {
 
 #[test]
 fn whoever_was_not_asked_is_asked_for_another_model() {
-    let config =
-        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['rig/rig-large'] } } } }";
     let profiles = json!({"rig:a": oauth("rig", "a"), "rig:b": oauth("rig", "b")});
-    let world = world(config, &profiles);
+    let world = world(TWO_MODELS, &profiles);
     // One is out of money, the other at the limit of a model.
     refuses(&world, 402, None, BROKE);
     refuses(&world, 429, Some(("retry-after", "600")), SLOW);
@@ -105,9 +109,7 @@ fn whoever_was_not_asked_is_asked_for_another_model() {
 
 #[test]
 fn a_model_whose_servers_fail_gives_way_to_a_sibling() {
-    let config =
-        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['rig/rig-large'] } } } }";
-    let world = world(config, &json!({"rig:a": oauth("rig", "a")}));
+    let world = world(TWO_MODELS, &json!({"rig:a": oauth("rig", "a")}));
     refuses(
         &world,
         500,
@@ -175,9 +177,7 @@ fn an_overloaded_model_is_given_time() {
 
 #[test]
 fn a_limit_of_one_model_says_nothing_of_another_one_of_the_same_account() {
-    let config =
-        "{ agents: { defaults: { model: { primary: 'rig/rig-small', fallbacks: ['rig/rig-large'] } } } }";
-    let one = || world(config, &json!({"rig:a": oauth("rig", "a")}));
+    let one = || world(TWO_MODELS, &json!({"rig:a": oauth("rig", "a")}));
     let world = one();
     refuses(&world, 429, None, SLOW);
     answers(&world, &["hello"]);
