@@ -87,7 +87,7 @@ impl Sink {
             return Ok(None);
         };
         let key = self.record_key(target)?;
-        self.overlaid(target, &oauth, key.as_ref()).map(Some)
+        Ok(Some(self.overlaid(target, &oauth, key.as_ref())?))
     }
 
     /// The same profile in main's store, where `target` is another agent's own copy of a login of `provider`. One that
@@ -107,11 +107,7 @@ impl Sink {
             return Ok(None);
         };
         let key = self.record_key(&mains)?;
-        let record = match key.map(|key| self.journal().read(&key)).transpose() {
-            Err(StoreError::Unreadable(_)) => None,
-            result => result?.flatten(),
-        };
-        let grant = self.overlaid_by(&mains, &oauth, record);
+        let grant = self.overlaid(&mains, &oauth, key.as_ref())?;
         let standing = grant.standing(&Demand::default(), self.now());
         Ok((!matches!(standing, Standing::Dead(_))).then_some((mains, grant)))
     }
@@ -131,7 +127,12 @@ impl Sink {
     }
 
     /// The grant that a stored profile makes together with the record under `key`.
-    pub(crate) fn overlaid(&self, target: &Target, oauth: &OAuth, key: Option<&RecordKey>) -> Result<Grant> {
+    pub(crate) fn overlaid(
+        &self,
+        target: &Target,
+        oauth: &OAuth,
+        key: Option<&RecordKey>,
+    ) -> std::result::Result<Grant, StoreError> {
         let record = match key {
             Some(key) => readable(self.journal().read(key))?,
             None => None,
@@ -167,13 +168,12 @@ impl Sink {
 /// stands.
 pub(crate) fn readable(
     read: std::result::Result<Option<Arc<Record>>, StoreError>,
-) -> Result<Option<Arc<Record>>> {
+) -> std::result::Result<Option<Arc<Record>>, StoreError> {
     match read {
-        Ok(record) => Ok(record),
         Err(StoreError::Unreadable(unreadable)) => {
             tracing::warn!(%unreadable, "a refresh record cannot be read");
             Ok(None)
         }
-        Err(error) => Err(error.into()),
+        read => read,
     }
 }
