@@ -94,12 +94,19 @@ fn a_broken_store_of_main_does_not_stop_an_agent_with_its_own() {
     );
 }
 
-#[test]
-fn an_old_copy_of_mains_login_follows_main() {
+/// Main and another agent have the same login.
+fn with_a_copy() -> World {
     let world = World::new(strict());
     let entry = world.grant_entry("alice");
-    world.put_store("main", &json!({ PROFILE: entry }));
-    world.put_store("work", &json!({ PROFILE: entry }));
+    for agent in ["main", "work"] {
+        world.put_store(agent, &json!({ PROFILE: entry }));
+    }
+    world
+}
+
+#[test]
+fn an_old_copy_of_mains_login_follows_main() {
+    let world = with_a_copy();
     world.test.clock.advance(HOUR);
     world.sink().acquire(&request()).unwrap();
     let lease = world.sink().acquire(&request_of("work")).unwrap();
@@ -110,10 +117,7 @@ fn an_old_copy_of_mains_login_follows_main() {
 /// It is not dead as long as main can serve it: main was logged in again, or another program has refreshed it there.
 #[test]
 fn a_copy_that_was_refused_follows_mains_newer_login() {
-    let world = World::new(strict());
-    let entry = world.grant_entry("alice");
-    world.put_store("main", &json!({ PROFILE: entry }));
-    world.put_store("work", &json!({ PROFILE: entry }));
+    let world = with_a_copy();
     world.test.clock.advance(HOUR);
     world.push(Fault::on_refresh(FaultAction::Status {
         status: 400,
