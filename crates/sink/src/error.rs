@@ -121,7 +121,8 @@ impl SinkError {
         self.0.retry_at
     }
 
-    /// Why calls have failed, if that is the cause: of accounts that are all benched, what benched them.
+    /// Why calls have failed, if that is the cause: of accounts that are all benched, what benched them
+    /// (spec.md 5.7).
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.0.reason
