@@ -4,7 +4,8 @@
 //! nothing of an answer may have reached the client. What the client gets when nobody can serve is an upstream's own
 //! answer, byte for byte: of several the one that says when to come back.
 
-use std::cmp::Reverse;
+mod left;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokensink_sink::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::left::{Failure, Left};
 use crate::landings::{Lead, Part};
 use crate::log::Trail;
 use crate::outcome::{Outcome, Used};
@@ -66,41 +68,6 @@ struct Progress {
     left: Option<Left>,
     /// How long is waited before somebody else is asked.
     rest: Duration,
-}
-
-/// Something that can be passed on.
-enum Left {
-    /// With the end of its account's bench, where it has one.
-    Answer(Box<Failure>, Option<UnixMillis>),
-    Refusal(Box<Refusal>),
-}
-
-/// An error answer that was received.
-struct Failure {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Peeked,
-    names: [HeaderValue; 2],
-}
-
-impl Left {
-    /// How much it says to a client: a limit is worth more than a refused login, which the client would take for its
-    /// own key's, and anything said is worth more than silence. Of two limits the one that ends first: whoever waits for
-    /// it can be served then.
-    fn rank(&self) -> (u8, Reverse<UnixMillis>) {
-        const NEVER: UnixMillis = UnixMillis(i64::MAX);
-        match self {
-            Self::Refusal(_) => (0, Reverse(NEVER)),
-            Self::Answer(failure, until) => {
-                let worth = match failure.status.as_u16() {
-                    401..=403 => 1,
-                    500..=599 => 2,
-                    _ => 3,
-                };
-                (worth, Reverse(until.unwrap_or(NEVER)))
-            }
-        }
-    }
 }
 
 /// What one attempt came to.
@@ -335,7 +302,7 @@ impl Job<'_> {
     /// Nobody serves.
     fn nobody(&self, progress: Progress, error: &SinkError) -> Result<Response<Answer>, Refusal> {
         match progress.left {
-            Some(left) => self.pass_on(left),
+            Some(left) => left.pass_on(self.relay.bounds.answer_idle),
             None if self.plan.bound => {
                 let what = self.plan.ties.first().map_or("something", |tie| tie.what);
                 let known = Refusal::from_sink(error, self.sink.now());
@@ -345,22 +312,6 @@ impl Job<'_> {
                 Err(broken)
             }
             None => Err(Refusal::from_sink(error, self.sink.now())),
-        }
-    }
-
-    fn pass_on(&self, left: Left) -> Result<Response<Answer>, Refusal> {
-        match left {
-            Left::Refusal(refusal) => Err(*refusal),
-            Left::Answer(failure, _) => {
-                let Failure {
-                    status,
-                    headers,
-                    body,
-                    names,
-                } = *failure;
-                let body = Answer::read_in_part(body, self.relay.bounds.answer_idle);
-                Ok(with_names(status, headers, body, names))
-            }
         }
     }
 
@@ -570,7 +521,7 @@ impl Job<'_> {
         };
         let is_fixed = self.plan.bound || self.plan.profile.is_some();
         if next(happened, &attempted) == Step::PassOn || is_fixed {
-            return self.pass_on(left).map(Came::Over);
+            return left.pass_on(self.relay.bounds.answer_idle).map(Came::Over);
         }
         progress.tried.push(used.lease().profile.clone());
         progress.attempted.refreshed = false;
@@ -582,9 +533,7 @@ impl Job<'_> {
 impl Progress {
     /// Keeps the better of two things to pass on.
     fn keep(&mut self, left: Left) {
-        if self.left.as_ref().is_none_or(|known| known.rank() < left.rank()) {
-            self.left = Some(left);
-        }
+        self.left = Some(Left::or_better(self.left.take(), left));
     }
 }
 
