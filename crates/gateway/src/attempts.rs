@@ -380,7 +380,7 @@ impl Job<'_> {
                 headers: headers.clone(),
             });
         } else {
-            used.is_known();
+            used.served_again(headers);
         }
     }
 

@@ -74,6 +74,12 @@ impl Used {
         self.is_reported = true;
     }
 
+    /// Served like the one before; only the account's limits may have changed.
+    pub(crate) fn served_again(&mut self, headers: &HeaderMap) {
+        self.is_known();
+        self.sink.note_limit_headers(&self.lease, headers);
+    }
+
     /// An event inside the answer says what is left of the account's limits.
     pub(crate) fn limits(&self, event: &[u8]) {
         self.sink.note_limits(&self.lease, event);

@@ -1,9 +1,10 @@
 //! Seeing what a gateway does: decisions, numbers, logs.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokensink_sink::{Asked, Reproduced};
+use tokensink_sink::{AgentId, Asked, Reproduced};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::raw::Answer;
@@ -206,4 +207,25 @@ fn nothing_that_is_logged_holds_a_secret_or_what_was_said() {
     assert_eq!((&fields["status"], &fields["tries"]), (&200.into(), &2.into()));
     assert_eq!(fields["profile"], "rig:second-canary");
     assert_eq!(fields["request"].as_str().map(str::len), Some(16));
+}
+
+/// Also when the answers come faster than successes are reported.
+#[test]
+fn the_limits_of_every_answer_are_known() {
+    let asked = AtomicUsize::new(0);
+    let world = World::new(&["one"], move |_, talk| {
+        let used = ["0.25", "0.50", "0.75"][asked.fetch_add(1, Ordering::SeqCst)];
+        let headers = [("anthropic-ratelimit-unified-5h-utilization", used)];
+        talk.answer(200, &headers, r#"{"text":"hello"}"#);
+    });
+    let gateway = world.gateway();
+    for _ in 0..3 {
+        let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+        assert_eq!(answer.status, 200);
+    }
+    // What is not in the file yet is written when it ends.
+    gateway.shutdown(std::time::Duration::from_secs(5));
+    let known = world.sink().quota(&AgentId::main()).unwrap();
+    let shares: Vec<f64> = known.values().flatten().map(|reading| reading.used).collect();
+    assert_eq!(shares, [0.75]);
 }

@@ -1,5 +1,6 @@
 //! The limit headers of an answer.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tokensink_types::UnixMillis;
@@ -18,7 +19,7 @@ const GENERIC: &str = "ratelimit-";
 /// The headers of an answer that speak of limits.
 #[derive(Debug, Clone, Default)]
 pub struct Headers<'a> {
-    by_name: BTreeMap<String, &'a str>,
+    by_name: BTreeMap<Cow<'a, str>, &'a str>,
 }
 
 impl<'a> Headers<'a> {
@@ -27,7 +28,12 @@ impl<'a> Headers<'a> {
     pub fn of(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut by_name = BTreeMap::new();
         for (name, value) in headers {
-            let name = name.to_ascii_lowercase();
+            // Most servers, and the HTTP library, write them small.
+            let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                Cow::Owned(name.to_ascii_lowercase())
+            } else {
+                Cow::Borrowed(name)
+            };
             let matters = name.contains("ratelimit")
                 || name.starts_with("retry-after")
                 || name.contains("-primary-")

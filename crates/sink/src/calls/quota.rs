@@ -1,7 +1,7 @@
 //! What providers have said of their limits, per profile: `tokensink/state/quota/<owner agent>.json`.
 //!
 //! Nobody is asked: what is known comes from the answers to calls that were made anyway. It is in memory at once and in
-//! the file every few seconds, for other processes. A number belongs to the account that it was said of; where the
+//! the file every few seconds, for other processes, and at the end of a process that runs for long. A number belongs to the account that it was said of; where the
 //! profile holds another credential now, nothing is known.
 
 use std::collections::{BTreeMap, HashMap};
@@ -96,11 +96,15 @@ impl Quotas {
             .is_none_or(|written| now.saturating_sub(written) >= WRITE_EVERY)
     }
 
-    /// Writes what this process has learned, if it is time.
+    /// The owners of whose profiles something was learned that is not written yet.
+    fn unwritten(&self) -> Vec<AgentId> {
+        let all = self.fresh();
+        let unwritten = all.iter().filter(|(_, fresh)| fresh.unwritten && !self.readonly);
+        unwritten.map(|(owner, _)| owner.clone()).collect()
+    }
+
+    /// Writes what this process has learned.
     fn write(&self, owner: &AgentId, now: Duration) {
-        if !self.is_due(owner, now) {
-            return;
-        }
         let learned = match self.fresh().get_mut(owner) {
             Some(fresh) => {
                 fresh.written = Some(now);
@@ -272,6 +276,12 @@ impl Sink {
         }
     }
 
+    /// Keeps what an answer's headers say of the account's limits, in memory: for a success that is not reported, since
+    /// nothing else about it is new.
+    pub fn note_limit_headers(&self, lease: &Lease, headers: &HeaderMap) {
+        self.harvest(lease, headers);
+    }
+
     fn learn_limits(&self, lease: &Lease, found: Vec<Reading>) {
         let Ok(snapshot) = self.snapshot(&lease.owner) else {
             return;
@@ -295,7 +305,19 @@ impl Sink {
     /// Writes what is known of limits, if it is time.
     pub(super) fn write_quota(&self, lease: &Lease) {
         let now = self.host().clock.monotonic();
-        self.calls().quotas.write(&lease.owner, now);
+        if self.calls().quotas.is_due(&lease.owner, now) {
+            self.calls().quotas.write(&lease.owner, now);
+        }
+    }
+
+    /// Writes what is known of limits and not yet written: what it is time for, or with `all` everything.
+    pub(crate) fn flush_quotas(&self, all: bool) {
+        let (quotas, now) = (&self.calls().quotas, self.host().clock.monotonic());
+        for owner in quotas.unwritten() {
+            if all || quotas.is_due(&owner, now) {
+                quotas.write(&owner, now);
+            }
+        }
     }
 }
 

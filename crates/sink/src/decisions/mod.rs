@@ -189,7 +189,7 @@ impl Decisions {
     }
 }
 
-/// Decisions are being written. Dropping it writes the rest and ends that.
+/// Decisions are being written, and what answers have said of limits. Dropping it writes the rest and ends that.
 #[derive(Debug)]
 pub struct Recording {
     sink: Sink,
@@ -201,11 +201,13 @@ impl Drop for Recording {
         drop(self.ticker.take());
         self.sink.decisions().recorded.store(false, Ordering::Release);
         self.sink.flush_decisions();
+        self.sink.flush_quotas(true);
     }
 }
 
 impl Sink {
-    /// Keeps every choice for `explain` from now on, not only the notable ones, and writes them every second.
+    /// Keeps every choice for `explain` from now on, not only the notable ones, and writes them every second. What answers
+    /// have said of limits is written too, whether or not further answers come.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -213,6 +215,7 @@ impl Sink {
         let sink = self.clone();
         let write = move || {
             sink.flush_decisions();
+            sink.flush_quotas(false);
             true
         };
         let ticker = Ticker::start("tokensink-decisions", FLUSH_EVERY, write).map_err(|error| {

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tokensink_authserver::{Fault, FaultAction};
 use tokensink_sink::{
-    AcquireRequest, AgentId, CallOutcome, Cancel, ErrorKind, Lease, ProfileId, Reason, Want,
+    AcquireRequest, AgentId, CallOutcome, Cancel, ErrorKind, Lease, ProfileId, Reason, Sink, UnixMillis, Want,
 };
 
 use crate::calls::{A, B, LIMITED, NO_MONEY, asking, fail, later, of, served, stats, take, two_keys};
@@ -242,15 +242,11 @@ fn a_refresh_ends_what_was_said_of_the_old_token_and_nothing_else() {
     );
 }
 
-#[test]
-fn limits_are_kept_per_login_with_source_and_age() {
-    let world = two_keys();
-    let (sink, agent) = (world.sink(), AgentId::main());
-    assert!(sink.quota(&agent).unwrap().is_empty());
-    let reset = world.now().plus(HOUR);
+/// What a provider says of a plan's limit.
+fn used(share: &str, reset: UnixMillis) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in [
-        ("anthropic-ratelimit-unified-5h-utilization", "0.25".to_owned()),
+        ("anthropic-ratelimit-unified-5h-utilization", share.to_owned()),
         (
             "anthropic-ratelimit-unified-5h-reset",
             (reset.0 / 1000).to_string(),
@@ -258,6 +254,43 @@ fn limits_are_kept_per_login_with_source_and_age() {
     ] {
         headers.insert(name, value.parse().unwrap());
     }
+    headers
+}
+
+/// Every answer counts, also one that is not reported, and also the last before a pause.
+#[test]
+fn the_last_word_on_a_limit_reaches_other_processes() {
+    let world = two_keys();
+    let sink = world.sink();
+    let reset = world.now().plus(HOUR);
+    let lease = of(&sink, A, Some("m"));
+    let first = used("0.25", reset);
+    sink.report(&lease, &CallOutcome::Served { headers: &first })
+        .unwrap();
+    let recording = sink.record_decisions().unwrap();
+    later(&world, 1);
+    sink.note_limit_headers(&lease, &used("0.75", reset));
+    let share = |sink: &Sink| {
+        let known = sink.quota(&AgentId::main()).unwrap();
+        known.values().next().map(|readings| readings[0].used)
+    };
+    assert_eq!(share(&sink), Some(0.75));
+    assert_eq!(
+        share(&world.sink()),
+        Some(0.25),
+        "the file is written every few seconds"
+    );
+    drop(recording);
+    assert_eq!(share(&world.sink()), Some(0.75));
+}
+
+#[test]
+fn limits_are_kept_per_login_with_source_and_age() {
+    let world = two_keys();
+    let (sink, agent) = (world.sink(), AgentId::main());
+    assert!(sink.quota(&agent).unwrap().is_empty());
+    let reset = world.now().plus(HOUR);
+    let headers = used("0.25", reset);
     let lease = of(&sink, A, Some("m"));
     sink.report(&lease, &CallOutcome::Served { headers: &headers })
         .unwrap();
