@@ -2,8 +2,8 @@
 //! the file before it (`recent.1.jsonl`, `kept.1.jsonl`).
 //!
 //! All processes append under one kernel lock. A file that is full takes the place of the one before it, so that what
-//! is kept is bounded. Decisions are written once per file and named by their hash; many choices are served by one. A
-//! line that is cut off is skipped by whoever reads.
+//! is kept is bounded. Decisions are written once per file and named by their hash; many choices are served by one. So are
+//! the parts that decisions have in common. A line that is cut off is skipped by whoever reads.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokensink_host::lock::{KernelLock, Wait};
 use tokensink_host::{FileHandle, Files, Host, OpenMode};
 use tokensink_policy::bench::Bucket;
@@ -21,12 +20,12 @@ use tokensink_policy::record::RecordedDecision;
 use tokensink_store::Paths;
 use tokensink_types::UnixMillis;
 
+use super::parts::{Name, fold, unfold};
 use super::{Attempt, Choice, Note};
 
-/// Size of a file of recent choices at which it is put aside, in bytes: more than a thousand choices.
-const RECENT_MAX: u64 = 1024 * 1024;
-/// The same of notable ones, which are fewer and matter for longer.
-const KEPT_MAX: u64 = 4 * 1024 * 1024;
+/// Size of a file at which it is put aside, in bytes: more than a thousand choices among a hundred accounts, also where
+/// each was decided anew (5 KB). Of decisions that hold for many requests it is twenty times as many.
+const FILE_MAX: u64 = 6 * 1024 * 1024;
 /// How much is put into text before it is written, in bytes. After a second of a crowd's requests there may be many
 /// megabytes of decisions, which are not to be in memory at once.
 const PIECE: usize = 64 * 1024;
@@ -40,11 +39,11 @@ pub(super) struct Book {
     kept: Written,
 }
 
-/// The decisions that the present file has.
+/// The decisions that the present file has, and their parts.
 #[derive(Debug, Default)]
 struct Written {
     inode: u64,
-    hashes: HashSet<String>,
+    names: HashSet<Name>,
 }
 
 /// Where the decisions are.
@@ -68,15 +67,15 @@ impl Book {
         for dir in [paths.own_state_dir(), dir.clone()] {
             host.files.create_dir(&dir, 0o700)?;
         }
-        let mut hashes = Hashes::default();
-        let mut recent = Page::open(host, &dir, ("recent", RECENT_MAX), &mut self.recent)?;
+        let mut names = Names::default();
+        let mut recent = Page::open(host, &dir, "recent", &mut self.recent)?;
         for note in plain {
-            put(note, &mut hashes, [&mut recent])?;
+            put(note, &mut names, [&mut recent])?;
         }
         if !notable.is_empty() {
-            let mut kept = Page::open(host, &dir, ("kept", KEPT_MAX), &mut self.kept)?;
+            let mut kept = Page::open(host, &dir, "kept", &mut self.kept)?;
             for note in notable {
-                put(note, &mut hashes, [&mut recent, &mut kept])?;
+                put(note, &mut names, [&mut recent, &mut kept])?;
             }
             kept.flush()?;
         }
@@ -84,24 +83,27 @@ impl Book {
     }
 }
 
-/// Hashes of decisions that were met in this round, by where they are in memory.
-type Hashes = HashMap<usize, String>;
+/// Names of decisions that were met in this round, by where they are in memory.
+type Names = HashMap<usize, Name>;
 
 /// Puts a note into the files. In each of them a decision stands once, before the first choice that was made of it.
-fn put<const N: usize>(note: &Note, hashes: &mut Hashes, mut pages: [&mut Page<'_>; N]) -> io::Result<()> {
+fn put<const N: usize>(note: &Note, names: &mut Names, mut pages: [&mut Page<'_>; N]) -> io::Result<()> {
     let line = match note {
         Note::Choice(choice) => {
             let place = Arc::as_ptr(&choice.made) as usize;
-            let known = hashes.get(&place);
-            if !known.is_some_and(|hash| pages.iter().all(|page| page.has(hash))) {
-                let (hash, line) = rendered(choice);
-                for page in pages.iter_mut().filter(|page| !page.has(&hash)) {
-                    page.push(&line);
-                    page.fresh.push(hash.clone());
+            let known = names.get(&place).copied();
+            let name = match known.filter(|name| pages.iter().all(|page| page.has(*name))) {
+                Some(name) => name,
+                None => {
+                    let rendered = Rendered::of(choice);
+                    for page in &mut pages {
+                        page.put(&rendered);
+                    }
+                    names.insert(place, rendered.name);
+                    rendered.name
                 }
-                hashes.insert(place, hash);
-            }
-            choice_line(choice, &hashes[&place])
+            };
+            choice_line(choice, name)
         }
         Note::Attempt(attempt) => attempt_line(attempt),
     };
@@ -115,12 +117,21 @@ fn put<const N: usize>(note: &Note, hashes: &mut Hashes, mut pages: [&mut Page<'
     Ok(())
 }
 
-/// Hash and line of a decision.
-fn rendered(choice: &Choice) -> (String, String) {
-    let record = serde_json::to_value(choice.recorded()).unwrap_or_default();
-    let hash = hex::encode(&Sha256::digest(record.to_string())[..8]);
-    let line = json!({ "made": hash, "record": record }).to_string();
-    (hash, line)
+/// The lines of a decision.
+struct Rendered {
+    name: Name,
+    line: String,
+    parts: Vec<(Name, String)>,
+}
+
+impl Rendered {
+    fn of(choice: &Choice) -> Self {
+        let mut record = serde_json::to_value(choice.recorded()).unwrap_or_default();
+        let parts = fold(&mut record);
+        let name = Name::of(&record.to_string());
+        let line = json!({ "made": name.to_string(), "record": record }).to_string();
+        Self { name, line, parts }
+    }
 }
 
 /// A file that is being appended to.
@@ -130,20 +141,15 @@ struct Page<'a> {
     /// What is not written yet.
     text: String,
     written: &'a mut Written,
-    /// The decisions in it.
-    fresh: Vec<String>,
+    /// The decisions and parts in it.
+    fresh: HashSet<Name>,
 }
 
 impl<'a> Page<'a> {
-    fn open(
-        host: &Host,
-        dir: &Path,
-        (name, most): (&str, u64),
-        written: &'a mut Written,
-    ) -> io::Result<Self> {
+    fn open(host: &Host, dir: &Path, name: &str, written: &'a mut Written) -> io::Result<Self> {
         let files = &*host.files;
         let path = dir.join(format!("{name}.jsonl"));
-        if files.stat(&path)?.is_some_and(|stamp| stamp.size >= most) {
+        if files.stat(&path)?.is_some_and(|stamp| stamp.size >= FILE_MAX) {
             files.rename(&path, &dir.join(format!("{name}.1.jsonl")))?;
         }
         let mut file = match files.create_new(&path, 0o600) {
@@ -156,7 +162,7 @@ impl<'a> Page<'a> {
         let stamp = file.stamp()?;
         if stamp.inode != written.inode || stamp.size == 0 {
             written.inode = stamp.inode;
-            written.hashes.clear();
+            written.names.clear();
         }
         // Closes a line that a crash has cut off.
         let mut text = String::new();
@@ -172,13 +178,28 @@ impl<'a> Page<'a> {
             size: stamp.size,
             text,
             written,
-            fresh: Vec::new(),
+            fresh: HashSet::new(),
         })
     }
 
-    /// Is the decision in the file, or on its way there?
-    fn has(&self, hash: &String) -> bool {
-        self.written.hashes.contains(hash) || self.fresh.contains(hash)
+    /// Is the decision, or the part, in the file or on its way there?
+    fn has(&self, name: Name) -> bool {
+        self.written.names.contains(&name) || self.fresh.contains(&name)
+    }
+
+    /// Puts a decision and its parts there, as far as they are not there yet.
+    fn put(&mut self, rendered: &Rendered) {
+        if self.has(rendered.name) {
+            return;
+        }
+        for (name, value) in &rendered.parts {
+            if !self.has(*name) {
+                self.push(&format!("{{\"part\":\"{name}\",\"value\":{value}}}"));
+                self.fresh.insert(*name);
+            }
+        }
+        self.push(&rendered.line);
+        self.fresh.insert(rendered.name);
     }
 
     fn push(&mut self, line: &str) {
@@ -190,17 +211,17 @@ impl<'a> Page<'a> {
         self.file.write_at(self.size, self.text.as_bytes())?;
         self.size += u64::try_from(self.text.len()).unwrap_or(u64::MAX);
         self.text.clear();
-        self.written.hashes.extend(self.fresh.drain(..));
+        self.written.names.extend(self.fresh.drain());
         Ok(())
     }
 }
 
-fn choice_line(choice: &Choice, made: &str) -> Value {
+fn choice_line(choice: &Choice, made: Name) -> Value {
     let mut line = json!({
         "id": choice.id.to_string(),
         "at": choice.at.0,
         "agent": choice.state.agent.as_str(),
-        "made_as": made,
+        "made_as": made.to_string(),
     });
     if let Some(request) = choice.request {
         line["request"] = json!(request.to_string());
@@ -238,8 +259,9 @@ fn attempt_line(attempt: &Attempt) -> Value {
 /// All that is kept, as it was read.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// Decisions by their hashes.
-    made: HashMap<String, RecordedDecision>,
+    /// Decisions, in which the names of their parts stand.
+    made: HashMap<String, Value>,
+    parts: HashMap<Name, Value>,
     /// Choices in the order of their times.
     pub(super) choices: Vec<KeptChoice>,
     pub(super) attempts: Vec<KeptAttempt>,
@@ -306,17 +328,17 @@ impl Kept {
         Ok(kept)
     }
 
-    /// The decision of a choice, if its line is still there and can be read.
-    pub(super) fn made(&self, choice: &KeptChoice) -> Option<&RecordedDecision> {
-        self.made.get(&choice.made)
+    /// The decision of a choice, if its lines are still there and this version can read them.
+    pub(super) fn made(&self, choice: &KeptChoice) -> Option<RecordedDecision> {
+        let folded = self.made.get(&choice.made)?;
+        serde_json::from_value(unfold(folded.clone(), &self.parts)?).ok()
     }
 
     fn take(&mut self, mut value: Value) {
-        if let Some(hash) = value.get("made").and_then(Value::as_str).map(str::to_owned) {
-            // What another version has written and we cannot read is not known.
-            if let Ok(record) = serde_json::from_value(value["record"].take()) {
-                self.made.insert(hash, record);
-            }
+        if let Some(name) = text(&value, "made") {
+            self.made.insert(name, value["record"].take());
+        } else if let Some(name) = value.get("part").and_then(Value::as_str).and_then(Name::parse) {
+            self.parts.insert(name, value["value"].take());
         } else if let Some(choice) = choice_of(&value) {
             self.choices.push(choice);
         } else if let Some(attempt) = attempt_of(&value) {

@@ -139,8 +139,8 @@ fn not_kept(id: &str) -> SinkError {
 fn explained(kept: &Kept, choice: &KeptChoice) -> ExplainedChoice {
     let mut told = match kept.made(choice) {
         Some(record) => {
-            let mut told = told(record);
-            told.reproduced = reproduced(record);
+            let mut told = told(&record);
+            told.reproduced = reproduced(&record);
             told
         }
         None => unknown(choice),

@@ -9,6 +9,7 @@
 
 mod book;
 mod explain;
+mod parts;
 mod report;
 
 use std::collections::VecDeque;

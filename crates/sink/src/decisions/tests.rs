@@ -1,6 +1,7 @@
 use http::HeaderMap;
 use serde_json::json;
 
+use super::book::Kept;
 use super::*;
 use crate::world::{World, agent, at, key};
 use crate::{AcquireRequest, Lease, Want};
@@ -215,6 +216,38 @@ fn no_file_holds_a_secret_and_none_but_the_user_reads_them() {
     assert!(!format!("{:?}", by_id(&world, &lease.id)).contains("canary"));
 }
 
+/// Size of a file at which it is put aside.
+const FILE_MAX: usize = 6 * 1024 * 1024;
+
+/// Each of them is a decision of its own: whoever was used last is the last of the next order.
+#[test]
+fn the_last_thousand_choices_among_a_hundred_accounts_are_kept() {
+    let world = World::new();
+    let profiles = (0..100).map(|n| (format!("rig:{n:03}"), key("rig"))).collect();
+    world.store("main", &serde_json::Value::Object(profiles));
+    let sink = world.sink();
+    let recording = sink.record_decisions().unwrap();
+    let mut last = Vec::new();
+    for _ in 0..1_600 {
+        let lease = sink.acquire(&request()).unwrap();
+        world.test.clock.advance(Duration::from_secs(61));
+        served(&sink, &lease);
+        last.push((lease.id.to_string(), lease.profile.to_string()));
+        if last.len() % 100 == 0 {
+            sink.flush_decisions();
+        }
+    }
+    drop(recording);
+    assert!(!file(&world, "recent.1").is_empty(), "the file was put aside");
+    let kept = Kept::read(&*world.test.host().files, world.sink().paths()).unwrap();
+    for (id, profile) in &last[600..] {
+        let choice = kept.choices.iter().find(|choice| choice.id == *id);
+        let record = choice.and_then(|choice| kept.made(choice)).unwrap();
+        assert!(record.agrees());
+        assert_eq!(record.result.unwrap().choice().unwrap().profile.as_str(), profile);
+    }
+}
+
 #[test]
 fn files_are_bounded_and_each_is_whole_in_itself() {
     let world = world();
@@ -225,7 +258,7 @@ fn files_are_bounded_and_each_is_whole_in_itself() {
     for _ in 0..3 {
         for sink in &sinks {
             // The other process has filled the file meanwhile.
-            let full = file(&world, "recent") + &"{}\n".repeat(1024 * 1024 / 3 + 1);
+            let full = file(&world, "recent") + &"{}\n".repeat(FILE_MAX / 3 + 1);
             world.put("tokensink/state/decisions/recent.jsonl", &full);
             ids.push(sink.acquire(&request()).unwrap().id);
             sink.flush_decisions();
@@ -245,7 +278,7 @@ fn files_are_bounded_and_each_is_whole_in_itself() {
         .list(&at("tokensink/state/decisions"))
         .unwrap();
     assert_eq!(names, ["recent.1.jsonl", "recent.jsonl"]);
-    assert!(file(&world, "recent").len() < 10_000 && file(&world, "recent.1").len() < 1_060_000);
+    assert!(file(&world, "recent").len() < 10_000 && file(&world, "recent.1").len() < FILE_MAX + 10_000);
     assert_eq!(
         by_id(&world, &ids[4]).choices.len(),
         1,
