@@ -57,6 +57,13 @@ struct Fresh {
     unwritten: bool,
 }
 
+impl Fresh {
+    fn is_due(&self, now: Duration) -> bool {
+        let rested = |written| now.saturating_sub(written) >= WRITE_EVERY;
+        self.unwritten && self.written.is_none_or(rested)
+    }
+}
+
 impl Quotas {
     pub(crate) fn new(host: Host, paths: Paths, readonly: bool) -> Self {
         Self {
@@ -88,18 +95,14 @@ impl Quotas {
     /// Is there something to write, and is it time?
     fn is_due(&self, owner: &AgentId, now: Duration) -> bool {
         let all = self.fresh();
-        let Some(fresh) = all.get(owner).filter(|fresh| fresh.unwritten && !self.readonly) else {
-            return false;
-        };
-        fresh
-            .written
-            .is_none_or(|written| now.saturating_sub(written) >= WRITE_EVERY)
+        !self.readonly && all.get(owner).is_some_and(|fresh| fresh.is_due(now))
     }
 
-    /// The owners of whose profiles something was learned that is not written yet.
-    fn unwritten(&self) -> Vec<AgentId> {
-        let all = self.fresh();
-        let unwritten = all.iter().filter(|(_, fresh)| fresh.unwritten && !self.readonly);
+    /// The owners of whose profiles there is something to write: what it is time for, or with `all` everything.
+    fn unwritten(&self, all: bool, now: Duration) -> Vec<AgentId> {
+        let known = self.fresh();
+        let unwritten = |fresh: &Fresh| !self.readonly && (fresh.is_due(now) || all && fresh.unwritten);
+        let unwritten = known.iter().filter(|(_, fresh)| unwritten(fresh));
         unwritten.map(|(owner, _)| owner.clone()).collect()
     }
 
@@ -302,21 +305,11 @@ impl Sink {
         self.calls().quotas.is_due(&lease.owner, now)
     }
 
-    /// Writes what is known of limits, if it is time.
-    pub(super) fn write_quota(&self, lease: &Lease) {
-        let now = self.host().clock.monotonic();
-        if self.calls().quotas.is_due(&lease.owner, now) {
-            self.calls().quotas.write(&lease.owner, now);
-        }
-    }
-
     /// Writes what is known of limits and not yet written: what it is time for, or with `all` everything.
     pub(crate) fn flush_quotas(&self, all: bool) {
         let (quotas, now) = (&self.calls().quotas, self.host().clock.monotonic());
-        for owner in quotas.unwritten() {
-            if all || quotas.is_due(&owner, now) {
-                quotas.write(&owner, now);
-            }
+        for owner in quotas.unwritten(all, now) {
+            quotas.write(&owner, now);
         }
     }
 }

@@ -230,6 +230,11 @@ impl Sink {
         })
     }
 
+    /// Does a [`Recording`] write what is not written now?
+    pub(crate) fn is_recording(&self) -> bool {
+        self.decisions().recorded.load(Ordering::Acquire)
+    }
+
     pub(crate) fn note_choice(&self, choice: Choice) {
         self.note(Note::Choice(choice));
     }
@@ -255,12 +260,11 @@ impl Sink {
     }
 
     fn note(&self, note: Note) {
-        let decisions = self.decisions();
-        let recorded = decisions.recorded.load(Ordering::Acquire);
+        let recorded = self.is_recording();
         if !recorded && !note.is_notable() {
             return;
         }
-        decisions.waiting().push(note);
+        self.decisions().waiting().push(note);
         if !recorded {
             self.flush_decisions();
         }

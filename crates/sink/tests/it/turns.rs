@@ -264,16 +264,19 @@ fn the_last_word_on_a_limit_reaches_other_processes() {
     let sink = world.sink();
     let reset = world.now().plus(HOUR);
     let lease = of(&sink, A, Some("m"));
-    let first = used("0.25", reset);
-    sink.report(&lease, &CallOutcome::Served { headers: &first })
-        .unwrap();
-    let recording = sink.record_decisions().unwrap();
-    later(&world, 1);
-    sink.note_limit_headers(&lease, &used("0.75", reset));
     let share = |sink: &Sink| {
         let known = sink.quota(&AgentId::main()).unwrap();
         known.values().next().map(|readings| readings[0].used)
     };
+    for said in ["0.20", "0.25"] {
+        let headers = used(said, reset);
+        sink.report(&lease, &CallOutcome::Served { headers: &headers })
+            .unwrap();
+    }
+    assert_eq!(share(&world.sink()), Some(0.25), "nobody would write it later");
+    let recording = sink.record_decisions().unwrap();
+    later(&world, 1);
+    sink.note_limit_headers(&lease, &used("0.75", reset));
     assert_eq!(share(&sink), Some(0.75));
     assert_eq!(
         share(&world.sink()),
