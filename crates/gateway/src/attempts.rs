@@ -81,7 +81,9 @@ enum Came {
 fn pause(error: &SinkError, now: UnixMillis) -> Option<Duration> {
     match error.code() {
         "being_tested" => Some(TEST_PAUSE),
-        "all_benched" | "too_costly" => error.retry_at().map(|at| now.until(at).max(PAUSE_MIN)),
+        "all_benched" | "too_costly" | "crossings_spent" => {
+            error.retry_at().map(|at| now.until(at).max(PAUSE_MIN))
+        }
         _ => None,
     }
 }

@@ -224,7 +224,9 @@ impl Verdict {
         match &self.barrier {
             Some(Barrier::Denied { rule }) => format!("denied by the rule {rule}"),
             Some(Barrier::TooCostly { before, from, to }) => {
-                format!("{to}, and {before} is {from}; tokensink/config.toml does not allow that crossing")
+                format!(
+                    "{to}, and {before} is {from}; by [billing] in tokensink/config.toml no call may move to it now"
+                )
             }
             Some(Barrier::Tried) | None => "tried already for this request".to_owned(),
         }

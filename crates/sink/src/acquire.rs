@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use tokensink_policy::{Choice, Eligibility, EligibilityCode, Target as Wanted, Unavailable};
+use tokensink_policy::{
+    self as policy, Choice, Eligibility, EligibilityCode, Outcome, Target as Wanted, Unavailable,
+};
 use tokensink_providers::UnknownProvider;
 use tokensink_store::OwnedProfile;
 use tokensink_types::{
     Account, AgentId, Credential, Expiry, ProfileId, ProviderId, SecretSource, SecretText, UnixMillis,
+    short_wait,
 };
 
 use crate::block::{agent_option, ineligible, no_profile, paste_command, seconds};
@@ -102,7 +105,8 @@ impl Sink {
     ) -> Lease {
         let verdict = made.verdict(&lease.profile);
         lease.why = verdict.map_or("", |verdict| verdict.rule.as_str());
-        if let Some(left) = verdict.and_then(|verdict| verdict.crosses) {
+        lease.crosses = verdict.and_then(|verdict| verdict.crosses);
+        if let Some(left) = lease.crosses {
             self.note_crossing(&lease.profile, (left, lease.billing), &request.agent);
             let crossed = format!(
                 "{} is {}, and the request left {left} for it, as [billing] allow of tokensink/config.toml says",
@@ -390,6 +394,60 @@ impl Sink {
                 self.cannot_be_used(snapshot, profile, eligibility, agent)
             }
         }
+    }
+
+    /// Why nobody serves the request that `asked` puts to the policy. That no more calls may cost more today is the reason
+    /// only where somebody would serve otherwise.
+    pub(crate) fn refusal(
+        &self,
+        why: &Unavailable,
+        (snapshot, asked): (&AgentSnapshot, &policy::Request),
+        request: &AcquireRequest,
+    ) -> SinkError {
+        match self.but_for_the_bound(snapshot, asked) {
+            Some(Outcome::Chosen(choice)) => self.spent(why, &choice),
+            Some(Outcome::Unavailable(other)) => self.unavailable(&other, snapshot, request),
+            None => self.unavailable(why, snapshot, request),
+        }
+    }
+
+    /// What would be decided if more calls might cost more today; `None` where that is no matter.
+    fn but_for_the_bound(&self, snapshot: &AgentSnapshot, asked: &policy::Request) -> Option<Outcome> {
+        self.crossings_per_day()?;
+        let unbounded = self.unbounded_policy();
+        if Arc::ptr_eq(&snapshot.config, &unbounded) {
+            return None;
+        }
+        let decision = policy::select(&unbounded, &snapshot.state, asked, self.now());
+        decision.ok().map(|decision| decision.outcome)
+    }
+
+    /// One that costs more would serve, but as many calls as may on one day have been made.
+    fn spent(&self, why: &Unavailable, choice: &Choice) -> SinkError {
+        let midnight = self.next_crossings();
+        let free = why.retry_at().filter(|at| *at < midnight);
+        let (text, fix) = self.spent_in_words();
+        let (profile, to) = (&choice.profile, choice.billing);
+        let message = format!("only {profile} is left, which is {to}; {text}");
+        SinkError::new(ErrorKind::TryAgain, "crossings_spent", message)
+            .with_fix(fix)
+            .until(Some(free.unwrap_or(midnight)))
+            .about(profile)
+    }
+
+    /// What is told when no call may move to a costlier class any more today, and what to do about it.
+    pub(crate) fn spent_in_words(&self) -> (String, String) {
+        let cap = self.crossings_per_day().unwrap_or_default();
+        let wait = short_wait(self.now().until(self.next_crossings()));
+        let text = format!(
+            "as many calls as may on one day (crossings_per_day: {cap}) have moved to a costlier class; the next may in {wait}"
+        );
+        let settings = self.paths().settings_file();
+        let fix = format!(
+            "raise crossings_per_day under [billing] in {}",
+            settings.display()
+        );
+        (text, fix)
     }
 
     /// The agent has no login of the provider: what there is that could become one, and the command for it.

@@ -123,6 +123,8 @@ pub struct Lease {
     pub model: Option<String>,
     /// The rule that chose the profile, by its stable word.
     pub why: &'static str,
+    /// The cheaper class that was left for it, where the user's leave was needed.
+    pub crosses: Option<BillingClass>,
     /// The call tests a bench: whoever holds the lease must report what became of it, for others wait for that.
     pub tests: bool,
     /// When it was handed out, and in which epoch of the profile.
@@ -138,6 +140,7 @@ impl Lease {
             id: LeaseId::default(),
             model: None,
             why: "",
+            crosses: None,
             tests: false,
             issued: Issued::default(),
         }

@@ -48,6 +48,7 @@ struct ProfileSettings {
 #[serde(deny_unknown_fields, default)]
 struct BillingSettings {
     allow: Vec<Crossing>,
+    crossings_per_day: Option<u32>,
 }
 
 /// `subscription -> metered`.
@@ -184,6 +185,13 @@ impl Settings {
         all.map(|crossing| (crossing.0, crossing.1)).collect()
     }
 
+    /// How many calls may move to a costlier class on one day, in UTC, of all agents together. `None`: as many as come,
+    /// or there is no such move.
+    pub(crate) fn crossings_per_day(&self) -> Option<u32> {
+        let cap = self.billing.crossings_per_day;
+        cap.filter(|_| !self.billing.allow.is_empty())
+    }
+
     /// What must not be used.
     pub(crate) fn deny(&self) -> Vec<DenyRule> {
         self.deny.iter().map(|rule| rule.0.clone()).collect()
@@ -204,6 +212,18 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_needs_something_that_it_bounds() {
+        let parsed = |text: &str| Settings::parse(text, Path::new("/c.toml")).unwrap();
+        let bound = |text: &str| parsed(text).crossings_per_day();
+        assert_eq!(
+            bound("[billing]\nallow = [\"free -> metered\"]\ncrossings_per_day = 7\n"),
+            Some(7)
+        );
+        assert_eq!(bound("[billing]\ncrossings_per_day = 7\n"), None);
+        assert_eq!(bound("[billing]\nallow = [\"free -> metered\"]\n"), None);
+    }
 
     #[test]
     fn reads_what_is_there() {
@@ -258,6 +278,7 @@ mod tests {
             ("[billing]\nallow = [\"subscription metered\"]\n", "line 2"),
             ("[billing]\nallow = [\"subscription -> dear\"]\n", "line 2"),
             ("[billing]\nallow = [\"metered -> free\"]\n", "line 2"),
+            ("[billing]\ncrossings_per_day = -1\n", "line 2"),
             ("\n[[deny]]\nid = \"x\"\nprofil = \"a:b\"\n", "line 4"),
             ("[[deny]]\nid = \"x\"\n", "would forbid everything"),
             ("[[deny]]\nid = \" \"\nmodel = \"m\"\n", "needs an id"),

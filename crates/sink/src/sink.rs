@@ -339,7 +339,19 @@ impl Sink {
     }
 
     pub(crate) fn policy_config(&self) -> Result<Arc<policy::Config>> {
-        Ok(self.view.config(&self.shared.ground).policy)
+        let loaded = self.view.config(&self.shared.ground);
+        let capped = loaded.capped.filter(|_| self.are_crossings_spent());
+        Ok(capped.unwrap_or(loaded.policy))
+    }
+
+    /// The same, however many calls have moved to a costlier class today.
+    pub(crate) fn unbounded_policy(&self) -> Arc<policy::Config> {
+        self.view.config(&self.shared.ground).policy
+    }
+
+    /// How many calls may move to a costlier class on one day, where the user has set that.
+    pub(crate) fn crossings_per_day(&self) -> Option<u32> {
+        self.view.settings.crossings_per_day()
     }
 
     /// `secrets` of `openclaw.json` as it is now.

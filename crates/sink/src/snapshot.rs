@@ -200,7 +200,7 @@ impl Sink {
             // is known to fail: one `stat` in each turn is cheaper.
             if let Some(known) = known
                 .filter(|known| known.held_at.load(Ordering::Acquire) == generation)
-                .filter(|known| self.has_its_benches(known, agent))
+                .filter(|known| self.has_its_benches(known, agent) && self.has_its_config(known))
             {
                 return Ok(known);
             }
@@ -221,6 +221,12 @@ impl Sink {
             known.looked_in.store(turn, Ordering::Release);
         }
         same
+    }
+
+    /// May still as much be spent as when the snapshot was made? It ends with a call of any process, and begins with a day.
+    fn has_its_config(&self, known: &AgentSnapshot) -> bool {
+        let is_same = |now: Arc<policy::Config>| Arc::ptr_eq(&known.config, &now);
+        self.crossings_per_day().is_none() || self.policy_config().is_ok_and(is_same)
     }
 
     fn benched(&self, agent: &AgentId) -> Benched {

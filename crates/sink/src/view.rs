@@ -5,7 +5,7 @@
 //! serving for days a half-saved file must neither fail requests nor fall back to defaults, which could use a login
 //! that must not be used. The first view of a process has nothing to fall back on, and fails instead.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -70,6 +70,8 @@ pub(crate) struct View {
 pub(crate) struct LoadedConfig {
     pub(crate) config: Arc<Config>,
     pub(crate) policy: Arc<policy::Config>,
+    /// The same when as many calls have moved to a costlier class as may on one day; `None` where there is no such bound.
+    pub(crate) capped: Option<Arc<policy::Config>>,
     pub(crate) secrets: Arc<SecretsConfig>,
     pub(crate) cooldowns: Arc<Cooldowns>,
 }
@@ -264,7 +266,14 @@ impl LoadedConfig {
             allow_crossings: settings.crossings(),
             deny: settings.deny(),
         };
+        let capped = settings.crossings_per_day().map(|_| {
+            Arc::new(policy::Config {
+                allow_crossings: BTreeSet::new(),
+                ..policy.clone()
+            })
+        });
         Self {
+            capped,
             secrets: Arc::new(SecretsConfig::of(&config, paths)),
             cooldowns: Arc::new(Cooldowns::of(config.cooldowns(), |id| registry.canonical(id))),
             config,

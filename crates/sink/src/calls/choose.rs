@@ -8,6 +8,7 @@ use tokensink_policy::pin::{Pin, Why};
 use tokensink_policy::{self as policy, Outcome, Target as Wanted, Unavailable, Verdict};
 use tokensink_types::{AgentId, ProfileId, UnixMillis};
 
+use super::Issued;
 use super::epoch::Identity;
 use crate::decisions::Made;
 use crate::error::{ErrorKind, Result, SinkError};
@@ -109,7 +110,7 @@ impl Sink {
                     if self.wait_for_one(why, &call) {
                         continue;
                     }
-                    return Err(refused(self.unavailable(why, &snapshot, request)));
+                    return Err(refused(self.refusal(why, (&snapshot, &made.request), request)));
                 }
             };
             let claim = if choice.tests {
@@ -131,10 +132,32 @@ impl Sink {
             let lease = self
                 .serve(&made, choice, claim, &snapshot, &call)
                 .map_err(refused)?;
+            if !self.is_within_bounds(&made, &lease, request) {
+                // The next decision knows of it.
+                continue;
+            }
             let mut lease = self.issued(lease, &snapshot, &made, request);
             self.keep_pin(&made, &mut lease, request);
             return Ok(lease);
         }
+    }
+
+    /// Counts a lease that costs more by the user's leave. `false`: another was the last that may today, and what was
+    /// claimed for this one is free again.
+    fn is_within_bounds(&self, made: &Made, lease: &Lease, request: &AcquireRequest) -> bool {
+        let verdict = made.verdict(&lease.profile);
+        if verdict.is_none_or(|verdict| verdict.crosses.is_none()) || self.count_crossing() {
+            return true;
+        }
+        self.give_back(&Lease {
+            model: request.model.clone(),
+            issued: Issued {
+                at: self.now(),
+                ..lease.issued
+            },
+            ..lease.clone()
+        });
+        false
     }
 
     /// Waits a while if one of the benched is free within the caller's time. `false`: it is not worth while.

@@ -146,7 +146,7 @@ impl Calls {
             quotas: Quotas::new(host.clone(), paths.clone(), readonly),
             noted: Mutex::default(),
             next_lease: AtomicU64::new(first),
-            crossings: Crossings::default(),
+            crossings: Crossings::new(host.clone(), paths.clone(), readonly),
             showing: InTurn::default(),
         }
     }

@@ -146,7 +146,7 @@ impl Sink {
     }
 
     /// A test that came to nothing is free for the next request.
-    fn give_back(&self, lease: &Lease) {
+    pub(super) fn give_back(&self, lease: &Lease) {
         if !lease.tests {
             return;
         }

@@ -198,7 +198,7 @@ impl Sink {
         let provider = &asked.model.provider;
         if let Some((program, billing)) = self.program_of(provider) {
             let serving = by_program(asked.model, &program, None, billing);
-            if let Some(outcome) = self.too_dear(chat, run, asked, (None, billing))? {
+            if let Some(outcome) = self.too_dear(chat, run, asked, &Price::of(None, billing))? {
                 return Ok(outcome);
             }
             return Ok(
@@ -213,7 +213,7 @@ impl Sink {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program) {
             let billing = self.class_of(chat, &kept.profile)?;
             let serving = by_program(asked.model, &kept.program, Some(&kept.profile), billing);
-            match self.too_dear(chat, run, asked, (Some(&kept.profile), billing))? {
+            match self.too_dear(chat, run, asked, &Price::of(Some(&kept.profile), billing))? {
                 // An account of the model may be cheaper.
                 Some(ModelOutcome::Nothing) => {}
                 Some(outcome) => return Ok(outcome),
@@ -249,7 +249,15 @@ impl Sink {
             if let Some(note) = &lease.note {
                 run.note(note);
             }
-            if let Some(outcome) = self.too_dear(chat, run, asked, (Some(&lease.profile), lease.billing))? {
+            let price = Price {
+                // With another token it is the same call.
+                is_counted: refreshed || lease.crosses.is_some(),
+                ..Price::of(Some(&lease.profile), lease.billing)
+            };
+            if let Some(outcome) = self.too_dear(chat, run, asked, &price)? {
+                if lease.crosses.is_some() {
+                    self.uncount_crossing();
+                }
                 self.tell_report(&lease, &CallOutcome::Abandoned);
                 return Ok(outcome);
             }
@@ -350,37 +358,63 @@ impl Sink {
         chat: &Chat,
         run: &mut Run<'_>,
         asked: &Asked<'_>,
-        (profile, billing): (Option<&ProfileId>, BillingClass),
+        price: &Price<'_>,
     ) -> Result<Option<ModelOutcome>> {
+        let Price { profile, billing, .. } = *price;
         let Some(cheapest) = run.cheapest.filter(|cheapest| billing > *cheapest) else {
             return Ok(None);
         };
         let crossing = (cheapest, billing);
-        if self.policy_config()?.allow_crossings.contains(&crossing) {
-            if asked.cheaper_waits {
-                return Ok(Some(ModelOutcome::GaveWay));
-            }
+        let is_allowed = self.unbounded_policy().allow_crossings.contains(&crossing);
+        if is_allowed && asked.cheaper_waits {
+            return Ok(Some(ModelOutcome::GaveWay));
+        }
+        if is_allowed && (price.is_counted || self.count_crossing()) {
             if let Some(profile) = profile {
                 self.note_crossing(profile, crossing, chat.agent());
             }
             return Ok(None);
         }
         let who = profile.map_or_else(|| asked.model.to_string(), ToString::to_string);
+        let dearer = format!("{who} costs more ({billing} instead of {cheapest})");
+        let (text, fix, until) = if is_allowed {
+            let (text, fix) = self.spent_in_words();
+            (format!("{dearer}; {text}"), fix, Some(self.next_crossings()))
+        } else {
+            let fix = format!(
+                "add \"{cheapest} -> {billing}\" to `allow` under [billing] in tokensink/config.toml"
+            );
+            (format!("{dearer} and is used only with your leave"), fix, None)
+        };
         let failure = Failure {
             scope: Scope::Provider,
             profile: profile.cloned(),
             reason: Reason::Unclassified,
-            text: format!(
-                "{who} costs more ({billing} instead of {cheapest}) and is used only with your leave"
-            ),
-            until: None,
+            text,
+            until,
             billing: None,
-            fix: Some(format!(
-                "add \"{cheapest} -> {billing}\" to `allow` under [billing] in tokensink/config.toml"
-            )),
+            fix: Some(fix),
         };
         run.fail(asked.model, failure);
         Ok(Some(ModelOutcome::Nothing))
+    }
+}
+
+/// What asking would cost.
+struct Price<'a> {
+    profile: Option<&'a ProfileId>,
+    billing: BillingClass,
+    /// The lease was counted among the calls that cost more by the user's leave.
+    is_counted: bool,
+}
+
+impl<'a> Price<'a> {
+    fn of(profile: Option<&'a ProfileId>, billing: BillingClass) -> Self {
+        Self {
+            profile,
+            billing,
+            is_counted: false,
+        }
     }
 }
 

@@ -83,31 +83,37 @@ impl Sink {
         };
         let now = sink.now();
         let result = policy::select(&snapshot.config, &snapshot.state, &request, now);
-        let fix = match &result {
+        let refusal = match &result {
             Ok(Decision {
                 outcome: Outcome::Unavailable(why),
                 ..
-            }) => sink.fix_of(why, &snapshot, ask),
+            }) => Some(sink.told_to_a_caller(why, (&snapshot, &request), ask)),
             _ => None,
         };
         let record = RecordedDecision::of(&snapshot.config, &snapshot.state, &request, now, result);
         let mut told = told(&record);
-        told.fix = fix;
+        if let Some(error) = refusal {
+            // It would lead back here.
+            let leads_on = |fix: &&str| !fix.starts_with("tokensink explain");
+            told.fix = error.fix().filter(leads_on).map(str::to_owned);
+            if error.code() == "crossings_spent" {
+                told.retry_at = error.retry_at();
+                told.unavailable = Some(error.to_string());
+            }
+        }
         told.agent = ask.agent.to_string();
         Ok(told)
     }
 
-    /// The command that would be told to a caller.
-    fn fix_of(
+    /// The error that a caller would get.
+    fn told_to_a_caller(
         &self,
         why: &policy::Unavailable,
-        snapshot: &AgentSnapshot,
+        (snapshot, request): (&AgentSnapshot, &policy::Request),
         ask: &ExplainAsk,
-    ) -> Option<String> {
-        let request = AcquireRequest::new(ask.agent.clone(), Want::Provider(ask.provider.clone()));
-        let fix = self.unavailable(why, snapshot, &request).fix()?.to_owned();
-        // It would lead back here.
-        (!fix.starts_with("tokensink explain")).then_some(fix)
+    ) -> SinkError {
+        let asking = AcquireRequest::new(ask.agent.clone(), Want::Provider(ask.provider.clone()));
+        self.refusal(why, (snapshot, request), &asking)
     }
 
     /// The provider's name of a model that may be written as elsewhere (an alias, a short name, with `@<profile>`), as

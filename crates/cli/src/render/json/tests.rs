@@ -167,6 +167,7 @@ fn leases_and_renewals() {
         note: None,
         id: LeaseId::default(),
         model: None,
+        crosses: None,
         why: "chosen",
         tests: false,
         issued: Issued::default(),

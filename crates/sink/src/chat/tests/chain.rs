@@ -78,7 +78,7 @@ fn a_dearer_model_waits_for_cheaper_accounts() {
     );
     world.put(
         "tokensink/config.toml",
-        "[billing]\nallow = [\"subscription -> metered\"]\n",
+        "[billing]\nallow = [\"subscription -> metered\"]\ncrossings_per_day = 1\n",
     );
     for _ in 0..3 {
         refuses(&world, 429, None, SLOW);
@@ -89,6 +89,62 @@ fn a_dearer_model_waits_for_cheaper_accounts() {
     let requests = world.test.transport.requests();
     assert!(asked(&world).starts_with("abc"), "{}", asked(&world));
     assert_eq!(requests.len(), 4);
+}
+
+#[test]
+fn a_call_with_another_token_is_the_same_call() {
+    let world = world(
+        SMALL,
+        &json!({"rig:a": oauth("rig", "a"), "rig:b": oauth("rig", "b")}),
+    );
+    world.put(
+        "tokensink/config.toml",
+        "[profiles.\"rig:b\"]\nbilling = \"metered\"\n[billing]\nallow = [\"subscription -> metered\"]\n\
+         crossings_per_day = 1\n",
+    );
+    // A token that has just been made is not refreshed.
+    world.test.clock.advance(Duration::from_secs(600));
+    refuses(&world, 429, Some(("retry-after", "600")), SLOW);
+    refuses(&world, 401, None, DENIED);
+    renews(&world, "new");
+    answers(&world, &["hello"]);
+    assert_eq!(profile_of(&ask(&world).0.unwrap()), "rig:b");
+}
+
+/// Of another account of the model as of another model, each counted once.
+#[test]
+fn as_many_turns_a_day_cost_more_as_the_user_says() {
+    for dearer in ["rig:b", "mute:b"] {
+        let provider = dearer.trim_end_matches(":b");
+        let models = "{ primary: 'rig/rig-small', fallbacks: ['mute/rig-large'] }";
+        let world = world(
+            &format!("{{ agents: {{ defaults: {{ model: {models} }} }} }}"),
+            &json!({"rig:a": oauth("rig", "a"), dearer: oauth(provider, "b")}),
+        );
+        let settings = format!(
+            "[profiles.\"{dearer}\"]\nbilling = \"metered\"\n[billing]\nallow = [\"subscription -> metered\"]\n\
+             crossings_per_day = 2\n"
+        );
+        world.put("tokensink/config.toml", &settings);
+        refuses(&world, 429, Some(("retry-after", "600")), SLOW);
+        for _ in 0..2 {
+            answers(&world, &["hello"]);
+            assert_eq!(profile_of(&ask(&world).0.unwrap()), dearer);
+        }
+        let error = failed(ask(&world).0);
+        assert_eq!(asked(&world), "abb", "{dearer}");
+        assert_eq!(error.kind(), ErrorKind::TryAgain, "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("as many calls as may on one day (crossings_per_day: 2)"),
+            "{error}"
+        );
+        assert!(
+            error.fix().is_some_and(|fix| fix.contains("crossings_per_day")),
+            "{error:?}"
+        );
+    }
 }
 
 #[test]
