@@ -14,6 +14,7 @@ use tokensink_types::{
 
 use crate::block::{agent_option, ineligible, no_profile, paste_command, seconds};
 use crate::calls::choose::{Claim, others};
+use crate::calls::crossings::CROSSINGS_SPENT;
 use crate::calls::{Issued, LeaseId};
 use crate::decisions::{self, Made};
 use crate::error::{ErrorKind, Result, SinkError};
@@ -429,7 +430,7 @@ impl Sink {
         let (text, fix) = self.spent_in_words();
         let (profile, to) = (&choice.profile, choice.billing);
         let message = format!("only {profile} is left, which is {to}; {text}");
-        SinkError::new(ErrorKind::TryAgain, "crossings_spent", message)
+        SinkError::new(ErrorKind::TryAgain, CROSSINGS_SPENT, message)
             .with_fix(fix)
             .until(Some(free.unwrap_or(midnight)))
             .about(profile)

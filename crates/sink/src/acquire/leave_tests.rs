@@ -199,6 +199,14 @@ fn explain_says_what_lets_more_calls_cost_more() {
     let told = world.sink().explain(&asked).unwrap();
     let fix = told.choices[0].fix.clone().unwrap_or_default();
     assert!(fix.contains("crossings_per_day"), "{told:#?}");
+    // And afterwards that it was this.
+    ask(&world.sink()).unwrap_err();
+    let told = world.sink().explain(&Asked::Last).unwrap();
+    let why = told.choices[0].unavailable.clone().unwrap_or_default();
+    assert!(
+        why.contains("crossings_per_day") && !why.contains("add"),
+        "{told:#?}"
+    );
 }
 
 /// What time alone does not mend is told, though no call may cost more today either.

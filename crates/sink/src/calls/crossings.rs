@@ -16,6 +16,8 @@ use crate::audit::Event;
 use crate::decisions::Made;
 use crate::sink::Sink;
 
+/// The code of the refusal of a call that would cost more, when as many as may on one day have been made.
+pub(crate) const CROSSINGS_SPENT: &str = "crossings_spent";
 /// How often a crossing of one agent to one profile is written at most, by one process.
 const NOTED_EVERY: Duration = Duration::from_secs(3600);
 /// How long a call waits for others to be counted.

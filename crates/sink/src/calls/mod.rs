@@ -9,7 +9,7 @@
 
 pub(crate) mod benches;
 pub(crate) mod choose;
-mod crossings;
+pub(crate) mod crossings;
 pub(crate) mod epoch;
 pub(crate) mod limits;
 pub(crate) mod probe;

@@ -9,6 +9,7 @@ use super::report::{
     Asked, ExplainAsk, ExplainedAttempt, ExplainedBench, ExplainedChoice, ExplainedProfile, Explanation,
     Reproduced,
 };
+use crate::calls::crossings::CROSSINGS_SPENT;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Want};
 use crate::sink::Sink;
@@ -96,7 +97,7 @@ impl Sink {
             // It would lead back here.
             let leads_on = |fix: &&str| !fix.starts_with("tokensink explain");
             told.fix = error.fix().filter(leads_on).map(str::to_owned);
-            if error.code() == "crossings_spent" {
+            if error.code() == CROSSINGS_SPENT {
                 told.retry_at = error.retry_at();
                 told.unavailable = Some(error.to_string());
             }
@@ -157,6 +158,11 @@ fn explained(kept: &Kept, choice: &KeptChoice) -> ExplainedChoice {
     told.agent.clone_from(&choice.agent);
     told.served.clone_from(&choice.served);
     told.error.clone_from(&choice.error);
+    if choice.error.as_deref() == Some(CROSSINGS_SPENT) {
+        // The decision was made as without the leave, and would name that as what is missing.
+        let text = "as many calls as may on one day had moved to a costlier class (crossings_per_day)";
+        told.unavailable = Some(text.to_owned());
+    }
     let attempts = kept.attempts.iter().filter(|attempt| attempt.lease == choice.id);
     told.attempts = attempts.map(attempted).collect();
     told
