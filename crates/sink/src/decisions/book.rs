@@ -25,7 +25,7 @@ use super::{Attempt, Choice, Note};
 
 /// Size of a file at which it is put aside, in bytes: more than a thousand choices among a hundred accounts, also where
 /// each was decided anew (5 KB). Of decisions that hold for many requests it is twenty times as many.
-const FILE_MAX: u64 = 6 * 1024 * 1024;
+pub(super) const FILE_MAX: u64 = 6 * 1024 * 1024;
 /// How much is put into text before it is written, in bytes. After a second of a crowd's requests there may be many
 /// megabytes of decisions, which are not to be in memory at once.
 const PIECE: usize = 64 * 1024;

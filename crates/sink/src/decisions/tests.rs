@@ -1,7 +1,7 @@
 use http::HeaderMap;
 use serde_json::json;
 
-use super::book::Kept;
+use super::book::{FILE_MAX, Kept};
 use super::*;
 use crate::world::{World, agent, at, key};
 use crate::{AcquireRequest, Lease, Want};
@@ -216,9 +216,6 @@ fn no_file_holds_a_secret_and_none_but_the_user_reads_them() {
     assert!(!format!("{:?}", by_id(&world, &lease.id)).contains("canary"));
 }
 
-/// Size of a file at which it is put aside.
-const FILE_MAX: usize = 6 * 1024 * 1024;
-
 /// Each of them is a decision of its own: whoever was used last is the last of the next order.
 #[test]
 fn the_last_thousand_choices_among_a_hundred_accounts_are_kept() {
@@ -254,11 +251,12 @@ fn files_are_bounded_and_each_is_whole_in_itself() {
     let sinks = [1, 2]
         .map(|pid| Sink::open_with(world.test.other_process(pid).host(), crate::Flights::inline()).unwrap());
     let recordings = sinks.each_ref().map(|sink| sink.record_decisions().unwrap());
+    let most = usize::try_from(FILE_MAX).unwrap();
     let mut ids = Vec::new();
     for _ in 0..3 {
         for sink in &sinks {
             // The other process has filled the file meanwhile.
-            let full = file(&world, "recent") + &"{}\n".repeat(FILE_MAX / 3 + 1);
+            let full = file(&world, "recent") + &"{}\n".repeat(most / 3 + 1);
             world.put("tokensink/state/decisions/recent.jsonl", &full);
             ids.push(sink.acquire(&request()).unwrap().id);
             sink.flush_decisions();
@@ -278,7 +276,7 @@ fn files_are_bounded_and_each_is_whole_in_itself() {
         .list(&at("tokensink/state/decisions"))
         .unwrap();
     assert_eq!(names, ["recent.1.jsonl", "recent.jsonl"]);
-    assert!(file(&world, "recent").len() < 10_000 && file(&world, "recent.1").len() < FILE_MAX + 10_000);
+    assert!(file(&world, "recent").len() < 10_000 && file(&world, "recent.1").len() < most + 10_000);
     assert_eq!(
         by_id(&world, &ids[4]).choices.len(),
         1,
