@@ -305,6 +305,11 @@ impl Sink {
         self.calls().quotas.is_due(&lease.owner, now)
     }
 
+    /// Writes what a report has brought to light: what it is time for, but everything where nothing is written later.
+    pub(super) fn write_quotas(&self) {
+        self.flush_quotas(!self.is_recording());
+    }
+
     /// Writes what is known of limits and not yet written: what it is time for, or with `all` everything.
     pub(crate) fn flush_quotas(&self, all: bool) {
         let (quotas, now) = (&self.calls().quotas, self.host().clock.monotonic());

@@ -72,7 +72,7 @@ impl Sink {
             CallOutcome::Served { headers } => {
                 let has_room = self.harvest(lease, headers);
                 self.served(lease, has_room)?;
-                self.flush_quotas(!self.is_recording());
+                self.write_quotas();
                 Ok(Reported::default())
             }
             CallOutcome::Failed {
@@ -88,7 +88,7 @@ impl Sink {
                     text: &text,
                 };
                 self.harvest(lease, headers);
-                self.flush_quotas(!self.is_recording());
+                self.write_quotas();
                 let stated = stated_wait(&limit_headers(headers), body, self.now());
                 match classify(&failure) {
                     Some(class) => self.failed(lease, &provider, class, stated),
