@@ -226,7 +226,26 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
+    use tokensink_testkit::TestHost;
+
     use super::*;
+
+    /// What could not be written is written with the next call, and bounds it.
+    #[test]
+    fn calls_that_were_not_written_count() {
+        let test = TestHost::new();
+        let paths = Paths::resolve(&test.env).unwrap();
+        let crossings = Crossings::new(test.host(), paths, false);
+        *crossings.unwritten() = Tally { day: 3, calls: 1 };
+        let count = || crossings.count(3, || 3);
+        assert_eq!((crossings.calls_on(3), count()), (1, true));
+        assert_eq!(*crossings.unwritten(), Tally::default());
+        assert_eq!((crossings.calls_on(3), count(), count()), (2, true, false));
+        crossings.uncount(3);
+        assert_eq!((count(), count(), crossings.calls_on(3)), (true, false, 3));
+        crossings.uncount(4);
+        assert_eq!(crossings.calls_on(3), 3, "another day's");
+    }
 
     #[test]
     fn a_day_has_its_own_count() {

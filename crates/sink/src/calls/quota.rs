@@ -327,3 +327,43 @@ pub(super) fn limit_headers(headers: &HeaderMap) -> Headers<'_> {
             .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{World, agent, key};
+    use crate::{AcquireRequest, CallOutcome, Want};
+
+    /// Also when no further answer comes.
+    #[test]
+    fn what_was_learned_is_written_when_it_is_time() {
+        let world = World::new();
+        world.store("main", &json!({"rig:a": key("rig")}));
+        let sink = world.sink();
+        let _recording = sink.record_decisions().unwrap();
+        let request = AcquireRequest::new(agent("main"), Want::Provider("rig".into()));
+        let lease = sink.acquire(&request).unwrap();
+        let used = |share: &'static str| {
+            let name = http::HeaderName::from_static("anthropic-ratelimit-unified-5h-utilization");
+            HeaderMap::from_iter([(name, http::HeaderValue::from_static(share))])
+        };
+        let told = || {
+            let known = world.sink().quota(&agent("main")).unwrap();
+            known
+                .values()
+                .flatten()
+                .map(|reading| reading.used)
+                .collect::<Vec<_>>()
+        };
+        let headers = used("0.25");
+        sink.report(&lease, &CallOutcome::Served { headers: &headers })
+            .unwrap();
+        world.test.clock.advance(Duration::from_secs(1));
+        sink.note_limit_headers(&lease, &used("0.75"));
+        sink.flush_quotas(false);
+        assert_eq!(told(), [0.25], "it is not time");
+        world.test.clock.advance(WRITE_EVERY);
+        sink.flush_quotas(false);
+        assert_eq!(told(), [0.75]);
+    }
+}
