@@ -123,7 +123,7 @@ pub struct Lease {
     pub model: Option<String>,
     /// The rule that chose the profile, by its stable word.
     pub why: &'static str,
-    /// The cheaper class that was left for it, where the user's leave was needed.
+    /// The cheaper class that was left for it, where the user's leave was needed (design: Money).
     pub crosses: Option<BillingClass>,
     /// The call tests a bench: whoever holds the lease must report what became of it, for others wait for that.
     pub tests: bool,

@@ -1,8 +1,8 @@
 //! What providers have said of their limits, per profile: `tokensink/state/quota/<owner agent>.json`.
 //!
 //! Nobody is asked: what is known comes from the answers to calls that were made anyway. It is in memory at once and in
-//! the file every few seconds, for other processes, and at the end of a process that runs for long. A number belongs to the account that it was said of; where the
-//! profile holds another credential now, nothing is known.
+//! the file every few seconds, for other processes, and at the end of a process that runs for long. A number belongs to
+//! the account that it was said of; where the profile holds another credential now, nothing is known.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -279,8 +279,8 @@ impl Sink {
         }
     }
 
-    /// Keeps what an answer's headers say of the account's limits, in memory: for a success that is not reported, since
-    /// nothing else about it is new.
+    /// Keeps what an answer's headers say of the account's limits (clients.md 5), in memory: for a success that is not
+    /// reported, since nothing else about it is new.
     pub fn note_limit_headers(&self, lease: &Lease, headers: &HeaderMap) {
         self.harvest(lease, headers);
     }

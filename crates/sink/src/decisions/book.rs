@@ -2,8 +2,8 @@
 //! the file before it (`recent.1.jsonl`, `kept.1.jsonl`).
 //!
 //! All processes append under one kernel lock. A file that is full takes the place of the one before it, so that what
-//! is kept is bounded. Decisions are written once per file and named by their hash; many choices are served by one. So are
-//! the parts that decisions have in common. A line that is cut off is skipped by whoever reads.
+//! is kept is bounded. Decisions are written once per file and named by their hash; many choices are served by one. So
+//! are the parts that decisions have in common. A line that is cut off is skipped by whoever reads.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
