@@ -92,7 +92,9 @@ impl Used {
             return reported;
         }
         let (sink, lease) = (self.sink.clone(), self.lease.clone());
-        let reporting = self.threads.run(move || sink.report(&lease, &outcome.as_call()));
+        let reporting = self
+            .threads
+            .run(move || sink.report_rest(&lease, &outcome.as_call()));
         let reported = reporting.await;
         reported
             .ok()
@@ -109,7 +111,7 @@ impl Used {
         let (sink, lease) = (self.sink.clone(), self.lease.clone());
         // When the gateway has ended, a test that is not given back is given back by its time.
         self.threads.begin(move || {
-            let reported = sink.report(&lease, &outcome.as_call());
+            let reported = sink.report_rest(&lease, &outcome.as_call());
             reported.inspect_err(told).ok();
         });
     }

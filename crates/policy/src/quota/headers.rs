@@ -15,6 +15,11 @@ const PLAN: &str = "anthropic-ratelimit-unified-";
 const KEY: &str = "anthropic-ratelimit-";
 const OPEN_AI: &str = "x-ratelimit-";
 const GENERIC: &str = "ratelimit-";
+const RETRY: &str = "retry-after";
+/// The windows of a ChatGPT plan are named after it, a family of limits and a lane.
+const CODEX: &str = "x-";
+/// The lanes of such a window.
+const LANES: [&str; 2] = ["primary", "secondary"];
 
 /// The headers of an answer that speak of limits.
 #[derive(Debug, Clone, Default)]
@@ -34,15 +39,17 @@ impl<'a> Headers<'a> {
             } else {
                 Cow::Borrowed(name)
             };
-            let matters = name.contains("ratelimit")
-                || name.starts_with("retry-after")
-                || name.contains("-primary-")
-                || name.contains("-secondary-");
-            if matters {
+            if may_speak_of_limits(&name) {
                 by_name.entry(name).or_insert(value);
             }
         }
         Self { by_name }
+    }
+
+    /// Is nothing said of limits, as in most answers?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
     }
 
     fn get(&self, name: &str) -> Option<&'a str> {
@@ -64,6 +71,16 @@ impl<'a> Headers<'a> {
             (!middle.is_empty() && middle.len() <= NAME_MAX).then_some(middle)
         })
     }
+}
+
+/// Can a header of this name, in small letters, speak of limits? It is asked of every header of every answer, and nearly
+/// none can.
+#[must_use]
+pub fn may_speak_of_limits(name: &str) -> bool {
+    [KEY, OPEN_AI, GENERIC, RETRY]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || name.starts_with(CODEX) && LANES.iter().any(|lane| name.contains(lane))
 }
 
 /// Everything that the headers of an answer say of limits.
@@ -98,8 +115,8 @@ fn plan(headers: &Headers<'_>, now: UnixMillis) -> Vec<Reading> {
 /// The windows of a ChatGPT plan, for each family of limits; `codex` is the usual one.
 fn codex(headers: &Headers<'_>, now: UnixMillis) -> Vec<Reading> {
     let mut all = Vec::new();
-    for lane in ["primary", "secondary"] {
-        for family in headers.between("x-", &format!("-{lane}-used-percent")) {
+    for lane in LANES {
+        for family in headers.between(CODEX, &format!("-{lane}-used-percent")) {
             let field = |field: &str| format!("x-{family}-{lane}-{field}");
             let minutes = headers.number(&field("window-minutes"));
             let window = codex_window(family, lane, minutes);

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tokensink_host::Host;
 use tokensink_host::lock::Wait;
-use tokensink_policy::quota::{Headers, Reading, Source, readings, readings_of_json};
+use tokensink_policy::quota::{Headers, Reading, Source, may_speak_of_limits, readings, readings_of_json};
 use tokensink_store::{Beliefs, Paths};
 use tokensink_types::{AgentId, Credential, ProfileId, UnixMillis};
 
@@ -252,12 +252,17 @@ impl Sink {
         Ok(known.collect())
     }
 
-    /// Keeps what an answer says of limits, in memory. Returns whether it says of a plan that all of it has room.
-    pub(super) fn harvest(&self, lease: &Lease, headers: &HeaderMap) -> bool {
-        let found = readings(&limit_headers(headers), self.now());
-        if found.is_empty() {
-            return false;
+    /// Keeps what an answer says of limits, in memory.
+    pub(super) fn harvest(&self, lease: &Lease, headers: &HeaderMap) {
+        let found = self.limits_in(headers);
+        if !found.is_empty() {
+            self.learn_limits(lease, found);
         }
+    }
+
+    /// Does an answer say of a plan that all of it has room?
+    pub(super) fn says_room(&self, headers: &HeaderMap) -> bool {
+        let found = self.limits_in(headers);
         let of_plan = |reading: &&Reading| {
             matches!(
                 reading.source,
@@ -265,9 +270,15 @@ impl Sink {
             )
         };
         let mut plan = found.iter().filter(of_plan).peekable();
-        let has_room = plan.peek().is_some() && plan.all(Reading::has_room);
-        self.learn_limits(lease, found);
-        has_room
+        plan.peek().is_some() && plan.all(Reading::has_room)
+    }
+
+    fn limits_in(&self, headers: &HeaderMap) -> Vec<Reading> {
+        let headers = limit_headers(headers);
+        if headers.is_empty() {
+            return Vec::new();
+        }
+        readings(&headers, self.now())
     }
 
     /// Keeps what an event inside an answer says of the account's limits (`codex.rate_limits`, clients.md 5), in memory.
@@ -321,11 +332,9 @@ impl Sink {
 
 /// What of an answer's headers speaks of limits.
 pub(super) fn limit_headers(headers: &HeaderMap) -> Headers<'_> {
-    Headers::of(
-        headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))),
-    )
+    let named = headers.iter().map(|(name, value)| (name.as_str(), value));
+    let speaking = named.filter(|(name, _)| may_speak_of_limits(name));
+    Headers::of(speaking.filter_map(|(name, value)| Some((name, value.to_str().ok()?))))
 }
 
 #[cfg(test)]

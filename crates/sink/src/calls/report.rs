@@ -61,17 +61,32 @@ impl Sink {
     /// # Errors
     /// When the config or the owner's store cannot be read. What cannot be written is kept in memory and is no error.
     pub fn report(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
+        self.take_limits(lease, outcome);
+        self.report_rest(lease, outcome)
+    }
+
+    /// The rest of a report for which [`Sink::report_ready`] was not enough. What the answer says of limits is known since
+    /// then, and may have been overtaken by what the next one says.
+    ///
+    /// # Errors
+    /// As for [`Sink::report`].
+    pub fn report_rest(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
         let sink = self.current();
         let reported = sink.report_now(lease, outcome)?;
         sink.note_attempt(lease, outcome, &reported);
         Ok(reported)
     }
 
+    fn take_limits(&self, lease: &Lease, outcome: &CallOutcome<'_>) {
+        if let CallOutcome::Served { headers } | CallOutcome::Failed { headers, .. } = outcome {
+            self.current().harvest(lease, headers);
+        }
+    }
+
     fn report_now(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
         match outcome {
             CallOutcome::Served { headers } => {
-                let has_room = self.harvest(lease, headers);
-                self.served(lease, has_room)?;
+                self.served(lease, self.says_room(headers))?;
                 self.write_quotas();
                 Ok(Reported::default())
             }
@@ -87,7 +102,6 @@ impl Sink {
                     status: *status,
                     text: &text,
                 };
-                self.harvest(lease, headers);
                 self.write_quotas();
                 let stated = stated_wait(&limit_headers(headers), body, self.now());
                 match classify(&failure) {
@@ -105,15 +119,16 @@ impl Sink {
         }
     }
 
-    /// The same for an event loop: `None` when files would be written or waited for, and [`Sink::report`] is to be
+    /// The same for an event loop: `None` when files would be written or waited for, and [`Sink::report_rest`] is to be
     /// called on a thread. Most successes cost two or three `stat`s and nothing else.
     ///
     /// # Errors
     /// As for [`Sink::report`].
     pub fn report_ready(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Option<Reported>> {
+        self.take_limits(lease, outcome);
         let idle = match outcome {
             CallOutcome::Served { headers } => {
-                let has_room = self.harvest(lease, headers);
+                let has_room = self.says_room(headers);
                 let writes = lease.tests
                     || self.is_use_due(lease)
                     || self.is_quota_due(lease)
@@ -127,7 +142,7 @@ impl Sink {
             | CallOutcome::Abandoned => !lease.tests,
         };
         if idle {
-            self.report(lease, outcome).map(Some)
+            self.report_rest(lease, outcome).map(Some)
         } else {
             Ok(None)
         }

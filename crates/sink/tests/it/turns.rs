@@ -287,6 +287,27 @@ fn the_last_word_on_a_limit_reaches_other_processes() {
     assert_eq!(share(&world.sink()), Some(0.75));
 }
 
+/// The rest of a report runs on a thread, which may be late.
+#[test]
+fn a_late_report_does_not_undo_what_a_later_answer_said() {
+    let world = two_keys();
+    let sink = world.sink();
+    let reset = world.now().plus(HOUR);
+    let lease = of(&sink, A, Some("m"));
+    let first = used("0.25", reset);
+    let outcome = CallOutcome::Served { headers: &first };
+    assert_eq!(
+        sink.report_ready(&lease, &outcome).unwrap(),
+        None,
+        "its use is to be written"
+    );
+    sink.note_limit_headers(&lease, &used("0.75", reset));
+    sink.report_rest(&lease, &outcome).unwrap();
+    let known = sink.quota(&AgentId::main()).unwrap();
+    let shares: Vec<f64> = known.values().flatten().map(|reading| reading.used).collect();
+    assert_eq!(shares, [0.75]);
+}
+
 #[test]
 fn limits_are_kept_per_login_with_source_and_age() {
     let world = two_keys();
