@@ -5,15 +5,18 @@
 //! rebinding (Host), and a page of another origin (Origin, Sec-Fetch-Site). No answer ever allows a foreign page to
 //! read it. What a credential said that is none of ours is never looked at further, and never told.
 
+mod recent;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tokensink_sink::{AgentId, KeyCheck, KeyInfo, ProviderId, Secret, Sink};
 use url::form_urlencoded;
 
+use self::recent::{Recent, Usual};
 use crate::request::errors::Refusal;
 use crate::request::plan::Rights;
 use crate::socket::Peer;
@@ -90,6 +93,7 @@ pub struct Guard {
     /// Keys of the program that runs the gateway within itself.
     fixed: Vec<(Secret, AgentId)>,
     callers: Arc<Callers>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 /// The callers of keys that were seen before, so that none is made for every request.
@@ -140,6 +144,7 @@ impl Guard {
             hosts,
             fixed: Vec::new(),
             callers: Arc::default(),
+            recent: Arc::default(),
         }
     }
 
@@ -161,6 +166,23 @@ impl Guard {
         uri: &Uri,
         peer: Option<&Peer>,
     ) -> Result<Arc<Caller>, Refusal> {
+        let turn = self.sink.turn().filter(|_| peer.is_none());
+        let Some((turn, usual)) = turn.zip(Usual::of(headers, uri.query())) else {
+            return self.check(headers, uri, peer);
+        };
+        if let Some(caller) = self.recent().caller(turn, usual) {
+            return Ok(caller);
+        }
+        let caller = self.check(headers, uri, peer)?;
+        self.recent().keep(turn, usual, &caller);
+        Ok(caller)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, headers: &HeaderMap, uri: &Uri, peer: Option<&Peer>) -> Result<Arc<Caller>, Refusal> {
         if peer.is_none() {
             self.hosts.check(headers)?;
         }

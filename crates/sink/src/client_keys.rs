@@ -389,6 +389,7 @@ impl Sink {
     fn write_keys(&self, document: &Document) -> Result<()> {
         let written = self.replace_in_state(&self.keys_file(), &document.to_bytes());
         self.key_cache().seen = None;
+        self.end_turn();
         written
     }
 

@@ -125,5 +125,5 @@ pub use tokensink_types::{
     Account, AgentId, BillingClass, CredentialKind, DurationUnit, MethodId, ProfileId, ProviderId, Secret,
     SessionKey, SessionKeyError, UnixMillis, parse_duration, short_remaining,
 };
-pub use turns::Turns;
+pub use turns::{Turn, Turns};
 pub use watch::Watch;

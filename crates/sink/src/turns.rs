@@ -19,7 +19,7 @@ pub(crate) struct Count {
 
 /// A turn. Two looks in the same one see the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Turn(u64);
+pub struct Turn(u64);
 
 /// Milliseconds in a turn's number: enough to tell it from any other with the same count.
 const MILLIS_BITS: u32 = 24;
@@ -37,7 +37,7 @@ impl Drop for Turns {
 impl Turns {
     /// The loop has waited and goes on: what was seen before counts no longer.
     pub fn next(&self) {
-        self.0.turn_count().turns.fetch_add(1, Ordering::AcqRel);
+        self.0.end_turn();
     }
 }
 
@@ -52,8 +52,14 @@ impl Sink {
         turns
     }
 
-    /// The present turn, if there is one.
-    pub(crate) fn turn(&self) -> Option<Turn> {
+    /// What this process has changed itself counts at once.
+    pub(crate) fn end_turn(&self) {
+        self.turn_count().turns.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The present turn, if there is one: what was found out about files in it holds until it ends.
+    #[must_use]
+    pub fn turn(&self) -> Option<Turn> {
         let count = self.turn_count();
         (count.loops.load(Ordering::Acquire) > 0).then(|| {
             let turns = count.turns.load(Ordering::Acquire);

@@ -50,6 +50,13 @@ impl Secret {
         &self.0.0
     }
 
+    /// Is this its text? Compares without stopping at the first difference, so that timing tells nothing but the length.
+    #[must_use]
+    pub fn is(&self, text: &[u8]) -> bool {
+        let own = self.expose().as_bytes();
+        own.len() == text.len() && own.iter().zip(text).fold(0_u8, |acc, (x, y)| acc | (x ^ y)) == 0
+    }
+
     /// True when nothing but white space is there; such a value counts as absent everywhere.
     #[must_use]
     pub fn is_blank(&self) -> bool {
@@ -80,10 +87,9 @@ impl fmt::Debug for Secret {
 }
 
 impl PartialEq for Secret {
-    /// Compares without stopping at the first difference, so that timing tells nothing but the length.
+    /// As [`Secret::is`].
     fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (self.expose().as_bytes(), other.expose().as_bytes());
-        a.len() == b.len() && a.iter().zip(b).fold(0_u8, |acc, (x, y)| acc | (x ^ y)) == 0
+        self.is(other.expose().as_bytes())
     }
 }
 

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use proptest::prelude::*;
@@ -277,6 +278,69 @@ fn a_process_of_our_user_needs_no_key_on_the_socket() {
     assert_eq!(ask(&[("x-api-key", &key)], us).unwrap().kind, CallerKind::Key);
     let page = [("origin", "https://evil.example")];
     assert_eq!(ask(&page, us).unwrap_err().code, "foreign_origin");
+}
+
+#[test]
+fn a_caller_is_remembered_for_a_turn_and_for_the_same_request_only() {
+    let world = World::new();
+    let [one, two] = ["one", "two"].map(|name| world.key(name, "main", &[]));
+    world.test.clock.advance(Duration::from_secs(60));
+    let guard = world.guard();
+    let turns = world.sink.turns();
+    let ask = |headers: Given<'_>, uri: &'static str| {
+        let asked = guard.authenticate(&header_map(headers), &Uri::from_static(uri), None);
+        asked
+            .map(|caller| caller.name.clone())
+            .map_err(|refusal| refusal.code)
+    };
+    let host = ("host", "127.0.0.1:7465");
+    let usual = [host, ("x-api-key", &*one)];
+    assert_eq!(ask(&usual, "/").unwrap(), "one");
+    // Another process revokes it. In this turn nobody looks again.
+    let other = Sink::open_with(world.test.host(), Flights::inline()).unwrap();
+    other.key_revoke("one").unwrap();
+    assert_eq!(ask(&usual, "/").unwrap(), "one");
+    let others: [(Given<'_>, &str, Result<&str, &str>); 9] = [
+        (&[host, ("x-api-key", &two)], "/", Ok("two")),
+        (&[host, ("api-key", &two)], "/", Ok("two")),
+        (&[host, ("x-api-key", &one[..30])], "/", Err("no_key")),
+        (&[host, ("authorization", &one)], "/", Err("no_key")),
+        (
+            &[("host", "evil.example"), ("x-api-key", &one)],
+            "/",
+            Err("foreign_host"),
+        ),
+        (&[host, host, ("x-api-key", &one)], "/", Err("no_host")),
+        (
+            &[host, ("x-api-key", &one), ("origin", "null")],
+            "/",
+            Err("foreign_origin"),
+        ),
+        (
+            &[host, ("x-api-key", &one), ("x-api-key", &two)],
+            "/",
+            Err("no_key"),
+        ),
+        (
+            &[host, ("x-api-key", &one), ("x-tokensink-agent", "work")],
+            "/",
+            Err("other_agent"),
+        ),
+    ];
+    for (headers, uri, want) in others {
+        let name = ask(headers, uri);
+        assert_eq!(name.as_deref().map_err(|code| *code), want, "{headers:?}");
+    }
+    turns.next();
+    assert_eq!(ask(&usual, "/"), Err("no_key"));
+    let usual = [host, ("x-api-key", &*two)];
+    assert_eq!(ask(&usual, "/").unwrap(), "two");
+    world.sink.key_revoke("two").unwrap();
+    assert_eq!(
+        ask(&usual, "/"),
+        Err("no_key"),
+        "what this process does itself counts at once"
+    );
 }
 
 proptest! {
