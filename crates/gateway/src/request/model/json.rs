@@ -46,8 +46,37 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     at: usize,
     /// Whether each open one is an object.
-    open: Vec<bool>,
+    open: Open,
     expect: Expect,
+}
+
+/// What is open, a bit for each.
+#[derive(Default)]
+struct Open {
+    objects: [u64; DEPTH_MAX / 64],
+    depth: usize,
+}
+
+impl Open {
+    /// There must be room for it.
+    fn push(&mut self, is_object: bool) {
+        let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
+        if is_object {
+            self.objects[word] |= bit;
+        } else {
+            self.objects[word] &= !bit;
+        }
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    fn last(&self) -> Option<bool> {
+        let last = self.depth.checked_sub(1)?;
+        Some(self.objects[last / 64] & 1 << (last % 64) != 0)
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -57,7 +86,7 @@ impl<'a> Reader<'a> {
         Ok(Self {
             text,
             at: 0,
-            open: Vec::new(),
+            open: Open::default(),
             expect: Expect::Value,
         })
     }
@@ -66,7 +95,7 @@ impl<'a> Reader<'a> {
     pub(super) fn next(&mut self) -> Result<Option<Event<'a>>, Malformed> {
         self.skip_space();
         if self.expect == Expect::CommaOrEnd {
-            let Some(is_object) = self.open.last().copied() else {
+            let Some(is_object) = self.open.last() else {
                 return if self.at == self.text.len() {
                     Ok(None)
                 } else {
@@ -112,7 +141,7 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, first: u8) -> Result<Event<'a>, Malformed> {
         if matches!(first, b'{' | b'[') {
-            if self.open.len() == DEPTH_MAX {
+            if self.open.depth == DEPTH_MAX {
                 return Err(Malformed::TooDeep);
             }
             let is_object = first == b'{';
@@ -142,15 +171,22 @@ impl<'a> Reader<'a> {
 
     /// A string from its opening quote; its range has the quotes.
     fn string(&mut self) -> Result<Range<usize>, Malformed> {
-        let bytes = self.text.as_bytes();
         let start = self.at;
         self.at += 1;
         loop {
-            match bytes.get(self.at) {
-                Some(b'"') => break,
+            let rest = &self.text.as_bytes()[self.at..];
+            let plain = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+            // Without an early end, so that many bytes are looked at at once.
+            let is_control = |found, byte: &u8| found | (*byte < 0x20);
+            if rest[..plain].iter().fold(false, is_control) {
+                self.at += rest.iter().take_while(|byte| **byte >= 0x20).count();
+                return Err(self.wrong());
+            }
+            self.at += plain;
+            match self.peek() {
                 Some(b'\\') => self.escape()?,
-                Some(byte) if *byte >= 0x20 => self.at += 1,
-                _ => return Err(self.wrong()),
+                Some(_) => break,
+                None => return Err(self.wrong()),
             }
         }
         self.at += 1;

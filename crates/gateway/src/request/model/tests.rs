@@ -138,6 +138,12 @@ fn what_cannot_be_routed_by() {
         outline(b"{\"a\":\"\xff\"}", Family::OpenAi),
         Err(Malformed::NotJson(6))
     ));
+    // A control character, no end, an escape that is none, each behind what is longer than is looked at at once.
+    let long = "x".repeat(100);
+    for (end, at) in [("\n\"}", 106), ("", 106), ("\\x\"}", 106), ("\\\"\n\"}", 108)] {
+        let body = format!("{{\"a\":\"{long}{end}");
+        assert_eq!(openai(&body), Err(Malformed::NotJson(at)), "{end:?}");
+    }
 }
 
 #[test]
