@@ -3,10 +3,10 @@
 //! A credential that changes is another value, which gets an outfit of its own; nothing here has to be thrown away in
 //! time.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 use prometheus_client::metrics::counter::Counter;

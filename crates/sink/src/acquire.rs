@@ -64,7 +64,6 @@ impl Sink {
                 Ok(Some(lease)) => Some(lease),
                 Ok(None) | Err(_) => self.warm(&snapshot, profile, oauth, &call).ok().flatten(),
             },
-            credential if self.exchanges(credential) => None,
             Credential::ApiKey(key) => self.ready_static(&snapshot, profile, &key.key, None, &call),
             Credential::Token(token) => {
                 self.ready_static(&snapshot, profile, &token.token, end_of(token.expires), &call)
@@ -73,7 +72,7 @@ impl Sink {
         Ok(lease.map(|lease| self.issued(lease, &snapshot, &made, request)))
     }
 
-    /// A static secret that stands in the store.
+    /// A static secret that stands in the store and is spent as it stands there.
     fn ready_static(
         &self,
         snapshot: &AgentSnapshot,
@@ -89,10 +88,14 @@ impl Sink {
             return None;
         }
         let id = &profile.entry.id;
-        let given = snapshot.kept.spendable(id).unwrap_or_else(|| {
-            let made = self.spendable(profile, secret.clone(), expires, Account::default());
-            snapshot.kept.keep_spendable(id.clone(), made)
-        });
+        let given = match snapshot.kept.spendable(id) {
+            Some(given) => given,
+            None if self.exchanges(&profile.entry.credential) => return None,
+            None => {
+                let made = self.spendable(profile, secret.clone(), expires, Account::default());
+                snapshot.kept.keep_spendable(id.clone(), made)
+            }
+        };
         Some(Lease::of(given, self.ends_too_early(profile, expires, call)))
     }
 

@@ -5,10 +5,11 @@
 //! All else that they depend on (stores, config, definitions) belongs to the snapshot, which is replaced when it
 //! changes. Nothing here reads a file, and nothing here judges whether a token is fresh.
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
+// Asked several times for each request, with keys that no stranger chooses or of which few are kept.
+use foldhash::HashMap;
 use tokensink_policy::{SessionPin, Target as Wanted};
 use tokensink_store::RecordPlace;
 use tokensink_types::record::Record;

@@ -26,7 +26,7 @@ use crate::secrets::ReloadWatch;
 use crate::secrets::config::SecretsConfig;
 use crate::secrets::memory::Memory;
 use crate::settings::Settings;
-use crate::snapshot::AgentSnapshot;
+use crate::snapshot::Snapshots;
 use crate::turns;
 use crate::view::{Ground, View};
 
@@ -293,7 +293,7 @@ impl Sink {
         &self.shared.flights
     }
 
-    pub(crate) fn snapshots(&self) -> &Mutex<HashMap<AgentId, Arc<AgentSnapshot>>> {
+    pub(crate) fn snapshots(&self) -> &Mutex<Snapshots> {
         &self.view.snapshots
     }
 

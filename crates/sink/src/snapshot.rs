@@ -79,6 +79,9 @@ impl Benched {
     }
 }
 
+/// What each agent was last seen to see. Asked several times for each request.
+pub(crate) type Snapshots = foldhash::HashMap<AgentId, Arc<AgentSnapshot>>;
+
 impl Sources {
     /// Nothing was read anew.
     fn are(&self, others: &Self) -> bool {

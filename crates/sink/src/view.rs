@@ -5,7 +5,7 @@
 //! serving for days a half-saved file must neither fail requests nor fall back to defaults, which could use a login
 //! that must not be used. The first view of a process has nothing to fall back on, and fails instead.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,14 +14,14 @@ use tokensink_host::Host;
 use tokensink_policy as policy;
 use tokensink_providers::{Problem, Registry, UserFile};
 use tokensink_store::{Config, ConfigStore, FileStore, Paths, StoreError};
-use tokensink_types::{AgentId, CredentialKind, ProviderId};
+use tokensink_types::{CredentialKind, ProviderId};
 
 use crate::block::quoted;
 use crate::calls::limits::Cooldowns;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::secrets::config::SecretsConfig;
 use crate::settings::Settings;
-use crate::snapshot::AgentSnapshot;
+use crate::snapshot::Snapshots;
 
 /// How often a process looks whether `openclaw.json` has changed.
 const CONFIG_RECHECK: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ pub(crate) struct View {
     pub(crate) settings: Settings,
     pub(crate) registry: Registry,
     pub(crate) store: FileStore,
-    pub(crate) snapshots: Mutex<HashMap<AgentId, Arc<AgentSnapshot>>>,
+    pub(crate) snapshots: Mutex<Snapshots>,
     config: Mutex<ConfigState>,
     /// The provider files in force.
     files: Vec<UserFile>,
