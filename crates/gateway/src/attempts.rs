@@ -388,9 +388,7 @@ impl Job<'_> {
 
     /// The values of [`PROFILE`] and [`REQUEST`].
     fn names(&self, outfit: &Outfit) -> [HeaderValue; 2] {
-        let request = HeaderValue::try_from(self.trail.request().to_string());
-        let request = request.unwrap_or(HeaderValue::from_static("-"));
-        [outfit.name.clone(), request]
+        [outfit.name.clone(), self.trail.name()]
     }
 
     /// Sends the request with this lease.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tokensink_host::Clock;
 use tokensink_sink::{LeaseId, ProfileId, Sink};
 
@@ -73,6 +73,11 @@ impl Trail {
     /// The request's id.
     pub(crate) fn request(&self) -> LeaseId {
         self.request
+    }
+
+    /// The same as the value of a header.
+    pub(crate) fn name(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.request.digits()).unwrap_or(HeaderValue::from_static("-"))
     }
 
     /// An attempt failed.

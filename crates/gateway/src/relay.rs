@@ -103,10 +103,11 @@ impl Relay {
         };
         after_the_others().await;
         told.answers(response.status());
-        if !response.status().is_success()
-            && let Ok(id) = HeaderValue::try_from(trail.request().to_string())
-        {
-            response.headers_mut().entry(REQUEST).or_insert(id);
+        if !response.status().is_success() {
+            response
+                .headers_mut()
+                .entry(REQUEST)
+                .or_insert_with(|| trail.name());
         }
         let response = if response.headers().contains_key(PROFILE) {
             response.map(|body| body.held_by(|inner| told.passes_on(inner)))
@@ -234,7 +235,8 @@ impl Relay {
         }
         let is_encoded = head.headers.contains_key(http::header::CONTENT_ENCODING);
         let inline = if is_encoded { DECODE_INLINE } else { LOOK_INLINE };
-        let needed = bytes.as_ref().map_or(0, |bytes| room(&head.headers, bytes.len()));
+        let compressed = bytes.as_ref().filter(|_| is_encoded);
+        let needed = compressed.map_or(0, |bytes| room(&head.headers, bytes.len()));
         let memory = match needed {
             0 => None,
             needed => Some(Box::pin(self.memory.to_decode(needed, self.bounds.queue_time)).await?),

@@ -84,9 +84,8 @@ impl Watcher {
 
 /// Does the provider keep what such a request makes, so that a later one may refer to it?
 fn is_kept(path: &str) -> bool {
-    ["/responses", "/files", "/batches", "/conversations"]
-        .iter()
-        .any(|kept| path.contains(kept))
+    path.split(['/', '?'])
+        .any(|part| matches!(part, "responses" | "files" | "batches" | "conversations"))
 }
 
 /// The first `"id": "…"` of a JSON answer.

@@ -29,23 +29,33 @@ static CLIENTS: [(HeaderName, &str); 6] = [
 /// # Errors
 /// When [`SESSION`] is there twice or is no key. A client's own header that is no key does not count.
 pub fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let mut named = headers.get_all(SESSION).into_iter();
-    if let Some(value) = named.next() {
-        let text = value.to_str().ok().map(str::trim).filter(|text| is_key(text));
-        return match (text, named.next()) {
-            (Some(text), None) => Ok(Some(text.to_owned())),
-            _ => Err(Refusal::bad(
-                "bad_session",
-                format!("{SESSION} must be one text of 1 to {LENGTH_MAX} printable ASCII characters"),
-            )
-            .with_fix(format!("send one {SESSION}, or none"))),
-        };
+    let mut named = None;
+    let mut clients: Option<(usize, &str)> = None;
+    // Most requests have none of them, so that one pass is less than a search for each.
+    for (name, value) in headers {
+        let text = || value.to_str().ok().map(str::trim).filter(|text| is_key(text));
+        if *name == SESSION {
+            match (named, text()) {
+                (None, Some(text)) => named = Some(text),
+                _ => return Err(bad_session()),
+            }
+        } else if let Some(rank) = CLIENTS.iter().position(|(own, _)| own == name)
+            && clients.is_none_or(|(best, _)| rank < best)
+            && let Some(text) = text()
+        {
+            clients = Some((rank, text));
+        }
     }
-    let own = CLIENTS.iter().find_map(|(name, client)| {
-        let text = headers.get(name)?.to_str().ok()?.trim();
-        is_key(text).then(|| format!("{client}:{text}"))
-    });
-    Ok(own)
+    let own = clients.and_then(|(rank, text)| Some(format!("{}:{text}", CLIENTS.get(rank)?.1)));
+    Ok(named.map(str::to_owned).or(own))
+}
+
+fn bad_session() -> Refusal {
+    Refusal::bad(
+        "bad_session",
+        format!("{SESSION} must be one text of 1 to {LENGTH_MAX} printable ASCII characters"),
+    )
+    .with_fix(format!("send one {SESSION}, or none"))
 }
 
 fn is_key(text: &str) -> bool {

@@ -48,11 +48,23 @@ impl LeaseId {
         let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         u64::from_str_radix(text, 16).ok().filter(|_| is_id).map(Self)
     }
+
+    /// Its text, in ASCII: sixteen hexadecimal digits.
+    #[must_use]
+    pub fn digits(self) -> [u8; 16] {
+        let mut left = self.0;
+        let mut digits = [b'0'; 16];
+        for digit in digits.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(left % 16) as usize];
+            left /= 16;
+        }
+        digits
+    }
 }
 
 impl fmt::Display for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

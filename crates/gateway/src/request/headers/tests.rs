@@ -250,7 +250,7 @@ proptest! {
         };
         let sent = up(&pairs, &lease, &betas);
         for (name, value) in &sent {
-            if CREDENTIALS.contains(name) {
+            if is_credential(name.as_str()) {
                 prop_assert_eq!((name.as_str(), value.to_str().unwrap()), lease[0]);
             }
             prop_assert!(matches!(name.as_str(), "authorization" | "x-api-key" | "anthropic-beta" | "x-other"));
