@@ -7,9 +7,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -44,11 +44,13 @@ impl Connection {
             .handshake(TokioIo::new(dialed.stream))
             .await
             .map_err(|error| in_words(&error))?;
-        let engine = Arc::new(Engine(Mutex::new(State {
-            connection: Some(connection),
-            keeper: None,
-            is_driven: false,
-        })));
+        let engine = Arc::new(Engine {
+            state: Mutex::new(State {
+                connection: Some(connection),
+                keeper: None,
+            }),
+            is_driven: Arc::default(),
+        });
         tokio::spawn(Keeper(Arc::clone(&engine)));
         Ok(Self {
             sender,
@@ -60,21 +62,41 @@ impl Connection {
 
     /// From now on the caller's task brings the connection on.
     pub(super) fn drive(&self) -> Driving {
-        self.engine.state().is_driven = true;
+        self.engine.is_driven.store(true, Ordering::Release);
         Driving(Arc::clone(&self.engine))
     }
 }
 
 /// What reads and writes.
-struct Engine(Mutex<State>);
+struct Engine {
+    state: Mutex<State>,
+    /// A request's task brings it on.
+    is_driven: Arc<AtomicBool>,
+}
 
 struct State {
     /// `None` when it has ended.
     connection: Option<http1::Connection<TokioIo<Stream>, Upload>>,
     /// Wakes the connection's own task.
     keeper: Option<Waker>,
-    /// A request's task polls it.
-    is_driven: bool,
+}
+
+/// Wakes the connection's own task only when that one is to bring it on: handing over a request would wake it each time.
+struct Undriven {
+    is_driven: Arc<AtomicBool>,
+    task: Waker,
+}
+
+impl Wake for Undriven {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.is_driven.load(Ordering::Acquire) {
+            self.task.wake_by_ref();
+        }
+    }
 }
 
 impl std::fmt::Debug for Engine {
@@ -85,7 +107,7 @@ impl std::fmt::Debug for Engine {
 
 impl Engine {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,11 +136,18 @@ impl Future for Keeper {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.state();
-        state.keeper = Some(context.waker().clone());
-        if state.is_driven {
+        let keeper = state.keeper.get_or_insert_with(|| {
+            let undriven = Undriven {
+                is_driven: Arc::clone(&self.0.is_driven),
+                task: context.waker().clone(),
+            };
+            Waker::from(Arc::new(undriven))
+        });
+        let keeper = keeper.clone();
+        if self.0.is_driven.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        state.poll(context)
+        state.poll(&mut Context::from_waker(&keeper))
     }
 }
 
@@ -148,7 +177,7 @@ impl Driving {
 impl Drop for Driving {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.is_driven = false;
+        self.0.is_driven.store(false, Ordering::Release);
         // By this the connection wakes its own task from now on. Without a waker that has yet to begin, and looks itself.
         if let Some(keeper) = state.keeper.clone()
             && state.poll(&mut Context::from_waker(&keeper)).is_ready()
