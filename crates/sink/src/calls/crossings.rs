@@ -2,6 +2,7 @@
 //! since when; and counted, all of them, where the user has set how many a day may be
 //! (`tokensink/state/crossings/main.json`).
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,17 @@ impl Tally {
     fn counted(self, day: i64, cap: u32) -> Option<Self> {
         let calls = self.on(day).checked_add(1).filter(|calls| *calls <= cap)?;
         Some(Self { day, calls })
+    }
+
+    /// Without those of `others`. What is left of an earlier day counts no more.
+    fn without(self, others: Self) -> Self {
+        if self.day > others.day {
+            return self;
+        }
+        Self {
+            day: others.day,
+            calls: self.on(others.day).saturating_sub(others.calls),
+        }
     }
 }
 
@@ -111,9 +123,12 @@ impl Crossings {
 
     /// Counts one more, if that is no more than `cap`. The day is asked for when the count is ours to change.
     fn count(&self, cap: u32, day: impl Fn() -> i64) -> bool {
+        // Another thread may add to what is unwritten while this one writes.
+        let brought = Cell::new(Tally::default());
         let one_more = |map: &mut Map<String, Value>| {
             let day = day();
             let here = self.unwritten().on(day);
+            brought.set(Tally { day, calls: here });
             let known = Tally::read(map);
             let all = Tally {
                 day,
@@ -130,7 +145,8 @@ impl Crossings {
             match self.files.update(&AgentId::main(), LOCK_WAIT, one_more) {
                 Ok(is_counted) => {
                     if is_counted {
-                        *self.unwritten() = Tally::default();
+                        let mut unwritten = self.unwritten();
+                        *unwritten = unwritten.without(brought.get());
                     }
                     return is_counted;
                 }
@@ -239,7 +255,7 @@ mod tests {
         *crossings.unwritten() = Tally { day: 3, calls: 1 };
         let count = || crossings.count(3, || 3);
         assert_eq!((crossings.calls_on(3), count()), (1, true));
-        assert_eq!(*crossings.unwritten(), Tally::default());
+        assert_eq!(crossings.unwritten().calls, 0);
         assert_eq!((crossings.calls_on(3), count(), count()), (2, true, false));
         crossings.uncount(3);
         assert_eq!((count(), count(), crossings.calls_on(3)), (true, false, 3));
@@ -256,6 +272,15 @@ mod tests {
         assert_eq!(full.counted(4, 2), Some(Tally { day: 4, calls: 1 }));
         assert_eq!((full.on(3), full.on(4)), (2, 0));
         assert_eq!(Tally::default().counted(3, 0), None);
+        assert_eq!(
+            full.without(Tally { day: 3, calls: 1 }),
+            Tally { day: 3, calls: 1 }
+        );
+        assert_eq!(
+            full.without(Tally { day: 4, calls: 0 }),
+            Tally { day: 4, calls: 0 }
+        );
+        assert_eq!(full.without(Tally { day: 2, calls: 2 }), full);
         let most = Tally {
             day: 3,
             calls: u32::MAX,
