@@ -152,6 +152,8 @@ impl Guard {
     #[must_use]
     pub fn with_keys(mut self, keys: &[(Secret, AgentId)]) -> Self {
         self.fixed = keys.to_vec();
+        // Whoever was let in before may be another one by these keys.
+        self.recent = Arc::default();
         self
     }
 
@@ -167,7 +169,8 @@ impl Guard {
         peer: Option<&Peer>,
     ) -> Result<Arc<Caller>, Refusal> {
         let turn = self.sink.turn().filter(|_| peer.is_none());
-        let Some((turn, usual)) = turn.zip(Usual::of(headers, uri.query())) else {
+        let usual = turn.and_then(|turn| Some((turn, Usual::of(headers, uri.query())?)));
+        let Some((turn, usual)) = usual else {
             return self.check(headers, uri, peer);
         };
         if let Some(caller) = self.recent().caller(turn, usual) {
@@ -176,6 +179,11 @@ impl Guard {
         let caller = self.check(headers, uri, peer)?;
         self.recent().keep(turn, usual, &caller);
         Ok(caller)
+    }
+
+    /// Forgets the keys that were shown: what is kept for a turn is not kept by a gateway that nobody asks any more.
+    pub fn sweep(&self) {
+        *self.recent() = Recent::default();
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

@@ -81,6 +81,7 @@ impl Relay {
 
     pub(crate) fn sweep(&self) {
         self.upstream.sweep();
+        self.guard.sweep();
     }
 
     /// Answers a request. Whatever happens, there is an answer.

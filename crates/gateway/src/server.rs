@@ -413,7 +413,7 @@ fn run(
     runtime.shutdown_background();
 }
 
-/// Closes upstream connections that were unused for long.
+/// Closes upstream connections that were unused for long, and forgets who called.
 async fn sweep(shared: Arc<Shared>) {
     loop {
         sleep(shared.bounds.pool_idle / 4).await;

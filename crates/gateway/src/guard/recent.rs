@@ -13,8 +13,9 @@ const RECENT_MAX: usize = 16;
 /// Headers that say more of who calls than a host and a credential.
 static FURTHER: [HeaderName; 3] = [ORIGIN, FETCH_SITE, AGENT];
 
-/// What of a request decides who calls, where it is no more than a host and one credential, as of nearly all.
-#[derive(Debug, Clone, Copy)]
+/// What of a request decides who calls, where it is no more than a host and one credential, as of nearly all. Not to be
+/// printed: the credential may be a key.
+#[derive(Clone, Copy)]
 pub(super) struct Usual<'a> {
     host: &'a HeaderValue,
     /// The header of the credential.
@@ -48,8 +49,8 @@ impl<'a> Usual<'a> {
     }
 }
 
-/// Who called in the present turn of the event loop. In a turn files are looked at once, so that the same request has
-/// the same caller.
+/// Who called in the present turn of the event loop. What is found out about files in a turn counts until it ends, so that
+/// the same request has the same caller.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     turn: Option<Turn>,
@@ -68,15 +69,16 @@ struct Admitted {
 impl Recent {
     /// Who such a request was from in this turn.
     pub(super) fn caller(&self, turn: Turn, asked: Usual<'_>) -> Option<Arc<Caller>> {
+        if self.turn != Some(turn) {
+            return None;
+        }
         let is_asked = |known: &&Admitted| {
             known.name == asked.name
                 && known.host == asked.host.as_bytes()
                 && known.credential.is(asked.credential.as_bytes())
         };
         let known = self.callers.iter().find(is_asked);
-        known
-            .filter(|_| self.turn == Some(turn))
-            .map(|known| Arc::clone(&known.caller))
+        known.map(|known| Arc::clone(&known.caller))
     }
 
     /// Remembers, for this turn, who such a request is from.

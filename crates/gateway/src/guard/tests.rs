@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use proptest::prelude::*;
-use tokensink_sink::{AgentId, Flights, KeyAdd, ProviderId, Sink};
+use tokensink_sink::{AgentId, Flights, KeyAdd, ProviderId, Secret, Sink};
 use tokensink_testkit::TestHost;
 
 use super::{Caller, CallerKind, Guard, Shown};
@@ -287,8 +287,8 @@ fn a_caller_is_remembered_for_a_turn_and_for_the_same_request_only() {
     world.test.clock.advance(Duration::from_secs(60));
     let guard = world.guard();
     let turns = world.sink.turns();
-    let ask = |headers: Given<'_>, uri: &'static str| {
-        let asked = guard.authenticate(&header_map(headers), &Uri::from_static(uri), None);
+    let ask = |headers: Given<'_>, uri: &str| {
+        let asked = guard.authenticate(&header_map(headers), &uri.parse::<Uri>().unwrap(), None);
         asked
             .map(|caller| caller.name.clone())
             .map_err(|refusal| refusal.code)
@@ -300,7 +300,9 @@ fn a_caller_is_remembered_for_a_turn_and_for_the_same_request_only() {
     let other = Sink::open_with(world.test.host(), Flights::inline()).unwrap();
     other.key_revoke("one").unwrap();
     assert_eq!(ask(&usual, "/").unwrap(), "one");
-    let others: [(Given<'_>, &str, Result<&str, &str>); 9] = [
+    let in_query = format!("/?key={two}");
+    let others: [(Given<'_>, &str, Result<&str, &str>); 10] = [
+        (&usual, &in_query, Err("no_key")),
         (&[host, ("x-api-key", &two)], "/", Ok("two")),
         (&[host, ("api-key", &two)], "/", Ok("two")),
         (&[host, ("x-api-key", &one[..30])], "/", Err("no_key")),
@@ -331,6 +333,11 @@ fn a_caller_is_remembered_for_a_turn_and_for_the_same_request_only() {
         let name = ask(headers, uri);
         assert_eq!(name.as_deref().map_err(|code| *code), want, "{headers:?}");
     }
+    // A guard with keys of its own knows them by these.
+    let work = AgentId::normalise("work");
+    let with_keys = guard.clone().with_keys(&[(Secret::new(&*one), work.clone())]);
+    let caller = with_keys.authenticate(&header_map(&usual), &Uri::from_static("/"), None);
+    assert_eq!(caller.unwrap().agent, work);
     turns.next();
     assert_eq!(ask(&usual, "/"), Err("no_key"));
     let usual = [host, ("x-api-key", &*two)];
