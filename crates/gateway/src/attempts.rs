@@ -335,6 +335,7 @@ impl Job<'_> {
         };
         let names = self.names(&outfit);
         let (head, body) = begun.response.into_parts();
+        used.came(&head.headers);
         let status = head.status;
         if status.is_redirection() && status != StatusCode::NOT_MODIFIED || status.is_informational() {
             let text = format!("the provider answered with {status}, which is not followed");
@@ -382,7 +383,7 @@ impl Job<'_> {
                 headers: headers.clone(),
             });
         } else {
-            used.served_again(headers);
+            used.is_known();
         }
     }
 

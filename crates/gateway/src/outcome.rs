@@ -74,9 +74,8 @@ impl Used {
         self.is_reported = true;
     }
 
-    /// Served like the one before; only the account's limits may have changed.
-    pub(crate) fn served_again(&mut self, headers: &HeaderMap) {
-        self.is_known();
+    /// An answer came, and its headers say what is left of the account's limits.
+    pub(crate) fn came(&self, headers: &HeaderMap) {
         self.sink.note_limit_headers(&self.lease, headers);
     }
 

@@ -290,8 +290,8 @@ impl Sink {
         }
     }
 
-    /// Keeps what an answer's headers say of the account's limits (clients.md 5), in memory: for a success that is not
-    /// reported, since nothing else about it is new.
+    /// Keeps what an answer's headers say of the account's limits (clients.md 5), in memory. To be called when the answer
+    /// comes: the last word counts.
     pub fn note_limit_headers(&self, lease: &Lease, headers: &HeaderMap) {
         self.harvest(lease, headers);
     }

@@ -65,8 +65,8 @@ impl Sink {
         self.report_rest(lease, outcome)
     }
 
-    /// The rest of a report for which [`Sink::report_ready`] was not enough. What the answer says of limits is known since
-    /// then, and may have been overtaken by what the next one says.
+    /// The same when what the answer says of limits was noted when it came ([`Sink::note_limit_headers`]): noted now, it
+    /// would undo what later answers have said meanwhile.
     ///
     /// # Errors
     /// As for [`Sink::report`].
@@ -78,9 +78,17 @@ impl Sink {
     }
 
     fn take_limits(&self, lease: &Lease, outcome: &CallOutcome<'_>) {
-        if let CallOutcome::Served { headers } | CallOutcome::Failed { headers, .. } = outcome {
-            self.current().harvest(lease, headers);
-        }
+        let headers = match outcome {
+            CallOutcome::Served { headers } => headers,
+            CallOutcome::Failed {
+                status: Some(_),
+                headers,
+                ..
+            } => headers,
+            // The headers of an error event are those of an answer that was served, and reported then.
+            _ => return,
+        };
+        self.current().harvest(lease, headers);
     }
 
     fn report_now(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
@@ -119,13 +127,12 @@ impl Sink {
         }
     }
 
-    /// The same for an event loop: `None` when files would be written or waited for, and [`Sink::report_rest`] is to be
-    /// called on a thread. Most successes cost two or three `stat`s and nothing else.
+    /// [`Sink::report_rest`] for an event loop: `None` when files would be written or waited for, and that is to be called on
+    /// a thread. Most successes cost two or three `stat`s and nothing else.
     ///
     /// # Errors
     /// As for [`Sink::report`].
     pub fn report_ready(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Option<Reported>> {
-        self.take_limits(lease, outcome);
         let idle = match outcome {
             CallOutcome::Served { headers } => {
                 let has_room = self.says_room(headers);

@@ -296,6 +296,7 @@ fn a_late_report_does_not_undo_what_a_later_answer_said() {
     let lease = of(&sink, A, Some("m"));
     let first = used("0.25", reset);
     let outcome = CallOutcome::Served { headers: &first };
+    sink.note_limit_headers(&lease, &first);
     assert_eq!(
         sink.report_ready(&lease, &outcome).unwrap(),
         None,
@@ -303,6 +304,13 @@ fn a_late_report_does_not_undo_what_a_later_answer_said() {
     );
     sink.note_limit_headers(&lease, &used("0.75", reset));
     sink.report_rest(&lease, &outcome).unwrap();
+    // Nor does an error event in the first answer, which has the headers of its head.
+    let event = CallOutcome::Failed {
+        status: None,
+        headers: &first,
+        body: b"{}",
+    };
+    sink.report(&lease, &event).unwrap();
     let known = sink.quota(&AgentId::main()).unwrap();
     let shares: Vec<f64> = known.values().flatten().map(|reading| reading.used).collect();
     assert_eq!(shares, [0.75]);
