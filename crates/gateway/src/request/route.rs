@@ -98,7 +98,7 @@ impl Call {
     pub fn upstream_path(self) -> &'static str {
         match self.family() {
             Family::Anthropic => self.path(),
-            Family::OpenAi => self.path().strip_prefix("/v1").unwrap_or_default(),
+            Family::OpenAi => self.path().strip_prefix("/v1").unwrap_or(self.path()),
         }
     }
 

@@ -31,6 +31,7 @@ static CLIENTS: [(HeaderName, &str); 6] = [
 pub fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let mut named = None;
     let mut clients: Option<(usize, &str)> = None;
+    let mut seen = [false; CLIENTS.len()];
     // Most requests have none of them, so that one pass is less than a search for each.
     for (name, value) in headers {
         let text = || value.to_str().ok().map(str::trim).filter(|text| is_key(text));
@@ -40,14 +41,16 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
                 _ => return Err(bad_session()),
             }
         } else if let Some(rank) = CLIENTS.iter().position(|(own, _)| own == name)
+            // Of a header that is there twice the first counts, be it a key or not.
+            && !std::mem::replace(&mut seen[rank], true)
             && clients.is_none_or(|(best, _)| rank < best)
             && let Some(text) = text()
         {
             clients = Some((rank, text));
         }
     }
-    let own = clients.and_then(|(rank, text)| Some(format!("{}:{text}", CLIENTS.get(rank)?.1)));
-    Ok(named.map(str::to_owned).or(own))
+    let own = || clients.map(|(rank, text)| format!("{}:{text}", CLIENTS[rank].1));
+    Ok(named.map(str::to_owned).or_else(own))
 }
 
 fn bad_session() -> Refusal {
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn who_names_the_session() {
         let long = "x".repeat(201);
-        let cases: [Case<'_>; 8] = [
+        let cases: [Case<'_>; 10] = [
             (&[], None),
             (&[("x-claude-code-session-id", "u-1")], Some("claude-code:u-1")),
             (&[("session-id", "s"), ("thread-id", "t")], Some("codex:s")),
@@ -95,6 +98,8 @@ mod tests {
             (&[("session-id", "")], None),
             (&[("session-id", &long)], None),
             (&[("session-id", "é"), ("thread-id", "t")], Some("codex:t")),
+            (&[("session-id", "a"), ("session-id", "b")], Some("codex:a")),
+            (&[("session-id", ""), ("session-id", "b")], None),
         ];
         for (headers, want) in cases {
             assert_eq!(of(headers).unwrap().as_deref(), want, "{headers:?}");

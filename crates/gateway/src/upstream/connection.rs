@@ -77,7 +77,8 @@ struct Engine {
 struct State {
     /// `None` when it has ended.
     connection: Option<http1::Connection<TokioIo<Stream>, Upload>>,
-    /// Wakes the connection's own task.
+    /// Wakes the connection's own task while no request drives. Whoever has driven polls with it at the end, so that
+    /// nothing is missed that happened meanwhile.
     keeper: Option<Waker>,
 }
 

@@ -24,7 +24,7 @@ pub(crate) use self::pool::Lending;
 use self::pool::{Place, Pool};
 use crate::bounds::Bounds;
 use crate::stream::Upload;
-use crate::time::{after_the_others, lately};
+use crate::time::{after_the_others, lately, now};
 
 /// How often it is looked, within the time for the first byte, whether the server still takes bytes.
 const LOOKS: u32 = 8;
@@ -180,7 +180,7 @@ impl Upstream {
         // The time counts from the last byte that the server took: a long upload is no silence.
         let (mut seen, mut silent) = (before, 0);
         let outcome = loop {
-            let look = lately() + self.bounds.first_byte / LOOKS;
+            let look = now() + self.bounds.first_byte / LOOKS;
             let came = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
                 Poll::Pending => alarm.poll(look, context).map(|()| None),

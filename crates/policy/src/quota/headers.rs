@@ -16,9 +16,8 @@ const KEY: &str = "anthropic-ratelimit-";
 const OPEN_AI: &str = "x-ratelimit-";
 const GENERIC: &str = "ratelimit-";
 const RETRY: &str = "retry-after";
-/// The windows of a ChatGPT plan are named after it, a family of limits and a lane.
-const CODEX: &str = "x-";
-/// The lanes of such a window.
+/// The windows of a ChatGPT plan are named by this, a family of limits and a lane: `x-codex-primary-used-percent`.
+const PLAN_OF_CODEX: &str = "x-";
 const LANES: [&str; 2] = ["primary", "secondary"];
 
 /// The headers of an answer that speak of limits.
@@ -80,7 +79,7 @@ pub fn may_speak_of_limits(name: &str) -> bool {
     [KEY, OPEN_AI, GENERIC, RETRY]
         .iter()
         .any(|prefix| name.starts_with(prefix))
-        || name.starts_with(CODEX) && LANES.iter().any(|lane| name.contains(lane))
+        || name.starts_with(PLAN_OF_CODEX) && LANES.iter().any(|lane| name.contains(lane))
 }
 
 /// Everything that the headers of an answer say of limits.
@@ -116,7 +115,7 @@ fn plan(headers: &Headers<'_>, now: UnixMillis) -> Vec<Reading> {
 fn codex(headers: &Headers<'_>, now: UnixMillis) -> Vec<Reading> {
     let mut all = Vec::new();
     for lane in LANES {
-        for family in headers.between(CODEX, &format!("-{lane}-used-percent")) {
+        for family in headers.between(PLAN_OF_CODEX, &format!("-{lane}-used-percent")) {
             let field = |field: &str| format!("x-{family}-{lane}-{field}");
             let minutes = headers.number(&field("window-minutes"));
             let window = codex_window(family, lane, minutes);

@@ -53,7 +53,7 @@ pub(super) struct Reader<'a> {
 /// What is open, a bit for each.
 #[derive(Default)]
 struct Open {
-    objects: [u64; DEPTH_MAX / 64],
+    objects: [u64; DEPTH_MAX.div_ceil(64)],
     depth: usize,
 }
 
