@@ -84,7 +84,8 @@ impl Watcher {
 
 /// Does the provider keep what such a request makes, so that a later one may refer to it?
 fn is_kept(path: &str) -> bool {
-    path.split(['/', '?'])
+    let path = path.split('?').next().unwrap_or_default();
+    path.split('/')
         .any(|part| matches!(part, "responses" | "files" | "batches" | "conversations"))
 }
 
@@ -152,6 +153,20 @@ impl Hold for Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_provider_keeps() {
+        for (path, want) in [
+            ("/responses", true),
+            ("/v1/responses?stream=true", true),
+            ("/files/file-1/content", true),
+            ("/v1/messages/batches", true),
+            ("/chat/completions", false),
+            ("/chat/completions?responses", false),
+        ] {
+            assert_eq!(is_kept(path), want, "{path}");
+        }
+    }
 
     #[test]
     fn the_id_of_a_json_answer() {
