@@ -18,7 +18,7 @@ use tokensink_types::UnixMillis;
 
 use crate::bench::STATED_MAX;
 
-pub use headers::{Headers, may_speak_of_limits, readings};
+pub use headers::{Headers, readings};
 pub use json::readings_of_json;
 
 /// How far ahead a reset is believed: limits by the month are the longest.

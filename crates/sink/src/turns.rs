@@ -57,7 +57,7 @@ impl Sink {
         self.turn_count().turns.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The present turn, if there is one: what was found out about files in it holds until it ends.
+    /// The present turn, if there is one: what was found out about files in it holds until it ends, a millisecond at most.
     #[must_use]
     pub fn turn(&self) -> Option<Turn> {
         let count = self.turn_count();

@@ -74,8 +74,7 @@ impl<'a> Headers<'a> {
 
 /// Can a header of this name, in small letters, speak of limits? It is asked of every header of every answer, and nearly
 /// none can.
-#[must_use]
-pub fn may_speak_of_limits(name: &str) -> bool {
+fn may_speak_of_limits(name: &str) -> bool {
     [KEY, OPEN_AI, GENERIC, RETRY]
         .iter()
         .any(|prefix| name.starts_with(prefix))
@@ -116,7 +115,7 @@ fn codex(headers: &Headers<'_>, now: UnixMillis) -> Vec<Reading> {
     let mut all = Vec::new();
     for lane in LANES {
         for family in headers.between(PLAN_OF_CODEX, &format!("-{lane}-used-percent")) {
-            let field = |field: &str| format!("x-{family}-{lane}-{field}");
+            let field = |field: &str| format!("{PLAN_OF_CODEX}{family}-{lane}-{field}");
             let minutes = headers.number(&field("window-minutes"));
             let window = codex_window(family, lane, minutes);
             let Some(percent) = headers.number(&field("used-percent")) else {

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tokensink_host::Host;
 use tokensink_host::lock::Wait;
-use tokensink_policy::quota::{Headers, Reading, Source, may_speak_of_limits, readings, readings_of_json};
+use tokensink_policy::quota::{Headers, Reading, Source, readings, readings_of_json};
 use tokensink_store::{Beliefs, Paths};
 use tokensink_types::{AgentId, Credential, ProfileId, UnixMillis};
 
@@ -252,14 +252,6 @@ impl Sink {
         Ok(known.collect())
     }
 
-    /// Keeps what an answer says of limits, in memory.
-    pub(super) fn harvest(&self, lease: &Lease, headers: &HeaderMap) {
-        let found = self.limits_in(headers);
-        if !found.is_empty() {
-            self.learn_limits(lease, found);
-        }
-    }
-
     /// Does an answer say of a plan that all of it has room?
     pub(super) fn says_room(&self, headers: &HeaderMap) -> bool {
         let found = self.limits_in(headers);
@@ -284,19 +276,19 @@ impl Sink {
     /// Keeps what an event inside an answer says of the account's limits (`codex.rate_limits`, clients.md 5), in memory.
     /// Any other JSON says nothing.
     pub fn note_limits(&self, lease: &Lease, event: &[u8]) {
-        let found = readings_of_json(event, self.now());
-        if !found.is_empty() {
-            self.learn_limits(lease, found);
-        }
+        self.learn_limits(lease, readings_of_json(event, self.now()));
     }
 
     /// Keeps what an answer's headers say of the account's limits (clients.md 5), in memory. To be called when the answer
     /// comes: the last word counts.
     pub fn note_limit_headers(&self, lease: &Lease, headers: &HeaderMap) {
-        self.harvest(lease, headers);
+        self.learn_limits(lease, self.limits_in(headers));
     }
 
     fn learn_limits(&self, lease: &Lease, found: Vec<Reading>) {
+        if found.is_empty() {
+            return;
+        }
         let Ok(snapshot) = self.snapshot(&lease.owner) else {
             return;
         };
@@ -332,9 +324,10 @@ impl Sink {
 
 /// What of an answer's headers speaks of limits.
 pub(super) fn limit_headers(headers: &HeaderMap) -> Headers<'_> {
-    let named = headers.iter().map(|(name, value)| (name.as_str(), value));
-    let speaking = named.filter(|(name, _)| may_speak_of_limits(name));
-    Headers::of(speaking.filter_map(|(name, value)| Some((name, value.to_str().ok()?))))
+    let texts = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    Headers::of(texts)
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl Sink {
             // The headers of an error event are those of an answer that was served, and reported then.
             _ => return,
         };
-        self.current().harvest(lease, headers);
+        self.current().note_limit_headers(lease, headers);
     }
 
     fn report_now(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
