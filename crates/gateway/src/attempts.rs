@@ -328,11 +328,13 @@ impl Job<'_> {
         let outfit = self.relay.outfits.of(used.lease(), &self.relay.slots);
         self.trail.outfit(&outfit);
         let slot = self.relay.slots.of_profile(&outfit.profile, used.lease()).await?;
+        let testing = self.sink.keep_testing(used.lease(), self.relay.bounds.test_pulse);
         let begun = match self.send(used.lease(), &outfit, held).await? {
             Ok(begun) => begun,
             Err(Fault::Client(text)) => return Err(Refusal::bad("broken_request", text)),
             Err(fault) => return Box::pin(self.faulted(used, fault, progress)).await,
         };
+        drop(testing);
         let names = self.names(&outfit);
         let (head, body) = begun.response.into_parts();
         used.came(&head.headers);

@@ -46,6 +46,8 @@ pub struct Bounds {
     /// How long the upstream may take to begin its answer once it takes no more of the request. Models that think do
     /// take minutes.
     pub first_byte: Duration,
+    /// How often the other processes are told that a request which tests an account still waits for its answer.
+    pub test_pulse: Duration,
     /// How long an answer that has begun may be silent; streams of the known providers send a ping within a minute.
     pub answer_idle: Duration,
     /// How long an unused upstream connection is kept: less than the 60 s after which many servers close it, so that a
@@ -89,6 +91,7 @@ impl Default for Bounds {
             download_idle: Duration::from_secs(300),
             connect: tokensink_host::CONNECT_TIME,
             first_byte: Duration::from_secs(600),
+            test_pulse: tokensink_sink::PROBE_PULSE,
             answer_idle: Duration::from_secs(300),
             pool_idle: Duration::from_secs(50),
             pool_idle_max: 64,

@@ -33,8 +33,11 @@ const STEP_MEMORY: Duration = Duration::from_secs(10 * 60);
 const HALF_OPEN_AFTER: Duration = Duration::from_secs(5 * 60);
 /// The same for the account's own faults, which end less often by themselves.
 const HALF_OPEN_AFTER_ACCOUNT: Duration = Duration::from_secs(30 * 60);
-/// A test that nobody reported on counts as given up after this time: its program has died, or its answer streams.
+/// A test of which nobody has said for this long that it goes on counts as given up: its program has died, or was given
+/// the lease and has forgotten to report.
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+/// How often whoever makes a test says that it goes on ([`Benches::still_probed`]): an answer may take ten minutes to begin.
+pub const PROBE_PULSE: Duration = Duration::from_secs(20);
 /// No server-stated wait is believed beyond this; weekly limits are the longest that exist.
 pub(crate) const STATED_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
 /// Providers that are never benched: they spread requests over accounts themselves (spec.md 5.1).
@@ -142,8 +145,33 @@ pub struct Bench {
     pub failures: u32,
     /// From when on one request may test it.
     pub half_open: UnixMillis,
-    /// Since when a request is testing it.
-    pub probing: Option<UnixMillis>,
+    /// The request that is testing it.
+    pub probing: Option<Probe>,
+}
+
+/// A request that tests a bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// When it was announced.
+    pub since: UnixMillis,
+    /// When it was last said to go on.
+    pub seen: UnixMillis,
+}
+
+impl Probe {
+    /// One that begins.
+    #[must_use]
+    pub fn new(now: UnixMillis) -> Self {
+        Self {
+            since: now,
+            seen: now,
+        }
+    }
+
+    /// From when on it counts as given up.
+    fn over(&self) -> UnixMillis {
+        self.seen.plus(PROBE_PATIENCE)
+    }
 }
 
 /// A failed call, as far as benches are concerned.
@@ -252,9 +280,19 @@ impl Benches {
         }
         let tested = self.all.iter_mut().filter(|bench| bench.holds(model, now));
         for bench in tested {
-            bench.probing = Some(now);
+            bench.probing = Some(Probe::new(now));
         }
         true
+    }
+
+    /// The request that was announced by `issued` and tests the benches in the way of `model` still waits for its answer.
+    pub fn still_probed(&mut self, model: Option<&str>, issued: UnixMillis, now: UnixMillis) {
+        let concerned = self.all.iter_mut().filter(|bench| bench.bucket.concerns(model));
+        for bench in concerned.filter(|bench| bench.is_probed_since(issued)) {
+            if let Some(probe) = &mut bench.probing {
+                probe.seen = now;
+            }
+        }
     }
 
     /// Every bench in the way is half-open, and nobody tests one of them.
@@ -291,7 +329,7 @@ impl Bench {
     /// given up.
     #[must_use]
     pub fn testable(&self) -> UnixMillis {
-        let given_up = self.probing.map(|since| since.plus(PROBE_PATIENCE));
+        let given_up = self.probing.map(|probe| probe.over());
         given_up.map_or(self.half_open, |at| at.max(self.half_open))
     }
 
@@ -302,7 +340,7 @@ impl Bench {
             Some(begins),
             Some(self.until),
             Some(self.half_open),
-            self.probing,
+            self.probing.map(|probe| probe.seen),
             Some(self.testable()),
         ]
         .into_iter()
@@ -313,7 +351,13 @@ impl Bench {
     #[must_use]
     pub fn is_probed(&self, now: UnixMillis) -> bool {
         self.probing
-            .is_some_and(|since| since <= now && now < since.plus(PROBE_PATIENCE))
+            .is_some_and(|probe| probe.seen <= now && now < probe.over())
+    }
+
+    /// Is it tested by a request that was announced by `issued`, the time of its lease? A later one is somebody else's.
+    #[must_use]
+    pub fn is_probed_since(&self, issued: UnixMillis) -> bool {
+        self.probing.is_some_and(|probe| probe.since <= issued)
     }
 }
 

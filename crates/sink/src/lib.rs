@@ -64,6 +64,7 @@ pub use agents::bindings::{
 pub use audit::{AuditCheck, AuditFault, AuditLine, AuditList};
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
 pub use calls::probe::{ProbeReport, ProbeRequest, ProbeRow};
+pub use calls::testing::Testing;
 pub use calls::{BenchInfo, CallOutcome, Issued, LeaseId, Reported};
 pub use chat::{Chat, ChatAnswer, ChatAttempt, ChatEvent, ChatRequest, Message, Moved, Role, Serving, Usage};
 pub use client_keys::{KeyAdd, KeyAdded, KeyCheck, KeyInfo};
@@ -113,7 +114,7 @@ pub use sessions::{CommandReply, SessionInfo, SessionPinInfo, SessionsView};
 pub use sink::Sink;
 pub use tokensink_host::Host;
 pub use tokensink_policy::HealthStatus as Health;
-pub use tokensink_policy::bench::Bucket;
+pub use tokensink_policy::bench::{Bucket, PROBE_PULSE};
 pub use tokensink_policy::bindings::{Binding, Degree, Peer};
 pub use tokensink_policy::chain::{Attempt, Model};
 pub use tokensink_policy::classify::{Blame, Class, Reason};

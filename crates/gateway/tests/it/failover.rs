@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokensink_authserver::{Fault, FaultAction, Running, ServerConfig};
 use tokensink_gateway::Bounds;
 use tokensink_host::{OsRandom, SystemClock};
@@ -70,6 +71,47 @@ fn a_limit_is_answered_by_the_second_account_until_its_window_ends() {
     std::thread::sleep(Duration::from_millis(1100).saturating_sub(began.elapsed()));
     let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
     assert_eq!(by(&answer), (200, "rig:one"), "the first is used again by itself");
+    assert_eq!(calls_of(&world, "sk-one"), 2);
+}
+
+#[test]
+fn a_test_whose_answer_is_slow_to_begin_is_said_to_go_on() {
+    let calls = AtomicUsize::new(0);
+    let (release, released) = std::sync::mpsc::channel();
+    let released = Mutex::new(released);
+    let world = but_for_one(move |seen, talk| {
+        if calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            return talk.answer(429, &[("retry-after", "36000")], LIMIT);
+        }
+        released.lock().unwrap().recv().unwrap();
+        served(seen, talk);
+    });
+    let earlier = World::gateway_on(world.sink_at(-301), Bounds::default());
+    let answer = client(&earlier).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(by(&answer), (200, "rig:two"));
+    let bounds = Bounds {
+        test_pulse: Duration::from_millis(10),
+        ..Bounds::default()
+    };
+    let gateway = World::gateway_on(world.sink(), bounds);
+    let bench = || {
+        let file = world.state_dir().join("tokensink/state/benches/main.json");
+        let all: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        all["profiles"]["rig:one"]["benches"][0].clone()
+    };
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| client(&gateway).post("/v1/chat/completions", CHAT).answer());
+        for _ in 0..2 {
+            let last = bench()["probingSeen"].clone();
+            eventually("a word of the test", || bench()["probingSeen"] != last);
+        }
+        let other = World::gateway_on(world.sink(), Bounds::default());
+        let answer = client(&other).post("/v1/chat/completions", CHAT).answer();
+        assert_eq!(by(&answer), (200, "rig:two"), "there is a test already");
+        release.send(()).unwrap();
+        assert_eq!(by(&asked.join().unwrap()), (200, "rig:one"));
+    });
+    eventually("the end of the bench", || bench().is_null());
     assert_eq!(calls_of(&world, "sk-one"), 2);
 }
 

@@ -103,7 +103,13 @@ impl World {
 
     /// A sink of its own on the state dir, as another process would have it.
     pub(crate) fn sink(&self) -> Sink {
+        self.sink_at(0)
+    }
+
+    /// The same of a process whose clock is ahead by so many seconds.
+    pub(crate) fn sink_at(&self, ahead: i64) -> Sink {
         let env = MapEnvironment::default();
+        env.set("TOKENSINK_CLOCK_OFFSET_SECONDS", ahead.to_string());
         env.set_home(Some(self.dir.path().to_owned()));
         env.set("OPENCLAW_STATE_DIR", self.state_dir().to_str().unwrap());
         let env: Arc<dyn tokensink_host::Environment> = Arc::new(env);

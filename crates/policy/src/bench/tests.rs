@@ -231,7 +231,21 @@ fn one_request_tests_a_bench() {
     // A tester that died is not waited for.
     let next = due.plus(MINUTE * 6);
     assert!(benches.probe(Some("m"), next));
-    assert!(benches.probe(Some("m"), next.plus(PROBE_PATIENCE)));
+    let second = next.plus(PROBE_PATIENCE);
+    assert!(benches.probe(Some("m"), second));
+    // One that is said to go on is waited for, by whoever made it and for what it was made.
+    let most = second.plus(PROBE_PATIENCE).minus(SECOND);
+    benches.still_probed(Some("m"), next, most);
+    benches.still_probed(Some("other"), second, most);
+    assert_eq!(
+        benches.soonest(Some("m"), most),
+        Some(second.plus(PROBE_PATIENCE))
+    );
+    benches.still_probed(Some("m"), second, most);
+    assert_eq!(benches.soonest(Some("m"), most), Some(most.plus(PROBE_PATIENCE)));
+    assert!(!benches.probe(Some("m"), second.plus(PROBE_PATIENCE)));
+    assert!(benches.all[0].is_probed_since(second) && !benches.all[0].is_probed_since(next));
+    assert!(benches.probe(Some("m"), most.plus(PROBE_PATIENCE)));
     // It was served.
     assert!(benches.succeed(Some("m")));
     assert_eq!(benches.gate(Some("m"), next), Gate::Open);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokensink_host::Host;
 use tokensink_host::lock::Wait;
-use tokensink_policy::bench::{Bench, Benches, Bucket};
+use tokensink_policy::bench::{Bench, Benches, Bucket, Probe};
 use tokensink_policy::classify::Reason;
 use tokensink_store::{Beliefs, Believed, Paths};
 use tokensink_types::{AgentId, ProfileId, UnixMillis};
@@ -162,7 +162,10 @@ fn noted(value: &Value) -> Option<Noted> {
             stated: value.get("stated").and_then(Value::as_bool).unwrap_or(false),
             failures: u32::try_from(failures).unwrap_or(u32::MAX),
             half_open: at("halfOpen").or(at("until"))?,
-            probing: at("probing"),
+            probing: at("probing").map(|since| Probe {
+                since,
+                seen: at("probingSeen").unwrap_or(since),
+            }),
         },
         generation: value.get("generation").and_then(Value::as_str).map(str::to_owned),
     })
@@ -185,7 +188,12 @@ fn noted_json(noted: &Noted) -> Value {
     }
     map.insert("failures".to_owned(), bench.failures.into());
     map.insert("halfOpen".to_owned(), bench.half_open.0.into());
-    put(&mut map, "probing", bench.probing.map(|at| at.0.into()));
+    if let Some(probe) = bench.probing {
+        map.insert("probing".to_owned(), probe.since.0.into());
+        if probe.seen != probe.since {
+            map.insert("probingSeen".to_owned(), probe.seen.0.into());
+        }
+    }
     put(
         &mut map,
         "generation",

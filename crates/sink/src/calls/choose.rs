@@ -211,7 +211,7 @@ impl Sink {
     pub(crate) fn unclaim(&self, owner: &AgentId, id: &ProfileId, since: UnixMillis) {
         self.change_benches(owner, id, |entry| {
             for noted in &mut entry.benches {
-                if noted.bench.probing == Some(since) {
+                if noted.bench.probing.is_some_and(|probe| probe.since == since) {
                     noted.bench.probing = None;
                 }
             }

@@ -16,6 +16,7 @@ pub(crate) mod probe;
 pub(crate) mod projection;
 pub(crate) mod quota;
 mod report;
+pub(crate) mod testing;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -172,10 +172,10 @@ impl Sink {
         if !lease.tests {
             return;
         }
-        let ours = |bench: &Bench| bench.probing.is_some_and(|since| since <= lease.issued.at);
         self.change_benches(&lease.owner, &lease.profile, |entry| {
             for noted in &mut entry.benches {
-                if noted.bench.bucket.concerns(lease.model.as_deref()) && ours(&noted.bench) {
+                let bench = &noted.bench;
+                if bench.bucket.concerns(lease.model.as_deref()) && bench.is_probed_since(lease.issued.at) {
                     noted.bench.probing = None;
                 }
             }
@@ -426,7 +426,7 @@ fn bench_entry(entry: &mut Entry, lease: &Lease, blamed: &Blamed) -> Benched {
     if lease.tests {
         // The test has found something else than what it tested: the next may test that again.
         for tested in &mut benches.all {
-            if tested.probing.is_some_and(|since| since <= lease.issued.at) && bench.is_none() {
+            if tested.is_probed_since(lease.issued.at) && bench.is_none() {
                 tested.probing = None;
             }
         }

@@ -1,6 +1,7 @@
 //! One attempt of a turn: the API with a lease, or a program; and what comes after one that failed.
 
 use http::HeaderMap;
+use tokensink_policy::bench::PROBE_PULSE;
 use tokensink_policy::chain::{self, Model};
 use tokensink_policy::classify::{self, Class, ErrorText, Reason};
 use tokensink_policy::failover::{self, Attempted, Happened, Step};
@@ -79,7 +80,9 @@ impl Sink {
         let mut served = |headers: &HeaderMap| {
             self.tell_report(lease, &CallOutcome::Served { headers });
         };
+        let testing = self.keep_testing(lease, PROBE_PULSE);
         let called = call.make(&mut served, &mut |text| run.say(text));
+        drop(testing);
         let refreshed = refreshed || lease.kind == CredentialKind::ApiKey;
         match called {
             Called::Answered { usage, stop } => Ok(Next::Done(Given {
@@ -121,6 +124,7 @@ impl Sink {
             .as_ref()
             .filter(|known| known.seen == total);
         let mut resume = known.map(|known| known.id.clone());
+        let _testing = lease.and_then(|lease| self.keep_testing(lease, PROBE_PULSE));
         let ran = loop {
             let prompt = match resume {
                 Some(_) => run.prompt.to_owned(),

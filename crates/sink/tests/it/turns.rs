@@ -87,6 +87,41 @@ fn at_the_half_open_point_one_request_of_all_processes_tests() {
 }
 
 #[test]
+fn a_test_that_is_said_to_go_on_stays_the_only_one() {
+    let world = two_keys();
+    let sinks = [world.sink(), world.sink()];
+    let first = of(&sinks[0], A, Some("m"));
+    fail(&sinks[0], &first, 429, Some("36000"), LIMITED);
+    later(&world, HALF_OPEN);
+    let test = take(&sinks[0], Some("m"));
+    assert!(test.tests);
+    for _ in 0..4 {
+        later(&world, 50);
+        sinks[0].still_tests(&test);
+        assert_eq!(take(&sinks[1], Some("m")).profile.as_str(), B);
+    }
+    // What comes of it counts, however long it took, and nothing is tested any more.
+    served(&sinks[0], &test);
+    assert_eq!(take(&sinks[1], Some("m")).profile.as_str(), A);
+    sinks[0].still_tests(&test);
+    assert!(!take(&sinks[1], Some("m")).tests);
+    // One that is no longer said to go on is given up; saying so late takes nothing from whoever tests then.
+    fail(&sinks[0], &first, 429, Some("36000"), LIMITED);
+    later(&world, HALF_OPEN);
+    let late = take(&sinks[0], Some("m"));
+    later(&world, 60);
+    let now = take(&sinks[1], Some("m"));
+    assert!(late.tests && now.tests);
+    later(&world, 30);
+    sinks[0].still_tests(&late);
+    later(&world, 30);
+    assert!(
+        take(&sinks[0], Some("m")).tests,
+        "a minute after the last word of `now`"
+    );
+}
+
+#[test]
 fn all_benched_is_told_with_profile_reason_and_time_or_waited_for() {
     let world = two_keys();
     let sink = world.sink();
