@@ -11,6 +11,7 @@ Usage: cargo xtask <task>
   bench [--quick] [--json]    measure whole commands and warm calls beside their baselines (docs/benchmarks.md)
   bench --gateway [...]       measure the gateway beside nginx, which is installed if missing, and a bare proxy
   bench --recovery [...]      measure how long the next caller waits after the holder of a refresh was killed
+  dist                        build tokensink as it is packaged: guided by what the load of the benchmark executes
   fuzz [target...] [--seconds N]
                               run the fuzz targets (docs/simulation.md), each for N seconds (default 30)
   simulate [--minutes N]      crash and fail the real code in memory, from seed to seed, until the time is over
@@ -26,6 +27,7 @@ pub(crate) enum Task {
     Help,
     Test(TestOptions),
     Simulate(SimulateOptions),
+    Dist,
     Layers,
     Fuzz(FuzzOptions),
     Bench(BenchOptions),
@@ -95,6 +97,7 @@ pub(crate) fn parse(given: &[String]) -> Result<Task, String> {
         "help" | "--help" | "-h" => Ok(Task::Help),
         "test" => test(rest),
         "simulate" => simulate(rest),
+        "dist" => flag(rest, "dist", None).map(|_| Task::Dist),
         "layers" => flag(rest, "layers", None).map(|_| Task::Layers),
         "fuzz" => fuzz(rest),
         "bench" => bench(rest),
@@ -212,6 +215,8 @@ mod tests {
             ("fuzz --seconds", no("--seconds wants a number of at least 1")),
             ("fuzz --seconds 0", no("--seconds wants a number of at least 1")),
             ("fuzz --fast", no("`fuzz` has no option --fast")),
+            ("dist", Ok(Task::Dist)),
+            ("dist --plain", no("`dist` has no argument \"--plain\"")),
             ("bench", Ok(Task::Bench(BenchOptions::default()))),
             (
                 "bench --json --quick",

@@ -12,15 +12,14 @@ mod report;
 mod stats;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
-use serde_json::Value;
 
 use crate::args::BenchOptions;
-use crate::run::{Failure, cargo};
+use crate::built::Built;
+use crate::run::Failure;
 use process::{Program, Sample};
 use report::{Calls, Report, Row};
 
+pub(crate) use gateway::train as train_gateway;
 pub(crate) use process::print_peak;
 
 /// Sizes of the stores.
@@ -120,63 +119,24 @@ struct Tools {
 
 impl Tools {
     fn build() -> Result<Self, Failure> {
-        let messages = "--message-format=json-render-diagnostics";
         let build = [
             "build",
             "--release",
-            messages,
             "-p",
             "tokensink-cli",
             "-p",
             "tokensink-baseline",
         ];
-        let built = executables(&build)?;
-        let bench = [
-            "bench",
-            "--no-run",
-            messages,
-            "-p",
-            "tokensink-sink",
-            "--bench",
-            "warm",
-        ];
-        let benches = executables(&bench)?;
+        let built = Built::by_cargo(&build, None)?;
+        let bench = ["bench", "--no-run", "-p", "tokensink-sink", "--bench", "warm"];
+        let benches = Built::by_cargo(&bench, None)?;
         Ok(Self {
-            tokensink: named(&built, "tokensink")?,
-            hello: named(&built, "baseline-hello")?,
-            read: named(&built, "baseline-read")?,
-            warm: named(&benches, "warm")?,
+            tokensink: built.named("tokensink")?,
+            hello: built.named("baseline-hello")?,
+            read: built.named("baseline-read")?,
+            warm: benches.named("warm")?,
         })
     }
-}
-
-/// Runs cargo and returns name and path of every program that it has made.
-fn executables(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>, Failure> {
-    eprintln!("   $ cargo {}", arguments.join(" "));
-    let output = cargo(arguments)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::new(format!("cargo cannot be started: {error}")))?;
-    if !output.status.success() {
-        return Err(Failure::new("the programs to measure could not be built"));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let messages = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    Ok(messages
-        .filter_map(|message| {
-            let name = message["target"]["name"].as_str()?.to_owned();
-            Some((name, PathBuf::from(message["executable"].as_str()?)))
-        })
-        .collect())
-}
-
-fn named(built: &[(String, PathBuf)], name: &str) -> Result<PathBuf, Failure> {
-    let found = built.iter().find(|(known, _)| known == name);
-    found
-        .map(|(_, path)| path.clone())
-        .ok_or_else(|| Failure::new(format!("cargo built no program {name}")))
 }
 
 /// A state dir with made-up logins.

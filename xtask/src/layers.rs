@@ -157,8 +157,12 @@ const TABLE: &[Layer] = &[
             "hyper",
             "hyper-util",
             "memchr",
+            "rcgen",
+            "rustls",
             "serde_json",
+            "signal-hook",
             "tokio",
+            "tokio-rustls",
         ]),
     },
     Layer {

@@ -1,4 +1,4 @@
-//! What a developer or CI runs: `cargo xtask test`, `simulate`, `fuzz`, `bench`, `layers`, `ci`, `deny`.
+//! What a developer or CI runs: `cargo xtask test`, `simulate`, `fuzz`, `bench`, `dist`, `layers`, `ci`, `deny`.
 //!
 //! Each command prints what it does before it does it, installs what is missing only after saying so, and leaves
 //! with the exit code of the program that failed. It is the developer's tool: it uses the machine directly, and the
@@ -12,8 +12,10 @@
 
 mod args;
 mod bench;
+mod built;
 mod ci;
 mod deny;
+mod dist;
 mod fuzz;
 mod layers;
 mod needs;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Peak(words) => bench::print_peak(&words),
         Task::Simulate(options) => simulate::run(&options),
+        Task::Dist => dist::run(bench::train_gateway),
         Task::Layers => layers::run(),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Ci { full } => ci::run(full),

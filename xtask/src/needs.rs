@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::built::host;
 use crate::run::{Failure, cargo, output_of, program, root, run};
 
 /// Oldest Node that the npm packages of the tests run on.
@@ -146,6 +147,33 @@ pub(crate) fn cargo_deny() -> Result<(), Failure> {
         "cargo-deny",
         "it reads deny.toml; compiling it takes some minutes, once",
     )
+}
+
+/// Makes sure of llvm-profdata, which belongs to the compiler.
+pub(crate) fn llvm_profdata() -> Result<PathBuf, Failure> {
+    if let Some(path) = profdata_of_toolchain() {
+        return Ok(path);
+    }
+    println!(
+        "   llvm-profdata is missing (it reads what a program has counted); installing it with `rustup`"
+    );
+    run(&mut program("rustup", ["component", "add", "llvm-tools"])).map_err(|failure| {
+        Failure::new(format!(
+            "{}; without rustup, build the program unguided: cargo build --profile dist -p tokensink-cli",
+            failure.message
+        ))
+    })?;
+    profdata_of_toolchain().ok_or_else(|| Failure::new("llvm-tools was installed and has no llvm-profdata"))
+}
+
+/// The tool that reads what a program has counted, of the toolchain in use.
+fn profdata_of_toolchain() -> Option<PathBuf> {
+    let sysroot = output_of(&mut program("rustc", ["--print", "sysroot"]))?;
+    let path = Path::new(sysroot.trim())
+        .join("lib/rustlib")
+        .join(host().ok()?)
+        .join("bin/llvm-profdata");
+    path.is_file().then_some(path)
 }
 
 /// Makes sure of cargo-fuzz.

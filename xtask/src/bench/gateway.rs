@@ -11,11 +11,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{TempDir, executables, named};
+use super::TempDir;
 use crate::args::BenchOptions;
-use crate::needs;
+use crate::built::Built;
 use crate::run::{Failure, output_of, program};
-use proxies::{Proxy, Tools, Upstream};
+use crate::{dist, needs};
+use proxies::{Build, Builds, Proxy, Tools, Upstream};
 use report::{Report, Sample};
 
 /// Rounds, and how long each proxy is asked in one, in milliseconds.
@@ -24,6 +25,8 @@ const TIME: u64 = 1500;
 /// The same with `--quick`.
 const ROUNDS_QUICK: usize = 3;
 const TIME_QUICK: u64 = 700;
+/// How long a program that counts is asked in each way.
+const TIME_TRAINING: u64 = 1500;
 
 /// Something that clients do.
 #[derive(Debug, Clone, Copy)]
@@ -64,11 +67,16 @@ const CASES: [Case; 4] = [
 /// Builds, measures, reports.
 pub(super) fn run(options: &BenchOptions) -> Result<(), Failure> {
     let nginx = needs::nginx()?;
-    let tools = build(nginx)?;
+    let (plain, guided) = (dist::plain()?, dist::guided(train)?);
+    let tools = Tools::of(&plain)?;
+    let builds = Builds {
+        plain: Build::of(&plain)?,
+        guided: Build::of(&guided)?,
+    };
     let temp = TempDir::new()?;
     let pins = Pins::of_this_machine();
-    let upstream = Upstream::start(&tools, pins.others)?;
-    let proxies = proxies::all(&tools, &temp.0, &upstream, pins.proxy)?;
+    let upstream = Upstream::start(&tools, pins.others, None)?;
+    let proxies = proxies::all(&nginx, &builds, &temp.0, &upstream, pins.proxy)?;
     let (rounds, time) = if options.quick {
         (ROUNDS_QUICK, TIME_QUICK)
     } else {
@@ -101,25 +109,33 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn build(nginx: std::path::PathBuf) -> Result<Tools, Failure> {
-    let built = executables(&[
-        "build",
-        // As it is packaged; the baselines too.
-        "--profile",
-        "dist",
-        "--message-format=json-render-diagnostics",
-        "-p",
-        "tokensink-cli",
-        "-p",
-        "tokensink-baseline",
-    ])?;
-    Ok(Tools {
-        tokensink: named(&built, "tokensink")?,
-        bare: named(&built, "bare-proxy")?,
-        upstream: named(&built, "bench-upstream")?,
-        load: named(&built, "bench-load")?,
-        nginx,
-    })
+/// What the programs of a build that counts what it executes do meanwhile: all that is measured, and the same over TLS, as
+/// providers are reached.
+pub(crate) fn train(counting: &Built) -> Result<(), Failure> {
+    eprintln!("   counting what is executed");
+    let (build, tools) = (Build::of(counting)?, Tools::of(counting)?);
+    let temp = TempDir::new()?;
+    let pins = Pins::of_this_machine();
+    let certificate = temp.0.join("certificate.pem");
+    for (name, certificate) in [("plain", None), ("tls", Some(certificate.as_path()))] {
+        let upstream = Upstream::start(&tools, pins.others, certificate)?;
+        let mut proxies = vec![proxies::ours(
+            &build.tokensink,
+            &temp.0.join(name),
+            &upstream,
+            pins.proxy,
+        )?];
+        if certificate.is_none() {
+            proxies.push(proxies::bare(&build.bare, &upstream, pins.proxy)?);
+        }
+        for proxy in proxies {
+            for case in &CASES {
+                ask(&tools, pins, &proxy, case, TIME_TRAINING)?;
+            }
+            proxy.ends_by_itself()?;
+        }
+    }
+    Ok(())
 }
 
 /// Which processors are used for what.

@@ -8,8 +8,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::{executables, named};
 use crate::args::BenchOptions;
+use crate::built::Built;
 use crate::run::{Failure, program};
 
 /// Helpers that are killed.
@@ -20,16 +20,8 @@ const AIM_MS: f64 = 100.0;
 
 /// Builds, measures, reports.
 pub(super) fn run(options: &BenchOptions) -> Result<(), Failure> {
-    let built = executables(&[
-        "bench",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-        "-p",
-        "tokensink-cli",
-        "--bench",
-        "recovery",
-    ])?;
-    let path = named(&built, "recovery")?;
+    let words = ["bench", "--no-run", "-p", "tokensink-cli", "--bench", "recovery"];
+    let path = Built::by_cargo(&words, None)?.named("recovery")?;
     let kills = if options.quick { KILLS_QUICK } else { KILLS };
     eprintln!("   killing {kills} helpers");
     let output = program(&path, [kills.to_string()])

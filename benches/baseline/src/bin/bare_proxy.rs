@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "it says on which port it listens")]
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -16,7 +17,10 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 type Upstream = Client<HttpConnector, Incoming>;
 
@@ -76,8 +80,19 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
+    let told = Arc::new(Notify::new());
+    let mut signals = Signals::new([SIGTERM])?;
+    let end = Arc::clone(&told);
+    std::thread::spawn(move || {
+        signals.forever().next();
+        end.notify_one();
+    });
     loop {
-        let (tcp, _) = listener.accept().await?;
+        let (tcp, _) = tokio::select! {
+            accepted = listener.accept() => accepted?,
+            // What it has counted of itself, if it was built to count, is written at a regular end only.
+            () = told.notified() => return Ok(()),
+        };
         tcp.set_nodelay(true)?;
         let proxy = proxy.clone();
         let service = service_fn(move |request| proxy.clone().pass(request));

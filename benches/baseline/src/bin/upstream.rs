@@ -1,16 +1,25 @@
 //! A provider's API that costs as little as can be: a JSON answer of 399 bytes, or a stream of 20 events where the
-//! request says `"stream":true`: all in one write, or each in its own where it says `"user":"apart"`. `cargo xtask bench --gateway` runs it behind every proxy. The answers are constants,
-//! and the requests are read just far enough to find their ends.
-#![expect(clippy::print_stdout, reason = "it says on which port it listens")]
+//! request says `"stream":true`: all in one write, or each in its own where it says `"user":"apart"`. `cargo xtask bench
+//! --gateway` runs it behind every proxy, `cargo xtask dist` also over TLS. The answers are constants, and the requests are
+//! read just far enough to find their ends.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a program of its own that says on which port it listens, and writes its certificate"
+)]
 
 use std::error::Error;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Parser;
 use memchr::memmem;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use rcgen::CertifiedKey;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// Events of a stream, its end included.
 const EVENTS: usize = 20;
@@ -19,7 +28,11 @@ const JSON_BYTES: usize = 399;
 
 /// Answers every request.
 #[derive(Debug, Parser)]
-struct Options {}
+struct Options {
+    /// Speaks TLS, with a certificate that is written to this file
+    #[arg(long)]
+    tls: Option<PathBuf>,
+}
 
 /// What is answered.
 #[derive(Debug)]
@@ -62,8 +75,9 @@ impl Answers {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Options {} = Options::parse();
+    let options = Options::parse();
     let answers = Arc::new(Answers::new());
+    let tls = options.tls.as_deref().map(certified).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -73,13 +87,36 @@ fn main() -> Result<(), Box<dyn Error>> {
         loop {
             let (tcp, _) = listener.accept().await?;
             tcp.set_nodelay(true)?;
+            let answers = Arc::clone(&answers);
             // A proxy that closes its connection is no error.
-            tokio::spawn(serve(tcp, Arc::clone(&answers)));
+            match tls.clone() {
+                None => drop(tokio::spawn(serve(tcp, answers))),
+                Some(tls) => drop(tokio::spawn(async move {
+                    serve(tls.accept(tcp).await?, answers).await
+                })),
+            }
         }
     })
 }
 
-async fn serve(mut tcp: TcpStream, answers: Arc<Answers>) -> io::Result<()> {
+/// TLS with a new certificate, of which others read in `file`.
+fn certified(file: &Path) -> Result<TlsAcceptor, Box<dyn Error>> {
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)?;
+    std::fs::write(file, cert.pem())?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve<S>(mut tcp: S, answers: Arc<Answers>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut read = Vec::with_capacity(4096);
     loop {
         let end = loop {

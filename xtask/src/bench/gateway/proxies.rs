@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::pinned;
+use crate::built::Built;
 use crate::run::Failure;
 
 /// What every proxy puts into the request.
@@ -16,13 +19,41 @@ const SECRET: &str = "sk-bench-0123456789abcdef0123456789abcdef";
 /// How long a program may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The programs.
+/// What is needed besides proxies.
 pub(super) struct Tools {
+    upstream: PathBuf,
+    pub(super) load: PathBuf,
+}
+
+impl Tools {
+    pub(super) fn of(built: &Built) -> Result<Self, Failure> {
+        Ok(Self {
+            upstream: built.named("bench-upstream")?,
+            load: built.named("bench-load")?,
+        })
+    }
+}
+
+/// Our proxies, in one way of building them.
+pub(super) struct Build {
     pub(super) tokensink: PathBuf,
     pub(super) bare: PathBuf,
-    pub(super) upstream: PathBuf,
-    pub(super) load: PathBuf,
-    pub(super) nginx: PathBuf,
+}
+
+impl Build {
+    pub(super) fn of(built: &Built) -> Result<Self, Failure> {
+        Ok(Self {
+            tokensink: built.named("tokensink")?,
+            bare: built.named("bare-proxy")?,
+        })
+    }
+}
+
+/// The same in both ways.
+pub(super) struct Builds {
+    pub(super) plain: Build,
+    /// As packaged.
+    pub(super) guided: Build,
 }
 
 /// A program that runs; it is ended with this value.
@@ -39,16 +70,36 @@ impl Drop for Process {
 /// The provider's API.
 pub(super) struct Upstream {
     address: SocketAddr,
+    /// The file with its certificate, if it is behind TLS.
+    certificate: Option<PathBuf>,
     _process: Process,
 }
 
 impl Upstream {
-    pub(super) fn start(tools: &Tools, processor: Option<usize>) -> Result<Self, Failure> {
-        let (process, address) = announced(pinned(&tools.upstream, processor))?;
+    pub(super) fn start(
+        tools: &Tools,
+        processor: Option<usize>,
+        certificate: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        let mut command = pinned(&tools.upstream, processor);
+        if let Some(file) = certificate {
+            command.arg("--tls").arg(file);
+        }
+        let (process, address) = announced(command)?;
         Ok(Self {
             address,
+            certificate: certificate.map(Path::to_owned),
             _process: process,
         })
+    }
+
+    fn url(&self) -> String {
+        let scheme = if self.certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.address)
     }
 }
 
@@ -68,52 +119,77 @@ pub(super) struct Proxy {
 pub(super) const DIRECT: usize = 0;
 pub(super) const NGINX: usize = 1;
 pub(super) const BARE: usize = 2;
-pub(super) const OURS: usize = 3;
+pub(super) const BARE_GUIDED: usize = 3;
+pub(super) const OURS_PLAIN: usize = 4;
+pub(super) const OURS: usize = 5;
 /// What stands there.
-pub(super) const NAMES: [&str; 4] = ["no proxy", "nginx", "bare hyper", "tokensink"];
+pub(super) const NAMES: [&str; 6] = [
+    "no proxy",
+    "nginx",
+    "bare hyper",
+    "bare, guided",
+    "ours, plain",
+    "tokensink",
+];
 
 /// What all but ours are asked for; ours routes by the model.
 const PATH: &str = "/v1/chat/completions";
 
 /// Starts all of them.
 pub(super) fn all(
-    tools: &Tools,
+    nginx_program: &Path,
+    builds: &Builds,
     temp: &Path,
     upstream: &Upstream,
     processor: Option<usize>,
 ) -> Result<Vec<Proxy>, Failure> {
     let direct = Proxy {
         name: NAMES[DIRECT],
+        key: "none".to_owned(),
         address: upstream.address,
         path: PATH,
-        key: "none".to_owned(),
         process: None,
     };
-    let mut bare = pinned(&tools.bare, processor);
-    bare.arg(upstream.address.to_string())
+    let all = vec![
+        direct,
+        nginx(nginx_program, &temp.join("nginx"), upstream, processor)?,
+        bare(&builds.plain.bare, upstream, processor)?,
+        Proxy {
+            name: NAMES[BARE_GUIDED],
+            ..bare(&builds.guided.bare, upstream, processor)?
+        },
+        Proxy {
+            name: NAMES[OURS_PLAIN],
+            ..ours(&builds.plain.tokensink, &temp.join("plain"), upstream, processor)?
+        },
+        ours(&builds.guided.tokensink, &temp.join("state"), upstream, processor)?,
+    ];
+    Ok(all)
+}
+
+/// The least that a proxy written with hyper can be.
+pub(super) fn bare(program: &Path, upstream: &Upstream, processor: Option<usize>) -> Result<Proxy, Failure> {
+    let mut command = pinned(program, processor);
+    command
+        .arg(upstream.address.to_string())
         .arg(format!("Bearer {SECRET}"));
-    let (process, address) = announced(bare)?;
-    let bare = Proxy {
+    let (process, address) = announced(command)?;
+    Ok(Proxy {
         name: NAMES[BARE],
         address,
-        process: Some(process),
-        key: "none".to_owned(),
-        ..direct
-    };
-    let nginx = nginx(tools, &temp.join("nginx"), upstream, processor)?;
-    let ours = ours(tools, &temp.join("state"), upstream, processor)?;
-    let direct = Proxy {
-        name: NAMES[DIRECT],
-        key: "none".to_owned(),
-        address: upstream.address,
         path: PATH,
-        process: None,
-    };
-    Ok(vec![direct, nginx, bare, ours])
+        key: "none".to_owned(),
+        process: Some(process),
+    })
 }
 
 /// One worker without a log that puts the header in; streams are not held back.
-fn nginx(tools: &Tools, dir: &Path, upstream: &Upstream, processor: Option<usize>) -> Result<Proxy, Failure> {
+fn nginx(
+    program: &Path,
+    dir: &Path,
+    upstream: &Upstream,
+    processor: Option<usize>,
+) -> Result<Proxy, Failure> {
     let port = free_port()?;
     let settings = format!(
         "daemon off;\nmaster_process off;\nworker_processes 1;\nerror_log stderr crit;\npid {dir}/pid;\n\
@@ -132,20 +208,29 @@ fn nginx(tools: &Tools, dir: &Path, upstream: &Upstream, processor: Option<usize
     );
     let file = dir.join("nginx.conf");
     write(&file, &settings)?;
-    let mut command = pinned(&tools.nginx, processor);
+    let mut command = pinned(program, processor);
     command.arg("-p").arg(dir).arg("-c").arg(&file);
     let process = start(command)?;
     listening(NAMES[NGINX], port, process, "none".to_owned())
 }
 
 /// `tokensink serve` with one worker: two accounts, a key for the clients.
-fn ours(tools: &Tools, dir: &Path, upstream: &Upstream, processor: Option<usize>) -> Result<Proxy, Failure> {
+pub(super) fn ours(
+    program: &Path,
+    dir: &Path,
+    upstream: &Upstream,
+    processor: Option<usize>,
+) -> Result<Proxy, Failure> {
     let provider = format!(
         "id = \"bench\"\nname = \"Bench\"\nbilling = \"subscription\"\n[api]\nkind = \"openai-chat\"\n\
-         base_url = \"http://{}/v1\"\nmodels = [\"small\"]\n[[auth]]\nid = \"api-key\"\nkind = \"api_key\"\n",
-        upstream.address
+         base_url = \"{}/v1\"\nmodels = [\"small\"]\n[[auth]]\nid = \"api-key\"\nkind = \"api_key\"\n",
+        upstream.url()
     );
     write(&dir.join("tokensink/providers/bench.toml"), &provider)?;
+    if let Some(file) = &upstream.certificate {
+        let settings = format!("[network]\nextra_ca = [{:?}]\n", file.to_string_lossy());
+        write(&dir.join("tokensink/config.toml"), &settings)?;
+    }
     let profile = |name: &str| {
         let key = format!("{SECRET}-{name}");
         (
@@ -167,7 +252,7 @@ fn ours(tools: &Tools, dir: &Path, upstream: &Upstream, processor: Option<usize>
             .env("OPENCLAW_STATE_DIR", dir);
         command
     };
-    let mut add = ours(Command::new(&tools.tokensink));
+    let mut add = ours(Command::new(program));
     add.args(["keys", "add", "bench", "--agent", "main", "--json"]);
     let said = add
         .stderr(Stdio::inherit())
@@ -178,12 +263,27 @@ fn ours(tools: &Tools, dir: &Path, upstream: &Upstream, processor: Option<usize>
         .as_str()
         .ok_or_else(|| Failure::new(format!("tokensink keys add shows no key: {said}")))?;
     let port = free_port()?;
-    let mut serve = ours(pinned(&tools.tokensink, processor));
+    let mut serve = ours(pinned(program, processor));
     serve.args(["serve", "--workers", "1", "--port", &port.to_string()]);
     listening(NAMES[OURS], port, start(serve)?, key.to_owned())
 }
 
 impl Proxy {
+    /// Asks it to end and waits until it has.
+    pub(super) fn ends_by_itself(mut self) -> Result<(), Failure> {
+        let failed = |why: String| Failure::new(format!("{} cannot be ended: {why}", self.name));
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let id = i32::try_from(process.0.id()).map_err(|error| failed(error.to_string()))?;
+        kill(Pid::from_raw(id), Signal::SIGTERM).map_err(|error| failed(error.to_string()))?;
+        let status = process.0.wait().map_err(|error| failed(error.to_string()))?;
+        status
+            .success()
+            .then_some(())
+            .ok_or_else(|| failed(status.to_string()))
+    }
+
     /// Processor time of the proxy so far, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
         // proc_pid_stat(5): fields 14 and 15, in ticks of 10 ms, after the name in brackets.
