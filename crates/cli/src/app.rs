@@ -9,12 +9,12 @@ use tokensink_host::Environment;
 
 use crate::args;
 use crate::commands::{self, COMPLETE_VARIABLE};
-use crate::complete;
 use crate::exit::{self, FAILED, OK, USAGE};
 use crate::logging;
 use crate::name::Name;
 use crate::printer::Printer;
 use crate::render::colour;
+use crate::{arenas, complete};
 
 /// Runs the command line `args`, program name included, in the environment `env`, and returns the exit code.
 pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
@@ -26,6 +26,9 @@ pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&unquoted(error)),
     };
+    if commands::runs_for_long(&cli.command) {
+        arenas::start_with_few(&args, env);
+    }
     let mut printer = Printer::standard(name, env);
     if let Some(wrong) = logging::start(cli.verbose, commands::log_format(&cli.command), env) {
         let label = printer.note_look.paint(colour::WARN, "warning:");

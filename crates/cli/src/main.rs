@@ -5,6 +5,7 @@
 //! the sink's work.
 
 mod app;
+mod arenas;
 mod args;
 mod ask;
 mod commands;

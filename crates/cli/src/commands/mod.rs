@@ -147,6 +147,11 @@ pub(crate) fn log_format(command: &Command) -> Option<LogFormat> {
     }
 }
 
+/// Does the command run until it is told to end?
+pub(crate) fn runs_for_long(command: &Command) -> bool {
+    matches!(command, Command::Serve(_))
+}
+
 /// Whether the command was asked for JSON; an error is then JSON too.
 pub(crate) fn wants_json(command: &Command) -> bool {
     match command {
