@@ -334,6 +334,7 @@ impl Job<'_> {
             Err(Fault::Client(text)) => return Err(Refusal::bad("broken_request", text)),
             Err(fault) => return Box::pin(self.faulted(used, fault, progress)).await,
         };
+        // The answer's head tells how the test came out; nothing is to be said in between.
         drop(testing);
         let names = self.names(&outfit);
         let (head, body) = begun.response.into_parts();

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// A running heartbeat. Dropping it ends it, after a call that is under way.
+/// A running heartbeat. Dropping it ends it, after a call that is under way; [`Ticker::let_go`] does not wait for that.
 #[derive(Debug)]
 pub struct Ticker {
     stop: Option<mpsc::Sender<()>>,
@@ -34,6 +34,12 @@ impl Ticker {
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// Ends it without waiting: a call that is under way is the last one. For whoever must not stand still, such as an
+    /// event loop.
+    pub fn let_go(mut self) {
+        self.thread = None;
     }
 }
 
@@ -70,5 +76,19 @@ mod tests {
         let ticker = Ticker::start("test", Duration::from_secs(3600), move || told.send(()).is_ok()).unwrap();
         drop(ticker);
         assert!(heard.recv().is_err(), "its thread is gone and has never ticked");
+    }
+
+    #[test]
+    fn letting_go_ends_it_without_waiting_for_the_tick_under_way() {
+        let (told, heard) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let ticker = Ticker::start("test", Duration::from_millis(1), move || {
+            told.send(()).is_ok() && released.recv().is_ok()
+        })
+        .unwrap();
+        heard.recv().unwrap();
+        ticker.let_go();
+        release.send(()).unwrap();
+        assert!(heard.recv().is_err(), "that tick was the last");
     }
 }

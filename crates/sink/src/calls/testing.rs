@@ -3,17 +3,24 @@
 //! A request that tests a bench may wait ten minutes until its answer begins. Its program says meanwhile that it is still
 //! there, so that nobody takes the test for given up and makes another.
 
-use std::convert::Infallible;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
+
+use tokensink_host::Ticker;
 
 use crate::lease::Lease;
 use crate::sink::Sink;
 
-/// A test that is said to go on until this is dropped.
+/// A test that is said to go on until this is dropped. Dropping it does not wait, not even for a word that is being
+/// written: an event loop may have it.
 #[derive(Debug)]
-pub struct Testing {
-    _until_dropped: Sender<Infallible>,
+pub struct Testing(Option<Ticker>);
+
+impl Drop for Testing {
+    fn drop(&mut self) {
+        if let Some(ticker) = self.0.take() {
+            ticker.let_go();
+        }
+    }
 }
 
 impl Sink {
@@ -25,21 +32,13 @@ impl Sink {
         if !lease.tests {
             return None;
         }
-        let (until_dropped, dropped) = channel();
         let (sink, lease) = (self.clone(), lease.clone());
-        let saying = move || {
-            while dropped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                sink.still_tests(&lease);
-            }
-        };
-        let thread = std::thread::Builder::new().name("tokensink-test".to_owned());
-        thread
-            .spawn(saying)
-            .inspect_err(|error| tracing::warn!("nobody says that a test goes on: {error}"))
-            .ok()?;
-        Some(Testing {
-            _until_dropped: until_dropped,
-        })
+        let ticker = Ticker::start("tokensink-test", every, move || {
+            sink.still_tests(&lease);
+            true
+        });
+        let ticker = ticker.inspect_err(|error| tracing::warn!("nobody says that a test goes on: {error}"));
+        Some(Testing(Some(ticker.ok()?)))
     }
 
     /// Says once that the request of a lease that tests a bench still waits for its answer. Writes a file.
