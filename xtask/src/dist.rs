@@ -78,3 +78,31 @@ fn is_newer(file: &Path, than: &Path) -> bool {
 fn unusable(dir: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("{}: {error}", dir.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_never_newer() {
+        let dir = std::env::temp_dir().join(format!("tokensink-newer-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (older, newer) = (dir.join("older"), dir.join("newer"));
+        let now = SystemTime::now();
+        for (path, at) in [(&older, now), (&newer, now + Duration::from_secs(1))] {
+            File::create(path).unwrap().set_modified(at).unwrap();
+        }
+        let missing = dir.join("missing");
+        let found = [
+            is_newer(&newer, &older),
+            is_newer(&older, &newer),
+            is_newer(&missing, &older),
+            is_newer(&older, &missing),
+        ];
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(found, [true, false, false, true]);
+    }
+}

@@ -163,7 +163,13 @@ pub(crate) fn llvm_profdata() -> Result<PathBuf, Failure> {
             failure.message
         ))
     })?;
-    profdata_of_toolchain().ok_or_else(|| Failure::new("llvm-tools was installed and has no llvm-profdata"))
+    profdata_of_toolchain().ok_or_else(|| {
+        Failure::new(
+            "rustup says that llvm-tools is installed, and the compiler in use (`rustc --print sysroot`) has no \
+             llvm-profdata: is it one of rustup's? To install it anew: rustup component remove llvm-tools && \
+             rustup component add llvm-tools",
+        )
+    })
 }
 
 /// The tool that reads what a program has counted, of the toolchain in use.

@@ -7,6 +7,7 @@
 mod proxies;
 mod report;
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::args::BenchOptions;
 use crate::built::Built;
 use crate::run::{Failure, output_of, program};
 use crate::{dist, needs};
-use proxies::{Build, Builds, Proxy, Tools, Upstream};
+use proxies::{Builds, Programs, Proxy, Upstream};
 use report::{Report, Sample};
 
 /// Rounds, and how long each proxy is asked in one, in milliseconds.
@@ -67,15 +68,14 @@ const CASES: [Case; 4] = [
 /// Builds, measures, reports.
 pub(super) fn run(options: &BenchOptions) -> Result<(), Failure> {
     let nginx = needs::nginx()?;
-    let (plain, guided) = (dist::plain()?, dist::guided(train)?);
-    let tools = Tools::of(&plain)?;
     let builds = Builds {
-        plain: Build::of(&plain)?,
-        guided: Build::of(&guided)?,
+        plain: Programs::of(&dist::plain()?)?,
+        guided: Programs::of(&dist::guided(train)?)?,
     };
+    let load = &builds.plain.load;
     let temp = TempDir::new()?;
     let pins = Pins::of_this_machine();
-    let upstream = Upstream::start(&tools, pins.others, None)?;
+    let upstream = Upstream::start(&builds.plain, pins.others, None)?;
     let proxies = proxies::all(&nginx, &builds, &temp.0, &upstream, pins.proxy)?;
     let (rounds, time) = if options.quick {
         (ROUNDS_QUICK, TIME_QUICK)
@@ -86,7 +86,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), Failure> {
     // What a first request costs is not asked here.
     for proxy in &proxies {
         for case in &CASES {
-            ask(&tools, pins, proxy, case, 200)?;
+            ask(load, pins, proxy, case, 200)?;
         }
     }
     for case in &CASES {
@@ -95,7 +95,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), Failure> {
             let mut found = vec![Sample::default(); proxies.len()];
             for turn in 0..proxies.len() {
                 let which = (turn + round) % proxies.len();
-                found[which] = ask(&tools, pins, &proxies[which], case, time)?;
+                found[which] = ask(load, pins, &proxies[which], case, time)?;
             }
             report.add(case.name, found);
         }
@@ -113,24 +113,24 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), Failure> {
 /// providers are reached.
 pub(crate) fn train(counting: &Built) -> Result<(), Failure> {
     eprintln!("   counting what is executed");
-    let (build, tools) = (Build::of(counting)?, Tools::of(counting)?);
+    let programs = Programs::of(counting)?;
     let temp = TempDir::new()?;
     let pins = Pins::of_this_machine();
     let certificate = temp.0.join("certificate.pem");
     for (name, certificate) in [("plain", None), ("tls", Some(certificate.as_path()))] {
-        let upstream = Upstream::start(&tools, pins.others, certificate)?;
+        let upstream = Upstream::start(&programs, pins.others, certificate)?;
         let mut proxies = vec![proxies::ours(
-            &build.tokensink,
+            &programs.tokensink,
             &temp.0.join(name),
             &upstream,
             pins.proxy,
         )?];
         if certificate.is_none() {
-            proxies.push(proxies::bare(&build.bare, &upstream, pins.proxy)?);
+            proxies.push(proxies::bare(&programs.bare, &upstream, pins.proxy)?);
         }
         for proxy in proxies {
             for case in &CASES {
-                ask(&tools, pins, &proxy, case, TIME_TRAINING)?;
+                ask(&programs.load, pins, &proxy, case, TIME_TRAINING)?;
             }
             proxy.ends_by_itself()?;
         }
@@ -171,7 +171,7 @@ impl Pins {
 }
 
 /// The command, on one processor if that can be had.
-fn pinned(path: &std::path::Path, processor: Option<usize>) -> Command {
+fn pinned(path: &Path, processor: Option<usize>) -> Command {
     match processor {
         Some(number) => {
             let mut command = Command::new("taskset");
@@ -183,9 +183,9 @@ fn pinned(path: &std::path::Path, processor: Option<usize>) -> Command {
 }
 
 /// One proxy is asked for `time` milliseconds.
-fn ask(tools: &Tools, pins: Pins, proxy: &Proxy, case: &Case, time: u64) -> Result<Sample, Failure> {
+fn ask(load: &Path, pins: Pins, proxy: &Proxy, case: &Case, time: u64) -> Result<Sample, Failure> {
     let failed = |what: &str| Failure::new(format!("{}, {}: {what}", proxy.name, case.name));
-    let mut command = pinned(&tools.load, pins.others);
+    let mut command = pinned(load, pins.others);
     command
         .arg(proxy.address.to_string())
         .arg(proxy.path)

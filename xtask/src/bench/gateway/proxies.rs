@@ -19,41 +19,30 @@ const SECRET: &str = "sk-bench-0123456789abcdef0123456789abcdef";
 /// How long a program may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is needed besides proxies.
-pub(super) struct Tools {
+/// Our programs, in one way of building them.
+pub(super) struct Programs {
+    pub(super) tokensink: PathBuf,
+    pub(super) bare: PathBuf,
     upstream: PathBuf,
     pub(super) load: PathBuf,
 }
 
-impl Tools {
+impl Programs {
     pub(super) fn of(built: &Built) -> Result<Self, Failure> {
         Ok(Self {
+            tokensink: built.named("tokensink")?,
+            bare: built.named("bare-proxy")?,
             upstream: built.named("bench-upstream")?,
             load: built.named("bench-load")?,
         })
     }
 }
 
-/// Our proxies, in one way of building them.
-pub(super) struct Build {
-    pub(super) tokensink: PathBuf,
-    pub(super) bare: PathBuf,
-}
-
-impl Build {
-    pub(super) fn of(built: &Built) -> Result<Self, Failure> {
-        Ok(Self {
-            tokensink: built.named("tokensink")?,
-            bare: built.named("bare-proxy")?,
-        })
-    }
-}
-
-/// The same in both ways.
+/// The same in both ways. Clients and upstream are of the plain one.
 pub(super) struct Builds {
-    pub(super) plain: Build,
+    pub(super) plain: Programs,
     /// As packaged.
-    pub(super) guided: Build,
+    pub(super) guided: Programs,
 }
 
 /// A program that runs; it is ended with this value.
@@ -77,11 +66,11 @@ pub(super) struct Upstream {
 
 impl Upstream {
     pub(super) fn start(
-        tools: &Tools,
+        programs: &Programs,
         processor: Option<usize>,
         certificate: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let mut command = pinned(&tools.upstream, processor);
+        let mut command = pinned(&programs.upstream, processor);
         if let Some(file) = certificate {
             command.arg("--tls").arg(file);
         }
