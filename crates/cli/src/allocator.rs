@@ -2,40 +2,31 @@
 //!
 //! glibc gives nearly every thread an arena of its own, up to eight for each processor, and what a piece of work needed for a
 //! moment stays in the arena of its thread. A gateway that serves hundreds then grows for minutes, though what it has in use
-//! does not. The number of arenas is read from the environment when a program starts, and in no other way that safe code
-//! has; so a program that is to run for long starts itself anew with it.
+//! does not. The settings that end this are read from the environment when a program starts, and in no other way that safe
+//! code has; so a program that is to run for long starts itself anew with them.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 
-use tokensink_host::Environment;
+use tokensink_host::{Environment, start_anew};
 
-/// The variable (mallopt(3), `M_ARENA_MAX`).
-const VARIABLE: &str = "MALLOC_ARENA_MAX";
-/// One for the event loop's threads and one more where the first is taken: with one only, requests wait for each other.
-const ARENAS: &str = "2";
+/// Variables and their values (mallopt(3), "Environment variables").
+const SETTINGS: [(&str, &str); 2] = [
+    // One arena for the event loop's threads and one more where the first is taken: with one only, requests wait for each
+    // other.
+    ("MALLOC_ARENA_MAX", "2"),
+    // What is larger has a mapping of its own and goes back to the system when it is freed. This is the value that glibc begins
+    // with; it raises it by itself to the largest that was ever freed, unless it is set.
+    ("MALLOC_MMAP_THRESHOLD_", "131072"),
+];
 
-/// Starts this program anew, in the same process, with few arenas, unless their number was chosen already. Comes back where
-/// that cannot be done: it then needs a little more memory.
-pub(crate) fn start_with_few(args: &[OsString], env: &dyn Environment) {
+/// Starts this program anew, in the same process, if a setting is missing. One that is there stays as it is.
+pub(crate) fn ensure_settings(args: &[OsString], env: &dyn Environment) {
     let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
-    let Some((name, args)) = args.split_first().filter(|_| is_glibc) else {
-        return;
-    };
-    if env.var(VARIABLE).is_some() {
-        return;
-    }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it is this program that starts anew, before it has done anything"
-    )]
-    if let Ok(path) = std::env::current_exe() {
-        let error = Command::new(path)
-            .arg0(name)
-            .args(args)
-            .env(VARIABLE, ARENAS)
-            .exec();
-        tracing::debug!(%error, "the allocator keeps its many arenas");
+    let is_missing = |(name, _): &(&str, &str)| env.var(name).is_none();
+    let missing: Vec<_> = SETTINGS.into_iter().filter(is_missing).collect();
+    if is_glibc && !missing.is_empty() {
+        // Where that cannot be done, the program goes on as it is and needs a little more memory.
+        // There is no log yet to say so.
+        let _failed = start_anew(args, &missing);
     }
 }

@@ -14,7 +14,7 @@ use crate::logging;
 use crate::name::Name;
 use crate::printer::Printer;
 use crate::render::colour;
-use crate::{arenas, complete};
+use crate::{allocator, complete};
 
 /// Runs the command line `args`, program name included, in the environment `env`, and returns the exit code.
 pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
@@ -27,7 +27,7 @@ pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
         Err(error) => return not_parsed(&unquoted(error)),
     };
     if commands::runs_for_long(&cli.command) {
-        arenas::start_with_few(&args, env);
+        allocator::ensure_settings(&args, env);
     }
     let mut printer = Printer::standard(name, env);
     if let Some(wrong) = logging::start(cli.verbose, commands::log_format(&cli.command), env) {

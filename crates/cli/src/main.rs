@@ -4,8 +4,8 @@
 //! a message, and that every failure names the command that mends it. It decides nothing about credentials: that is
 //! the sink's work.
 
+mod allocator;
 mod app;
-mod arenas;
 mod args;
 mod ask;
 mod commands;

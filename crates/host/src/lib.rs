@@ -36,7 +36,7 @@ pub use dialogue::{Dialogue, DialogueLimits, DialogueRequest, Farewell, Heard, S
 pub use end_watch::EndWatch;
 pub use lock::{Holder, KernelLock, LockError, Wait};
 pub use os_files::OsFiles;
-pub use os_processes::{OsProcesses, detach_self};
+pub use os_processes::{OsProcesses, detach_self, start_anew};
 pub use os_world::{OsRandom, ProcessEnvironment, SystemClock};
 pub use ports::{
     BoundedEnd, BoundedError, BoundedRequest, Bounds, ChildProcess, Clock, ConnectError, ConnectPhase,

@@ -9,6 +9,7 @@
     reason = "the one real implementation of the Processes port"
 )]
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -62,6 +63,15 @@ impl OsProcesses {
     }
 }
 
+fn this_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    // After an upgrade in place Linux appends this to the path; the new file stands where the old one was.
+    let text = path.to_string_lossy();
+    Ok(text
+        .strip_suffix(" (deleted)")
+        .map_or_else(|| path.clone(), PathBuf::from))
+}
+
 fn this_process() -> ProcessId {
     let start = fs::read_to_string("/proc/self/stat")
         .ok()
@@ -98,12 +108,7 @@ impl Processes for OsProcesses {
     }
 
     fn this_program(&self) -> io::Result<PathBuf> {
-        let path = std::env::current_exe()?;
-        // After an upgrade in place Linux appends this to the path; the new file stands where the old one was.
-        let text = path.to_string_lossy();
-        Ok(text
-            .strip_suffix(" (deleted)")
-            .map_or_else(|| path.clone(), PathBuf::from))
+        this_program()
     }
 
     fn liveness(&self, process: &ProcessId) -> Liveness {
@@ -218,6 +223,23 @@ pub fn detach_self() -> io::Result<()> {
         }
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Starts this program anew in this process, which keeps its id, its parent and what it inherited, with more variables in
+/// its environment: for what is read only when a program starts, such as the settings of the system's allocator.
+/// `args` are all arguments, the program's name first. To be called before anything is begun, since nothing is ended.
+///
+/// Returns only when that failed; nothing has happened then.
+pub fn start_anew(args: &[OsString], variables: &[(&str, &str)]) -> io::Error {
+    let program = match this_program() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let mut command = Command::new(program);
+    if let Some((shown, args)) = args.split_first() {
+        command.arg0(shown).args(args);
+    }
+    command.envs(variables.iter().copied()).exec()
 }
 
 /// The process group of our parent, if it has one that we can name. When it is gone already, our parent is init or a

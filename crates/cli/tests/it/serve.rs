@@ -104,6 +104,41 @@ fn a_key_counts_while_it_runs_and_ends_at_once() {
     }
 }
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn it_starts_itself_anew_with_settings_of_the_allocator_unless_they_are_set() {
+    let upstream = Upstream::start(echo);
+    let world = world(&upstream);
+    let (arenas, threshold) = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_");
+    let both = [(arenas, "5"), (threshold, "65536")];
+    for (given, has) in [
+        (&both[..0], [(arenas, "2"), (threshold, "131072")]),
+        (&both[..1], [(arenas, "5"), (threshold, "131072")]),
+        (&both, both),
+    ] {
+        let variables = given.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let mut server = Server::start_in(&world, "", variables);
+        let of_process = format!("/proc/{}", server.child.id());
+        let environment = std::fs::read_to_string(format!("{of_process}/environ")).unwrap();
+        let mut settings: Vec<_> = environment
+            .split('\0')
+            .filter(|variable| variable.starts_with("MALLOC_"))
+            .collect();
+        settings.sort_unstable();
+        let has = has.map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(settings, has, "the process that was started has them");
+        let line = std::fs::read_to_string(format!("{of_process}/cmdline")).unwrap();
+        let words: Vec<&str> = line.split_terminator('\0').skip(1).collect();
+        assert_eq!(
+            words,
+            ["-vv", "serve", "--port", "0", "--json"],
+            "and its arguments"
+        );
+        server.signal("TERM");
+        assert_eq!(server.ended(), Some(0));
+    }
+}
+
 #[test]
 fn what_a_process_leased_on_the_socket_comes_back_when_it_is_killed() {
     let upstream = Upstream::start(|seen, talk| {

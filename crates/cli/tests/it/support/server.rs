@@ -26,6 +26,15 @@ impl Server {
 
     /// The same with a clock that is so many seconds ahead.
     pub(crate) fn start_at(world: &World, arguments: &str, seconds: i64) -> Self {
+        Self::start_in(world, arguments, clock(seconds))
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in<'a>(
+        world: &World,
+        arguments: &str,
+        variables: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Self {
         let line = format!("tokensink -vv serve --port 0 --json {arguments}");
         let words: Vec<&str> = line.split_whitespace().collect();
         let log = std::fs::OpenOptions::new()
@@ -34,7 +43,7 @@ impl Server {
             .open(world.path("serve.log"))
             .unwrap();
         let mut command = world.command(&words);
-        let mut child = command.envs(clock(seconds)).stderr(log).spawn().unwrap();
+        let mut child = command.envs(variables).stderr(log).spawn().unwrap();
         let mut text = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         while serde_json::from_str::<Value>(&text).is_err() {
