@@ -19,7 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokensink_host::EndWatch;
 use tokensink_sink::{
-    AcquireRequest, AgentId, CallOutcome, Cancel, Lease, ProfileId, Secret, SessionKey, Sink, WAIT, Want,
+    AcquireRequest, AgentId, CallOutcome, Cancel, Lease, PROBE_PULSE, ProfileId, Secret, SessionKey, Sink,
+    SinkError, WAIT, Want,
 };
 use tokensink_types::ProcessId;
 
@@ -37,6 +38,8 @@ use shapes::{
 pub const BODY_MAX: usize = 256 * 1024;
 /// Longest wait that a caller may ask for.
 const DEADLINE_MAX: Duration = Duration::from_secs(600);
+/// How long a process that has a lease counts as testing with it: an answer may take so long to begin.
+const TEST_MAX: Duration = Duration::from_secs(600);
 /// Longest life of a token that a caller may ask for.
 const MIN_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -47,6 +50,8 @@ pub struct Api {
     leases: Leases,
     /// Waits for the ends of processes that have leases.
     ends: Option<Arc<EndWatch>>,
+    /// How often it is said that a test goes on, in real time.
+    test_pulse: Duration,
     version: Arc<str>,
 }
 
@@ -68,6 +73,7 @@ impl Api {
             sink,
             leases,
             ends: ends.ok().map(Arc::new),
+            test_pulse: PROBE_PULSE,
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }
@@ -133,6 +139,12 @@ impl Api {
             && let CallerKind::Socket(peer) = &caller.kind
         {
             self.watch(peer);
+        }
+        // Of others it is not known whether they are still there; their test counts as given up after a minute.
+        if holder.is_watched()
+            && let Some(testing) = sink.keep_testing_for(&got.lease, self.test_pulse, TEST_MAX)
+        {
+            self.leases.keep_testing(&id, testing);
         }
         Ok(json(&lease_answer(&sink, &agent, &got.handed_out())))
     }
@@ -202,6 +214,7 @@ impl Api {
             Outcome::Rejected | Outcome::Abandoned => Some(CallOutcome::Abandoned),
             Outcome::Done => None,
         };
+        self.leases.end_testing(&id);
         if report.outcome == Outcome::Rejected {
             // No bench: a new token is the answer to a rejected one.
             self.leases.note_rejected(&lease);
@@ -282,8 +295,8 @@ impl Api {
     }
 }
 
-/// A lease that nobody has yet. Dropped, it gives back the test that came with it, so that others need not wait for an
-/// outcome that nobody will report.
+/// A lease that nobody has yet. Dropped, it is taken back, so that others need not wait for an outcome that nobody will report,
+/// nor does a call count that nobody makes.
 struct Unclaimed<'a> {
     lease: Lease,
     sink: Option<&'a Sink>,
@@ -306,8 +319,9 @@ impl<'a> Unclaimed<'a> {
 
 impl Drop for Unclaimed<'_> {
     fn drop(&mut self) {
-        if let Some(sink) = self.sink {
-            give_back(sink, &self.lease);
+        let taken_back = self.sink.map(|sink| sink.take_back(&self.lease));
+        if let Some(Err(error)) = taken_back {
+            not_given_back(&self.lease, &error);
         }
     }
 }
@@ -324,8 +338,12 @@ fn give_back(sink: &Sink, lease: &Lease) {
     if lease.tests
         && let Err(error) = sink.report(lease, &CallOutcome::Abandoned)
     {
-        tracing::warn!(profile = %lease.profile, %error, "a test could not be given back");
+        not_given_back(lease, &error);
     }
+}
+
+fn not_given_back(lease: &Lease, error: &SinkError) {
+    tracing::warn!(profile = %lease.profile, %error, "a test could not be given back");
 }
 
 /// What is asked of the sink.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokensink_host::Liveness;
-use tokensink_sink::{AgentId, Host, Lease, ProfileId, Secret, UnixMillis};
+use tokensink_sink::{AgentId, Host, Lease, ProfileId, Secret, Testing, UnixMillis};
 use tokensink_types::ProcessId;
 
 use crate::guard::{Caller, CallerKind};
@@ -41,10 +41,12 @@ struct State {
     watched: HashSet<ProcessId>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Kept {
     lease: Lease,
     holder: Holder,
+    /// Says that the test of a bench which came with it goes on.
+    testing: Option<Testing>,
     /// When it counts no longer.
     until: UnixMillis,
     /// When it came back.
@@ -69,6 +71,11 @@ impl Holder {
                 CallerKind::Socket(peer) => Some(peer.process.clone()),
             },
         }
+    }
+
+    /// Is it known when it ends?
+    pub(crate) fn is_watched(&self) -> bool {
+        self.process.iter().flatten().next().is_some()
     }
 
     fn may_speak_for(&self, other: &Self) -> bool {
@@ -124,12 +131,28 @@ impl Leases {
         let kept = Kept {
             lease: lease.clone(),
             holder: holder.clone(),
+            testing: None,
             until: lease.expires.unwrap_or(longest).max(now),
             back: None,
         };
         state.kept.insert(id.to_owned(), kept);
         let process = holder.process.clone().flatten();
         Ok(process.is_some_and(|process| state.watched.insert(process)))
+    }
+
+    /// Keeps what says that the test of a lease goes on, as long as the lease is out and nothing is reported.
+    pub(crate) fn keep_testing(&self, id: &str, testing: Testing) {
+        let mut state = self.state();
+        if let Some(kept) = state.kept.get_mut(id).filter(|kept| kept.back.is_none()) {
+            kept.testing = Some(testing);
+        }
+    }
+
+    /// Something is reported of a lease: its test has come to an end.
+    pub(crate) fn end_testing(&self, id: &str) {
+        if let Some(kept) = self.state().kept.get_mut(id) {
+            kept.testing = None;
+        }
     }
 
     /// The lease with this id, out or back, if the caller may speak of it.
@@ -153,7 +176,7 @@ impl Leases {
     pub(crate) fn give_back(&self, id: &str, now: UnixMillis) -> bool {
         let mut state = self.state();
         let kept = state.kept.get_mut(id).filter(|kept| kept.back.is_none());
-        kept.map(|kept| kept.back = Some(now)).is_some()
+        kept.map(|kept| kept.come_back(now)).is_some()
     }
 
     /// A process has ended; what it had is back.
@@ -164,7 +187,7 @@ impl Leases {
         let mut back = Vec::new();
         for kept in state.kept.values_mut() {
             if kept.holder.process == theirs && kept.back.is_none() {
-                kept.back = Some(now);
+                kept.come_back(now);
                 back.push(kept.lease.clone());
             }
         }
@@ -196,6 +219,13 @@ impl Leases {
     }
 }
 
+impl Kept {
+    fn come_back(&mut self, now: UnixMillis) {
+        self.back = Some(now);
+        self.testing = None;
+    }
+}
+
 impl State {
     fn out(&self, now: UnixMillis) -> impl Iterator<Item = &Kept> {
         self.kept
@@ -211,7 +241,9 @@ impl State {
                 let is_gone = gone
                     .entry(process.clone())
                     .or_insert_with(|| host.processes.liveness(process) == Liveness::Dead);
-                kept.back = is_gone.then_some(now);
+                if *is_gone {
+                    kept.come_back(now);
+                }
             }
         }
         self.kept.retain(|_, kept| {

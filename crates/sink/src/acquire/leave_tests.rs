@@ -151,6 +151,15 @@ fn of_a_crowd_no_more_calls_cost_more_than_the_user_says() {
 }
 
 #[test]
+fn a_call_that_costs_more_counts_no_more_when_its_lease_is_taken_back() {
+    let world = resting(3 * DAY, &format!("{LEAVE}crossings_per_day = 1\n"));
+    let sink = world.sink();
+    sink.take_back(&ask(&sink).unwrap()).unwrap();
+    assert!(ask(&sink).is_ok());
+    assert_eq!(ask(&sink).unwrap_err().code(), "crossings_spent");
+}
+
+#[test]
 fn who_costs_less_serves_when_no_call_may_cost_more() {
     let world = resting(3 * DAY, &format!("{LEAVE}crossings_per_day = 1\n"));
     world.store(

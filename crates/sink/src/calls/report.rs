@@ -77,6 +77,21 @@ impl Sink {
         Ok(reported)
     }
 
+    /// A lease reaches nobody after all: it counts no more as a call that costs more, and a test that came with it is free
+    /// for the next request.
+    ///
+    /// # Errors
+    /// As for [`Sink::report`].
+    pub fn take_back(&self, lease: &Lease) -> Result<()> {
+        if lease.crosses.is_some() {
+            self.current().uncount_crossing();
+        }
+        if lease.tests {
+            self.report(lease, &CallOutcome::Abandoned)?;
+        }
+        Ok(())
+    }
+
     fn take_limits(&self, lease: &Lease, outcome: &CallOutcome<'_>) {
         let headers = match outcome {
             CallOutcome::Served { headers } => headers,

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokensink_host::Ticker;
+use tokensink_types::UnixMillis;
 
 use crate::lease::Lease;
 use crate::sink::Sink;
@@ -29,13 +30,24 @@ impl Sink {
     /// test then counts as given up after a minute.
     #[must_use]
     pub fn keep_testing(&self, lease: &Lease, every: Duration) -> Option<Testing> {
+        self.keep_testing_for(lease, every, Duration::MAX)
+    }
+
+    /// The same, until `longest` after the lease was given: for whoever does not know whether the request is made at all.
+    #[must_use]
+    pub fn keep_testing_for(&self, lease: &Lease, every: Duration, longest: Duration) -> Option<Testing> {
         if !lease.tests {
             return None;
         }
         let (sink, lease) = (self.clone(), lease.clone());
+        let end = lease.issued.at.plus(longest);
         let ticker = Ticker::start("tokensink-test", every, move || {
-            sink.still_tests(&lease);
-            true
+            let now = sink.now();
+            let goes_on = now <= end;
+            if goes_on {
+                sink.still_tested(&lease, now);
+            }
+            goes_on
         });
         let ticker = ticker.inspect_err(|error| tracing::warn!("nobody says that a test goes on: {error}"));
         Some(Testing(Some(ticker.ok()?)))
@@ -43,10 +55,12 @@ impl Sink {
 
     /// Says once that the request of a lease that tests a bench still waits for its answer. Writes a file.
     pub fn still_tests(&self, lease: &Lease) {
-        if !lease.tests {
-            return;
+        if lease.tests {
+            self.still_tested(lease, self.now());
         }
-        let now = self.now();
+    }
+
+    fn still_tested(&self, lease: &Lease, now: UnixMillis) {
         self.change_benches(&lease.owner, &lease.profile, |entry| {
             let mut benches = entry.all();
             benches.still_probed(lease.model.as_deref(), lease.issued.at, now);

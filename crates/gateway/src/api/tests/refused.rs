@@ -1,32 +1,61 @@
 //! What belongs to one lease and no other: the test of a bench, a rejected token.
 
+use std::time::Instant;
+
 use tokensink_sink::{AcquireRequest, ProfileId, Want};
 
 use super::*;
+
+impl World {
+    /// The account of the agent work at its limit for ten hours, five minutes ago.
+    fn bench_until_testable(&self, client: &Caller) {
+        let lease = self.leased(client, &json!({"provider": "rig"}));
+        let limited = json!({"lease": lease["id"], "outcome": "failed", "status": 429,
+            "headers": {"retry-after": "36000"}, "body": r#"{"error":{"type":"rate_limit_error"}}"#});
+        assert_eq!(self.ask("report", client, &limited).0, 200);
+        self.test.clock.advance(Duration::from_secs(300));
+    }
+
+    /// Would a request be the test? It is, then.
+    fn is_test_free(&self) -> bool {
+        let wanted = AcquireRequest {
+            wait: Duration::ZERO,
+            ..AcquireRequest::new(AgentId::normalise("work"), Want::Provider("rig".to_owned()))
+        };
+        self.api.sink.acquire(&wanted).is_ok_and(|lease| lease.tests)
+    }
+
+    /// Waits until it is said that a test goes on, at this time of the test's clock.
+    #[expect(clippy::disallowed_methods, reason = "it is said by real time, on a thread")]
+    fn await_word_of_a_test(&self) {
+        let now = self.test.host().clock.now().0;
+        let began = Instant::now();
+        while self.test_seen_at() != Some(now) {
+            assert!(began.elapsed() < Duration::from_secs(20), "no word of the test");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// When it was last said that a test goes on.
+    fn test_seen_at(&self) -> Option<i64> {
+        let path = format!("{STATE}/tokensink/state/benches/work.json");
+        let benches: Value = serde_json::from_str(&self.test.files.text(path)).unwrap();
+        benches["profiles"]["rig:a"]["benches"][0]["probingSeen"].as_i64()
+    }
+}
 
 /// A test of a bench that came with a lease which was then refused is free for the next who asks.
 #[test]
 fn a_refused_lease_gives_its_test_back() {
     let world = World::new();
     let (all, narrow) = (key("one", "work", None), key("narrow", "work", Some(&["mute"])));
-    let lease = world.leased(&all, &json!({"provider": "rig"}));
-    let limited = json!({"lease": lease["id"], "outcome": "failed", "status": 429,
-        "headers": {"retry-after": "36000"}, "body": r#"{"error":{"type":"rate_limit_error"}}"#});
-    assert_eq!(world.ask("report", &all, &limited).0, 200);
-    world.test.clock.advance(Duration::from_secs(300));
+    world.bench_until_testable(&all);
     let (status, refused) = world.ask("lease", &narrow, &json!({"profile": "rig:a"}));
     assert_eq!(
         (status, &refused["error"]["code"]),
         (403, &json!("provider_not_allowed"))
     );
-    let asking = |wait: u64| AcquireRequest {
-        wait: Duration::from_secs(wait),
-        ..AcquireRequest::new(AgentId::normalise("work"), Want::Provider("rig".to_owned()))
-    };
-    assert!(
-        world.api.sink.acquire(&asking(0)).unwrap().tests,
-        "the test is free"
-    );
+    assert!(world.is_test_free());
     // Nor does one that came when its client had left keep it.
     world.test.clock.advance(Duration::from_secs(60));
     let gone = Cancel::default();
@@ -39,7 +68,51 @@ fn a_refused_lease_gives_its_test_back() {
         .unwrap();
     assert_eq!(answer.status(), 503);
     assert_eq!(world.api.leases_out().get("one"), Some(&1), "the one before");
-    assert!(world.api.sink.acquire(&asking(0)).unwrap().tests);
+    assert!(world.is_test_free());
+}
+
+/// A process that was given a test and is still there keeps it for longer than a minute.
+#[test]
+fn the_test_of_a_process_goes_on_until_it_reports_or_has_taken_too_long() {
+    let mut world = World::new();
+    world.api.test_pulse = Duration::from_millis(1);
+    let process = world.process(77);
+    let wanted = json!({"provider": "rig", "agent": "work"});
+    world.bench_until_testable(&key("one", "work", None));
+    let lease = world.leased(&process, &wanted);
+    for _ in 0..3 {
+        world.test.clock.advance(Duration::from_secs(50));
+        world.await_word_of_a_test();
+    }
+    assert!(!world.is_test_free(), "two minutes and a half later");
+    let reported = json!({"lease": lease["id"], "outcome": "timed_out"});
+    assert_eq!(world.ask("report", &process, &reported).0, 200);
+    assert!(world.is_test_free());
+
+    world.test.clock.advance(Duration::from_secs(60));
+    world.leased(&process, &wanted);
+    for _ in 0..12 {
+        world.test.clock.advance(Duration::from_secs(50));
+        world.await_word_of_a_test();
+    }
+    world.test.clock.advance(Duration::from_secs(59));
+    assert!(!world.is_test_free());
+    world.test.clock.advance(Duration::from_secs(1));
+    assert!(world.is_test_free(), "eleven minutes later");
+}
+
+/// Of a client with a key nobody knows whether it is still there.
+#[test]
+fn the_test_of_a_client_with_a_key_is_free_after_a_minute() {
+    let mut world = World::new();
+    world.api.test_pulse = Duration::from_millis(5);
+    let client = key("one", "work", None);
+    world.bench_until_testable(&client);
+    world.leased(&client, &json!({"provider": "rig"}));
+    world.test.clock.advance(Duration::from_secs(59));
+    assert!(!world.is_test_free());
+    world.test.clock.advance(Duration::from_secs(1));
+    assert!(world.is_test_free());
 }
 
 /// Two agents have different tokens under the same id.
