@@ -11,6 +11,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
 use inquire::list_option::ListOption;
 use inquire::{Confirm, InquireError, MultiSelect, Password, PasswordDisplayMode, Select, Text};
 use signal_hook::consts::SIGINT;
@@ -80,7 +81,6 @@ impl Asker {
         lines: Vec<Line<T>>,
         start: usize,
     ) -> Result<T> {
-        self.go_on()?;
         if !self.is_dumb {
             // What explains a line is left out once it is taken.
             let summary = |taken: ListOption<&Line<T>>| {
@@ -93,8 +93,9 @@ impl Asker {
                 .with_formatter(&summary)
                 .with_starting_cursor(start)
                 .with_page_size(PAGE);
-            return Ok(menu.prompt().map_err(ended)?.value);
+            return Ok(self.answer(|| menu.prompt())?.value);
         }
+        self.go_on()?;
         let mut text = format!("{question}\n");
         for (number, line) in lines.iter().enumerate() {
             text.push_str(&format!("  {:>2}  {}\n", number + 1, line.text));
@@ -126,7 +127,6 @@ impl Asker {
         lines: Vec<Line<T>>,
         marked: &[usize],
     ) -> Result<Vec<T>> {
-        self.go_on()?;
         if !self.is_dumb {
             let summary = |taken: &[ListOption<&Line<T>>]| match taken {
                 [] => "none".to_owned(),
@@ -138,9 +138,10 @@ impl Asker {
                 .with_formatter(&summary)
                 .with_page_size(PAGE)
                 .with_help_message("space marks, enter goes on, esc gives up");
-            let taken = menu.prompt().map_err(ended)?;
+            let taken = self.answer(|| menu.prompt())?;
             return Ok(taken.into_iter().map(|line| line.value).collect());
         }
+        self.go_on()?;
         ui.tell(&format!("{question}\n"));
         let mut taken = Vec::new();
         for (index, line) in lines.into_iter().enumerate() {
@@ -153,13 +154,10 @@ impl Asker {
 
     /// Yes or no.
     pub(crate) fn confirm(&self, ui: &Terminal, question: &str, default: bool) -> Result<bool> {
-        self.go_on()?;
         if !self.is_dumb {
-            return Confirm::new(question)
-                .with_default(default)
-                .prompt()
-                .map_err(ended);
+            return self.answer(|| Confirm::new(question).with_default(default).prompt());
         }
+        self.go_on()?;
         let prompt = format!("{question} ({})", if default { "Y/n" } else { "y/N" });
         loop {
             match self.line(ui, &prompt)?.to_lowercase().as_str() {
@@ -187,7 +185,7 @@ impl Asker {
                     Some(default) => prompt.with_default(default),
                     None => prompt,
                 };
-                prompt.prompt().map_err(ended)?
+                self.answer(|| prompt.prompt())?
             };
             let answer = answer.trim();
             match default {
@@ -214,11 +212,10 @@ impl Asker {
                 ui.tell("\n");
                 typed?
             } else {
-                Password::new(question)
+                let prompt = Password::new(question)
                     .with_display_mode(PasswordDisplayMode::Masked)
-                    .without_confirmation()
-                    .prompt()
-                    .map_err(ended)?
+                    .without_confirmation();
+                self.answer(|| prompt.prompt())?
             };
             let secret = Secret::new(Zeroizing::new(typed).trim());
             let checked = if secret.is_blank() {
@@ -231,6 +228,15 @@ impl Asker {
                 Err(error) => ui.refuse(&error),
             }
         }
+    }
+
+    /// What the person answers to one of inquire's questions.
+    fn answer<T>(&self, prompt: impl FnOnce() -> std::result::Result<T, InquireError>) -> Result<T> {
+        // From here on Ctrl-C is a key that the question reads. One that came before has set the flag; one between a look at
+        // the flag and this would be lost.
+        let _keys = Keys::begin();
+        self.go_on()?;
+        prompt().map_err(ended)
     }
 
     /// A typed line, which may be empty.
@@ -246,6 +252,22 @@ impl Asker {
             return Err(given_up());
         }
         Ok(())
+    }
+}
+
+/// The terminal's keys come as they are, until this is dropped. Where they cannot, the question tells why.
+struct Keys;
+
+impl Keys {
+    fn begin() -> Self {
+        let _told_by_the_question = enable_raw_mode();
+        Self
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        let _ended_by_the_question = disable_raw_mode();
     }
 }
 
