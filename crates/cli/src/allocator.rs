@@ -6,6 +6,7 @@
 //! code has; so a program that is to run for long starts itself anew with them.
 
 use std::ffi::OsString;
+use std::io;
 
 use tokensink_host::{Environment, start_anew};
 
@@ -19,14 +20,11 @@ const SETTINGS: [(&str, &str); 2] = [
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
 ];
 
-/// Starts this program anew, in the same process, if a setting is missing. One that is there stays as it is.
-pub(crate) fn ensure_settings(args: &[OsString], env: &dyn Environment) {
+/// Starts this program anew, in the same process, if a setting is missing. One that is there stays as it is. Where that cannot be
+/// done, the program goes on as it is, needs a little more memory, and may tell why.
+pub(crate) fn ensure_settings(args: &[OsString], env: &dyn Environment) -> Option<io::Error> {
     let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
     let is_missing = |(name, _): &(&str, &str)| env.var(name).is_none();
     let missing: Vec<_> = SETTINGS.into_iter().filter(is_missing).collect();
-    if is_glibc && !missing.is_empty() {
-        // Where that cannot be done, the program goes on as it is and needs a little more memory.
-        // There is no log yet to say so.
-        let _failed = start_anew(args, &missing);
-    }
+    (is_glibc && !missing.is_empty()).then(|| start_anew(args, &missing))
 }

@@ -26,13 +26,16 @@ pub(crate) fn run(args: Vec<OsString>, env: &dyn Environment) -> u8 {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&unquoted(error)),
     };
-    if commands::runs_for_long(&cli.command) {
-        allocator::ensure_settings(&args, env);
-    }
+    let allocator = commands::runs_for_long(&cli.command)
+        .then(|| allocator::ensure_settings(&args, env))
+        .flatten();
     let mut printer = Printer::standard(name, env);
     if let Some(wrong) = logging::start(cli.verbose, commands::log_format(&cli.command), env) {
         let label = printer.note_look.paint(colour::WARN, "warning:");
         printer.note(&format!("{label} {wrong}"));
+    }
+    if let Some(error) = allocator {
+        tracing::debug!(%error, "the allocator keeps its own settings");
     }
     let json = commands::wants_json(&cli.command);
     let outcome = commands::run(cli.command, &mut printer);

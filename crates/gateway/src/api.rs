@@ -17,7 +17,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokensink_host::EndWatch;
+use tokensink_host::{EndWatch, Liveness};
 use tokensink_sink::{
     AcquireRequest, AgentId, CallOutcome, Cancel, Lease, PROBE_PULSE, ProfileId, Secret, SessionKey, Sink,
     SinkError, WAIT, Want,
@@ -140,13 +140,21 @@ impl Api {
         {
             self.watch(peer);
         }
-        // Of others it is not known whether they are still there; their test counts as given up after a minute.
-        if holder.is_watched()
-            && let Some(testing) = sink.keep_testing_for(&got.lease, self.test_pulse, TEST_MAX)
-        {
-            self.leases.keep_testing(&id, testing);
-        }
+        self.keep_testing(&sink, &holder, &id, &got.lease);
         Ok(json(&lease_answer(&sink, &agent, &got.handed_out())))
+    }
+
+    /// Says that the test which came with a lease goes on, as long as its process is there. Of others it is not known whether they
+    /// are, and their test counts as given up after a minute.
+    fn keep_testing(&self, sink: &Sink, holder: &Holder, id: &str, lease: &Lease) {
+        let Some(process) = holder.process().cloned() else {
+            return;
+        };
+        let (processes, end) = (Arc::clone(&sink.host().processes), lease.issued.at.plus(TEST_MAX));
+        let goes_on = move |now| now <= end && processes.liveness(&process) != Liveness::Dead;
+        if let Some(testing) = sink.keep_testing_while(lease, self.test_pulse, goes_on) {
+            self.leases.keep_testing(id, testing);
+        }
     }
 
     /// For whom: the key's agent and no other; on the socket the one that is named, or that the bindings find.

@@ -73,9 +73,9 @@ impl Holder {
         }
     }
 
-    /// Is it known when it ends?
-    pub(crate) fn is_watched(&self) -> bool {
-        self.process.iter().flatten().next().is_some()
+    /// The local process, where the system tells which it is.
+    pub(crate) fn process(&self) -> Option<&ProcessId> {
+        self.process.as_ref()?.as_ref()
     }
 
     fn may_speak_for(&self, other: &Self) -> bool {
@@ -153,6 +153,13 @@ impl Leases {
         if let Some(kept) = self.state().kept.get_mut(id) {
             kept.testing = None;
         }
+    }
+
+    /// Of how many leases it is said that their tests go on.
+    #[cfg(test)]
+    pub(crate) fn testing(&self) -> usize {
+        let state = self.state();
+        state.kept.values().filter(|kept| kept.testing.is_some()).count()
     }
 
     /// The lease with this id, out or back, if the caller may speak of it.

@@ -9,10 +9,13 @@
     reason = "the one real implementation of the Processes port"
 )]
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -41,6 +44,8 @@ const REPORT_BYTES: usize = 64 * 1024;
 const COMPLAINT_BYTES: usize = 16 * 1024;
 /// How often a child that closed its output, or left it to a grandchild, is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
+/// In the environment of a program that [`start_anew`] has started.
+const STARTED_ANEW: &str = "TOKENSINK_STARTED_ANEW";
 /// Inode of the first pid namespace of a Linux system.
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
@@ -229,17 +234,33 @@ pub fn detach_self() -> io::Result<()> {
 /// its environment: for what is read only when a program starts, such as the settings of the system's allocator.
 /// `args` are all arguments, the program's name first. To be called before anything is begun, since nothing is ended.
 ///
-/// Returns only when that failed; nothing has happened then.
+/// Returns only when that failed, and nothing has happened then; or when it was done before, so that a system that takes
+/// variables away does not make us do it for ever.
 pub fn start_anew(args: &[OsString], variables: &[(&str, &str)]) -> io::Error {
-    let program = match this_program() {
-        Ok(program) => program,
-        Err(error) => return error,
-    };
-    let mut command = Command::new(program);
-    if let Some((shown, args)) = args.split_first() {
-        command.arg0(shown).args(args);
+    if std::env::var_os(STARTED_ANEW).is_some() {
+        return io::Error::other("the program was started anew already");
     }
-    command.envs(variables.iter().copied()).exec()
+    let started = || -> io::Result<Infallible> {
+        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
+        let program = text(this_program()?.as_os_str())?;
+        let args: Vec<CString> = args.iter().map(|arg| text(arg)).collect::<io::Result<_>>()?;
+        let mut environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        let more = variables.iter().copied().chain([(STARTED_ANEW, "1")]);
+        environment.extend(more.map(|(name, value)| (name.into(), value.into())));
+        let environment: Vec<CString> = environment
+            .into_iter()
+            .map(|(mut variable, value)| {
+                variable.push("=");
+                variable.push(value);
+                text(&variable)
+            })
+            .collect::<io::Result<_>>()?;
+        // Not by Command, whose attempt changes what a broken pipe does to this process, also when it fails.
+        nix::unistd::execve(&program, &args, &environment).map_err(io::Error::from)
+    };
+    match started() {
+        Err(error) => error,
+    }
 }
 
 /// The process group of our parent, if it has one that we can name. When it is gone already, our parent is init or a

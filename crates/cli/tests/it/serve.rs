@@ -111,10 +111,13 @@ fn it_starts_itself_anew_with_settings_of_the_allocator_unless_they_are_set() {
     let world = world(&upstream);
     let (arenas, threshold) = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_");
     let both = [(arenas, "5"), (threshold, "65536")];
+    // What a system leaves us that takes such settings away.
+    let once = [("TOKENSINK_STARTED_ANEW", "1")];
     for (given, has) in [
-        (&both[..0], [(arenas, "2"), (threshold, "131072")]),
-        (&both[..1], [(arenas, "5"), (threshold, "131072")]),
-        (&both, both),
+        (&both[..0], &[(arenas, "2"), (threshold, "131072")][..]),
+        (&both[..1], &[(arenas, "5"), (threshold, "131072")]),
+        (&both, &both),
+        (&once, &[]),
     ] {
         let variables = given.iter().map(|(name, value)| (*name, (*value).to_owned()));
         let mut server = Server::start_in(&world, "", variables);
@@ -125,7 +128,10 @@ fn it_starts_itself_anew_with_settings_of_the_allocator_unless_they_are_set() {
             .filter(|variable| variable.starts_with("MALLOC_"))
             .collect();
         settings.sort_unstable();
-        let has = has.map(|(name, value)| format!("{name}={value}"));
+        let has: Vec<_> = has
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         assert_eq!(settings, has, "the process that was started has them");
         let line = std::fs::read_to_string(format!("{of_process}/cmdline")).unwrap();
         let words: Vec<&str> = line.split_terminator('\0').skip(1).collect();

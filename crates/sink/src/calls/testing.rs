@@ -30,20 +30,24 @@ impl Sink {
     /// test then counts as given up after a minute.
     #[must_use]
     pub fn keep_testing(&self, lease: &Lease, every: Duration) -> Option<Testing> {
-        self.keep_testing_for(lease, every, Duration::MAX)
+        self.keep_testing_while(lease, every, |_| true)
     }
 
-    /// The same, until `longest` after the lease was given: for whoever does not know whether the request is made at all.
+    /// The same for whoever has given the lease away: not any more once `goes_on`, asked with the time, says no.
     #[must_use]
-    pub fn keep_testing_for(&self, lease: &Lease, every: Duration, longest: Duration) -> Option<Testing> {
+    pub fn keep_testing_while(
+        &self,
+        lease: &Lease,
+        every: Duration,
+        goes_on: impl Fn(UnixMillis) -> bool + Send + 'static,
+    ) -> Option<Testing> {
         if !lease.tests {
             return None;
         }
         let (sink, lease) = (self.clone(), lease.clone());
-        let end = lease.issued.at.plus(longest);
         let ticker = Ticker::start("tokensink-test", every, move || {
             let now = sink.now();
-            let goes_on = now <= end;
+            let goes_on = goes_on(now);
             if goes_on {
                 sink.still_tested(&lease, now);
             }
