@@ -145,6 +145,22 @@ pub struct Class {
     pub rule: &'static str,
 }
 
+impl Class {
+    /// The same of an answer in which the server names a wait: a server error with one is too much work for it, and the
+    /// account rests for so long. Of one without nobody knows how long it lasts, and nobody rests.
+    #[must_use]
+    pub fn with_named_wait(self, status: Option<u16>) -> Self {
+        let is_servers = status.is_some_and(|status| status / 100 == 5);
+        if is_servers && self.reason == Reason::Timeout {
+            return Self {
+                reason: Reason::Overloaded,
+                rule: "server-named-wait",
+            };
+        }
+        self
+    }
+}
+
 /// Classifies a failed call; `None` for an answer that was served.
 #[must_use]
 pub fn classify(failure: &Failure<'_>) -> Option<Class> {

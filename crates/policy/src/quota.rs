@@ -1,8 +1,8 @@
 //! What providers say of their limits: how much is used, when it is reset, and how long to wait (clients.md 5).
 //!
 //! All of it is foreign text and believed within bounds: a share lies between 0 and 1, a reset in the next forty
-//! days, a wait in the next eight; what is not a number is not there. Nothing here decides who is tried; who was served
-//! and reads that every window of the plan has room ([`Reading::has_room`]) ends rate-limit benches early.
+//! days, a wait in the next eight; what is not a number is not there. Nothing here decides who is tried; an answer that
+//! tells that the windows have room which were full ([`full_windows`], [`open_windows`]) ends a rate-limit bench early.
 
 mod headers;
 mod instants;
@@ -18,7 +18,7 @@ use tokensink_types::UnixMillis;
 
 use crate::bench::STATED_MAX;
 
-pub use headers::{Headers, readings};
+pub use headers::{Headers, full_windows, open_windows, readings};
 pub use json::readings_of_json;
 
 /// How far ahead a reset is believed: limits by the month are the longest.

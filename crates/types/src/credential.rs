@@ -213,6 +213,12 @@ impl SecretSource {
         }
     }
 
+    /// What a reference gives is spent.
+    #[must_use]
+    pub fn is_reference(&self) -> bool {
+        self.inline.is_none() && self.reference.is_some()
+    }
+
     /// Neither a value nor a reference.
     #[must_use]
     pub fn is_missing(&self) -> bool {

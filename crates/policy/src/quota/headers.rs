@@ -202,6 +202,48 @@ fn counters(headers: &Headers<'_>, prefix: &str) -> Vec<Counter> {
     all
 }
 
+/// The windows of a plan that an answer says are used up. Where it rejects without saying how much is used, the one that it
+/// names as the reason.
+#[must_use]
+pub fn full_windows(headers: &Headers<'_>, now: UnixMillis) -> Vec<String> {
+    let full: Vec<String> = of_plan(headers, now)
+        .filter(|window| !window.has_room())
+        .map(|window| window.window)
+        .collect();
+    let is_rejected = headers.get("anthropic-ratelimit-unified-status") == Some("rejected");
+    let claim = headers
+        .get("anthropic-ratelimit-unified-representative-claim")
+        .filter(|_| is_rejected && full.is_empty());
+    match claim {
+        Some(claim) => vec![window_of_claim(claim)],
+        None => full,
+    }
+}
+
+/// The windows of a plan of which an answer says that something is left.
+#[must_use]
+pub fn open_windows(headers: &Headers<'_>, now: UnixMillis) -> Vec<String> {
+    of_plan(headers, now)
+        .filter(Reading::has_room)
+        .map(|window| window.window)
+        .collect()
+}
+
+fn of_plan(headers: &Headers<'_>, now: UnixMillis) -> impl Iterator<Item = Reading> {
+    plan(headers, now).into_iter().chain(codex(headers, now))
+}
+
+/// `seven_day_opus` is the window `7d_opus`.
+fn window_of_claim(claim: &str) -> String {
+    let short = |claim: &str, long: &str, short: &str| {
+        let rest = claim.strip_prefix(long)?;
+        (rest.is_empty() || rest.starts_with('_')).then(|| format!("{short}{rest}"))
+    };
+    short(claim, "five_hour", "5h")
+        .or_else(|| short(claim, "seven_day", "7d"))
+        .unwrap_or_else(|| claim.to_owned())
+}
+
 /// When the plan window that rejects is reset: the one that the answer names, else the last of them.
 pub(super) fn rejected_plan(headers: &Headers<'_>, now: UnixMillis) -> Option<UnixMillis> {
     if headers.get("anthropic-ratelimit-unified-status") != Some("rejected") {

@@ -46,8 +46,34 @@ pub(crate) struct Entry {
 pub(crate) struct Noted {
     /// The bench.
     pub(crate) bench: Bench,
-    /// The access token that was not taken, by its fingerprint: a refresh ends this bench.
+    /// What the failure said besides.
+    pub(crate) about: About,
+}
+
+/// What a failure said of the account that opened a bench.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    /// The access token that was not taken, by its fingerprint: a refresh ends a bench of reason `auth`.
     pub(crate) generation: Option<String>,
+    /// The secret that a reference gave for the call, by its fingerprint: another one begins a new epoch once it is known.
+    pub(crate) referenced: Option<String>,
+    /// The windows of the plan that were full: an answer by which all of them have room ends a bench of reason
+    /// `rate_limit`.
+    pub(crate) windows: Vec<String>,
+}
+
+impl About {
+    /// What matters of it for a bench of this reason.
+    fn of(&self, reason: Reason) -> Self {
+        Self {
+            generation: self.generation.clone().filter(|_| reason == Reason::Auth),
+            referenced: self.referenced.clone(),
+            windows: match reason {
+                Reason::RateLimit => self.windows.clone(),
+                _ => Vec::new(),
+            },
+        }
+    }
 }
 
 impl Entry {
@@ -58,8 +84,8 @@ impl Entry {
         }
     }
 
-    /// Takes over what the policy made of them. A new or renewed one of reason `auth` is about `generation`.
-    pub(crate) fn take(&mut self, benches: Benches, generation: Option<&String>) {
+    /// Takes over what the policy made of them. A new or renewed one is of `failure`.
+    pub(crate) fn take(&mut self, benches: Benches, failure: &About) {
         let before = std::mem::take(&mut self.benches);
         let noted = |bench: Bench| {
             let known = before.iter().find(|noted| {
@@ -67,11 +93,11 @@ impl Entry {
                     && noted.bench.reason == bench.reason
                     && noted.bench.since == bench.since
             });
-            let generation = match known {
-                Some(noted) => noted.generation.clone(),
-                None => generation.filter(|_| bench.reason == Reason::Auth).cloned(),
+            let about = match known {
+                Some(noted) => noted.about.clone(),
+                None => failure.of(bench.reason),
             };
-            Noted { bench, generation }
+            Noted { bench, about }
         };
         self.benches = benches.all.into_iter().map(noted).collect();
     }
@@ -147,6 +173,7 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<Value>) {
 
 fn noted(value: &Value) -> Option<Noted> {
     let at = |key: &str| value.get(key).and_then(Value::as_i64).map(UnixMillis);
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
     let bucket = match value.get("model") {
         None => Bucket::Account,
         Some(Value::Null) => Bucket::Unnamed,
@@ -167,7 +194,16 @@ fn noted(value: &Value) -> Option<Noted> {
                 seen: at("probingSeen").unwrap_or(since),
             }),
         },
-        generation: value.get("generation").and_then(Value::as_str).map(str::to_owned),
+        about: About {
+            generation: text("generation"),
+            referenced: text("referenced"),
+            windows: value
+                .get("windows")
+                .and_then(Value::as_array)
+                .map_or_else(Vec::new, |all| {
+                    all.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+                }),
+        },
     })
 }
 
@@ -194,11 +230,22 @@ fn noted_json(noted: &Noted) -> Value {
             map.insert("probingSeen".to_owned(), probe.seen.0.into());
         }
     }
+    let About {
+        generation,
+        referenced,
+        windows,
+    } = &noted.about;
     put(
         &mut map,
         "generation",
-        noted.generation.as_ref().map(|text| json!(text)),
+        generation.as_ref().map(|text| json!(text)),
     );
+    put(
+        &mut map,
+        "referenced",
+        referenced.as_ref().map(|text| json!(text)),
+    );
+    put(&mut map, "windows", (!windows.is_empty()).then(|| json!(windows)));
     Value::Object(map)
 }
 
@@ -368,7 +415,7 @@ mod tests {
         };
         entry.benches = vec![Noted {
             bench,
-            generation: None,
+            about: About::default(),
         }];
     }
 

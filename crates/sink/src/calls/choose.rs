@@ -9,6 +9,7 @@ use tokensink_policy::{self as policy, Outcome, Target as Wanted, Unavailable, V
 use tokensink_types::{AgentId, ProfileId, UnixMillis};
 
 use super::Issued;
+use super::benches::About;
 use super::epoch::Identity;
 use crate::decisions::Made;
 use crate::error::{ErrorKind, Result, SinkError};
@@ -202,7 +203,7 @@ impl Sink {
             if !benches.probe(model, now) {
                 return Claim::Theirs;
             }
-            entry.take(benches, None);
+            entry.take(benches, &About::default());
             Claim::Ours(now)
         })
     }

@@ -9,7 +9,7 @@ use tokensink_policy::bench::{Bench, Benches};
 use tokensink_store::{StoreError, Usage};
 use tokensink_types::{AgentId, Credential, ProfileId, Secret, SecretSource, SecretText, UnixMillis};
 
-use super::benches::{Entry, Noted};
+use super::benches::{About, Entry, Noted};
 use super::projection::{Lanes, Reconciled, reconcile};
 use crate::sink::Sink;
 
@@ -87,13 +87,13 @@ impl Entry {
     /// Drops what no longer holds, before something is added.
     pub(crate) fn settle(&mut self, identity: &Identity, found: Option<&Lanes>, now: UnixMillis) {
         let (held, _) = self.in_force(identity, found, now);
-        self.take(held, None);
+        self.take(held, &About::default());
         self.material.clone_from(&identity.material);
     }
 
     fn is_about(&self, noted: &Noted, identity: &Identity) -> bool {
         self.material == identity.material
-            && (noted.generation.is_none() || noted.generation == identity.generation)
+            && (noted.about.generation.is_none() || noted.about.generation == identity.generation)
     }
 }
 
@@ -149,6 +149,27 @@ impl Sink {
             .filter(|bench| bench.holds(None, now));
         Ok((held.collect(), read.foreign))
     }
+
+    /// A reference gives this secret now. If calls failed with another one, what was believed of that is forgotten.
+    pub(crate) fn take_referenced(
+        &self,
+        owner: &AgentId,
+        id: &ProfileId,
+        secret: &Secret,
+    ) -> std::result::Result<(), StoreError> {
+        let present = fingerprint(secret);
+        let is_of_another = |noted: &Noted| {
+            let failed = noted.about.referenced.as_ref();
+            failed.is_some_and(|failed| *failed != present)
+        };
+        let seen = self.calls().benches().read(owner);
+        let benches = seen.entry(id).map_or(&[][..], |entry| &entry.benches);
+        if benches.iter().any(is_of_another) {
+            self.new_epoch(owner, id)?;
+        }
+        Ok(())
+    }
+
     /// A profile is gone: nothing is believed of it, and calls that are under way say nothing of the next one.
     pub(crate) fn forget_benches(&self, owner: &AgentId, id: &ProfileId) {
         self.calls().quotas.forget(owner, id);

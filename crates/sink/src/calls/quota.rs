@@ -12,7 +12,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tokensink_host::Host;
 use tokensink_host::lock::Wait;
-use tokensink_policy::quota::{Headers, Reading, Source, readings, readings_of_json};
+use tokensink_policy::quota::{Headers, Reading, open_windows, readings, readings_of_json};
 use tokensink_store::{Beliefs, Paths};
 use tokensink_types::{AgentId, Credential, ProfileId, UnixMillis};
 
@@ -252,17 +252,13 @@ impl Sink {
         Ok(known.collect())
     }
 
-    /// Does an answer say of a plan that all of it has room?
-    pub(super) fn says_room(&self, headers: &HeaderMap) -> bool {
-        let found = self.limits_in(headers);
-        let of_plan = |reading: &&Reading| {
-            matches!(
-                reading.source,
-                Source::AnthropicPlan | Source::CodexHeaders | Source::CodexJson
-            )
-        };
-        let mut plan = found.iter().filter(of_plan).peekable();
-        plan.peek().is_some() && plan.all(Reading::has_room)
+    /// The windows of a plan that an answer says have room.
+    pub(super) fn windows_with_room(&self, headers: &HeaderMap) -> Vec<String> {
+        let headers = limit_headers(headers);
+        if headers.is_empty() {
+            return Vec::new();
+        }
+        open_windows(&headers, self.now())
     }
 
     fn limits_in(&self, headers: &HeaderMap) -> Vec<Reading> {

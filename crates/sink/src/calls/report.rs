@@ -5,17 +5,18 @@ use std::time::Duration;
 use tokensink_host::lock::Wait;
 use tokensink_policy::bench::{self, Bench, Benches, Failed, is_exempt};
 use tokensink_policy::classify::{Blame, Class, ErrorText, Failure, Reason, classify};
-use tokensink_policy::quota::stated_wait;
+use tokensink_policy::quota::{full_windows, stated_wait};
 use tokensink_store::{StateDocument, StoreError, Usage};
-use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SecretText, UnixMillis};
+use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SecretSource, SecretText, UnixMillis};
 
-use super::benches::Entry;
+use super::benches::{About, Entry, Noted};
 use super::epoch::{Identity, fingerprint};
 use super::projection::{Lanes, merged, reconcile};
 use super::quota::limit_headers;
 use super::{BenchInfo, CallOutcome, Reported, USE_NOTED_EVERY, is_use_due};
 use crate::error::Result;
 use crate::lease::Lease;
+use crate::secrets::static_source;
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
 
@@ -29,9 +30,16 @@ struct Blamed {
     reason: Reason,
     stated: Option<UnixMillis>,
     limits: bench::Limits,
-    /// The access token that was not taken.
-    generation: Option<String>,
+    about: About,
     now: UnixMillis,
+}
+
+/// What an answer says of limits that were met.
+struct Said {
+    /// When the server says that it will serve again.
+    free_at: Option<UnixMillis>,
+    /// The windows of the plan that are full.
+    full: Vec<String>,
 }
 
 /// What a failure did.
@@ -109,7 +117,7 @@ impl Sink {
     fn report_now(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
         match outcome {
             CallOutcome::Served { headers } => {
-                self.served(lease, self.says_room(headers))?;
+                self.served(lease, &self.windows_with_room(headers))?;
                 self.write_quotas();
                 Ok(Reported::default())
             }
@@ -126,9 +134,17 @@ impl Sink {
                     text: &text,
                 };
                 self.write_quotas();
-                let stated = stated_wait(&limit_headers(headers), body, self.now());
-                match classify(&failure) {
-                    Some(class) => self.failed(lease, &provider, class, stated),
+                let (headers, now) = (limit_headers(headers), self.now());
+                let said = Said {
+                    free_at: stated_wait(&headers, body, now),
+                    full: full_windows(&headers, now),
+                };
+                let class = classify(&failure).map(|class| match said.free_at {
+                    Some(_) => class.with_named_wait(*status),
+                    None => class,
+                });
+                match class {
+                    Some(class) => self.failed(lease, &provider, class, said),
                     None => Ok(Reported::default()),
                 }
             }
@@ -150,11 +166,11 @@ impl Sink {
     pub fn report_ready(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Option<Reported>> {
         let idle = match outcome {
             CallOutcome::Served { headers } => {
-                let has_room = self.says_room(headers);
+                let open = self.windows_with_room(headers);
                 let writes = lease.tests
                     || self.is_use_due(lease)
                     || self.is_quota_due(lease)
-                    || self.has_to_clear(lease, has_room)?;
+                    || self.has_to_clear(lease, &open)?;
                 return Ok((!writes).then(Reported::default));
             }
             CallOutcome::Failed { .. } => false,
@@ -197,13 +213,7 @@ impl Sink {
         });
     }
 
-    fn failed(
-        &self,
-        lease: &Lease,
-        provider: &ProviderId,
-        class: Class,
-        stated: Option<UnixMillis>,
-    ) -> Result<Reported> {
+    fn failed(&self, lease: &Lease, provider: &ProviderId, class: Class, said: Said) -> Result<Reported> {
         let cooldowns = self.cooldowns()?;
         let class_only = Reported {
             class: Some(class),
@@ -228,9 +238,13 @@ impl Sink {
         let identity = Identity::of(credential);
         let blamed = Blamed {
             reason: class.reason,
-            stated,
+            stated: said.free_at,
             limits: cooldowns.limits(provider),
-            generation: credential.as_oauth().map(|_| fingerprint(&lease.secret)),
+            about: About {
+                generation: credential.as_oauth().map(|_| fingerprint(&lease.secret)),
+                referenced: self.is_referenced(credential).then(|| fingerprint(&lease.secret)),
+                windows: said.full,
+            },
             now: self.now(),
         };
         let benched = self.change_benches(owner, id, |entry| {
@@ -285,6 +299,11 @@ impl Sink {
         }
     }
 
+    /// Is what is spent what a reference gives?
+    fn is_referenced(&self, credential: &Credential) -> bool {
+        static_source(credential).is_some_and(SecretSource::is_reference) && !self.exchanges(credential)
+    }
+
     /// Was the lease made of the login, key or token that the profile holds now?
     pub(super) fn is_of_this_login(&self, snapshot: &AgentSnapshot, lease: &Lease) -> bool {
         let (owner, id) = (&lease.owner, &lease.profile);
@@ -295,15 +314,15 @@ impl Sink {
     }
 
     /// A call was served: the account works, and so does the model's bucket.
-    fn served(&self, lease: &Lease, has_room: bool) -> Result<()> {
+    fn served(&self, lease: &Lease, open: &[String]) -> Result<()> {
         let (owner, id) = (&lease.owner, &lease.profile);
-        let clear = lease.tests || self.has_to_clear(lease, has_room)?;
+        let clear = lease.tests || self.has_to_clear(lease, open)?;
         let due = self.calls().is_due(owner, id, self.host().clock.monotonic());
         if self.store().is_readonly() && !clear {
             return Ok(());
         }
         if clear {
-            self.change_benches(owner, id, |entry| forgive(entry, lease, has_room, self.now()));
+            self.change_benches(owner, id, |entry| forgive(entry, lease, open, self.now()));
         }
         if clear || due {
             let now = self.now();
@@ -330,12 +349,12 @@ impl Sink {
     }
 
     /// Does anything stand against the profile that a success would end?
-    fn has_to_clear(&self, lease: &Lease, has_room: bool) -> Result<bool> {
+    fn has_to_clear(&self, lease: &Lease, open: &[String]) -> Result<bool> {
         let (owner, id) = (&lease.owner, &lease.profile);
         let seen = self.calls().benches().read(owner);
         let benched = seen.entry(id).is_some_and(|entry| {
-            let ended = |bench: &Bench| would_end(bench, lease, has_room);
-            entry.benches.iter().any(|noted| ended(&noted.bench))
+            let mut benches = entry.benches.iter();
+            benches.any(|noted| would_end(noted, lease, open))
         });
         if benched {
             return Ok(true);
@@ -451,30 +470,29 @@ fn bench_entry(entry: &mut Entry, lease: &Lease, blamed: &Blamed) -> Benched {
         benches.all.iter().map(window).collect::<Vec<_>>()
     };
     let changed = windows(&before) != windows(&benches);
-    entry.take(benches, blamed.generation.as_ref());
+    entry.take(benches, &blamed.about);
     if changed {
         entry.intended = Some(entry.lanes(blamed.now));
     }
     Benched { bench, changed }
 }
 
-/// Would a success of this lease end the bench? One of a limit ends as well where the answer says that every window of
-/// the plan has room. Not if that was opened after the lease was handed out: the call may
-/// have been on its way before.
-fn would_end(bench: &Bench, lease: &Lease, has_room: bool) -> bool {
+/// Would a success of this lease end the bench? One of a limit ends as well where the answer says that the windows of
+/// the plan have room which were full; a limit of another kind is not touched by what is left of a plan. Not if that was
+/// opened after the lease was handed out: the call may have been on its way before.
+fn would_end(noted: &Noted, lease: &Lease, open: &[String]) -> bool {
+    let Noted { bench, about } = noted;
     let works = match &bench.bucket {
         bench::Bucket::Account => true,
         bench::Bucket::Model(model) => lease.model.as_ref() == Some(model),
         bench::Bucket::Unnamed => lease.model.is_none(),
     };
-    let disproved = has_room && bench.reason == Reason::RateLimit;
+    let disproved = !about.windows.is_empty() && about.windows.iter().all(|window| open.contains(window));
     (works || disproved) && bench.since < lease.issued.at
 }
 
-fn forgive(entry: &mut Entry, lease: &Lease, has_room: bool, now: UnixMillis) {
-    entry
-        .benches
-        .retain(|noted| !would_end(&noted.bench, lease, has_room));
+fn forgive(entry: &mut Entry, lease: &Lease, open: &[String], now: UnixMillis) {
+    entry.benches.retain(|noted| !would_end(noted, lease, open));
     entry.intended = Some(entry.lanes(now));
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokensink_host::Ticker;
 use tokensink_types::UnixMillis;
 
+use super::benches::About;
 use crate::lease::Lease;
 use crate::sink::Sink;
 
@@ -68,7 +69,7 @@ impl Sink {
         self.change_benches(&lease.owner, &lease.profile, |entry| {
             let mut benches = entry.all();
             benches.still_probed(lease.model.as_deref(), lease.issued.at, now);
-            entry.take(benches, None);
+            entry.take(benches, &About::default());
         });
     }
 }

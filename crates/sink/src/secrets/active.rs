@@ -57,6 +57,7 @@ impl Sink {
             failed,
             kept,
         } = self.secrets().reload(self.host(), &config, &active);
+        self.take_new_secrets(&config)?;
         if announce {
             self.announce_reload()?;
         }
@@ -69,6 +70,24 @@ impl Sink {
         })
     }
 
+    /// What was believed of a profile whose reference gave another secret is about that.
+    fn take_new_secrets(&self, config: &SecretsConfig) -> Result<()> {
+        for agent in self.store().agents()? {
+            let store = self.store().load(&agent)?;
+            for entry in store.profiles.entries() {
+                let source = static_source(&entry.credential).filter(|source| source.is_reference());
+                let written = source.and_then(|source| source.reference.as_ref());
+                let Some(reference) = written.and_then(|written| Reference::of(written, config).ok()) else {
+                    continue;
+                };
+                if let Some(served) = self.secrets().last_good(&reference) {
+                    self.take_referenced(&agent, &entry.id, &served.secret)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The references of every agent's profiles, and what is wrong with those that are none.
     pub(super) fn active_references(
         &self,
@@ -79,7 +98,7 @@ impl Sink {
         for agent in self.store().agents()? {
             let store = self.store().load(&agent)?;
             for entry in store.profiles.entries() {
-                let source = static_source(&entry.credential).filter(|source| source.inline.is_none());
+                let source = static_source(&entry.credential).filter(|source| source.is_reference());
                 let Some(written) = source.and_then(|source| source.reference.as_ref()) else {
                     continue;
                 };

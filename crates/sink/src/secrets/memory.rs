@@ -219,7 +219,8 @@ impl Memory {
         self.last_good(reference)
     }
 
-    fn last_good(&self, reference: &Reference) -> Option<Served> {
+    /// The value that was last found, if one ever was.
+    pub(crate) fn last_good(&self, reference: &Reference) -> Option<Served> {
         let state = self.state();
         let held = state.values.get(reference)?;
         Some(Served {

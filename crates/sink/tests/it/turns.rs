@@ -298,6 +298,69 @@ fn shares(sink: &Sink) -> Vec<f64> {
     known.values().flatten().map(|reading| reading.used).collect()
 }
 
+/// A server that fails and says when to come back is left alone until then; one that does not say is nobody's fault.
+#[test]
+fn a_server_error_with_a_wait_benches_for_so_long() {
+    let world = two_keys();
+    let sink = world.sink();
+    let lease = of(&sink, A, Some("m"));
+    assert_eq!(fail(&sink, &lease, 503, None, b"Service Unavailable").bench, None);
+    let reported = fail(&sink, &lease, 503, Some("90"), b"Service Unavailable");
+    assert_eq!(reported.class.unwrap().rule, "server-named-wait");
+    let until = world.now().plus(Duration::from_secs(90));
+    assert_eq!(reported.bench.unwrap().until, until);
+    assert_eq!(take(&sink, Some("m")).profile.as_str(), B);
+    assert_eq!(take(&sink, Some("n")).profile.as_str(), A);
+}
+
+/// What is left of a plan says something about a window of the plan that was full, and nothing about another limit.
+#[test]
+fn an_answer_for_another_model_ends_a_limit_of_the_plan_only() {
+    let world = two_keys();
+    let sink = world.sink();
+    let reset = world.now().plus(HOUR);
+    let limit = |headers: &HeaderMap| {
+        let outcome = CallOutcome::Failed {
+            status: Some(429),
+            headers,
+            body: LIMITED,
+        };
+        sink.report(&of(&sink, A, Some("large")), &outcome).unwrap();
+        later(&world, 1);
+    };
+    let serve = |headers: &HeaderMap| {
+        let lease = of(&sink, A, Some("small"));
+        sink.report(&lease, &CallOutcome::Served { headers }).unwrap();
+        later(&world, 1);
+    };
+    let served_by = |sink: &Sink| take(sink, Some("large")).profile.as_str().to_owned();
+    let mut by_the_minute = used("0.30", reset);
+    by_the_minute.insert("retry-after", "60".parse().unwrap());
+    limit(&by_the_minute);
+    serve(&used("0.31", reset));
+    assert_eq!(served_by(&sink), B, "the wait that was named holds");
+    later(&world, 60);
+    // A window that the next answer does not speak of may still be full; one that has room is not.
+    let mut of_large = used("0.31", reset);
+    let claim = [("status", "rejected"), ("representative-claim", "seven_day_opus")];
+    for (name, value) in claim {
+        let name = format!("anthropic-ratelimit-unified-{name}");
+        let name = http::HeaderName::try_from(name).unwrap();
+        of_large.insert(name, value.parse().unwrap());
+    }
+    of_large.insert("retry-after", "3600".parse().unwrap());
+    limit(&of_large);
+    serve(&used("0.32", reset));
+    assert_eq!(served_by(&sink), B);
+    assert_eq!(served_by(&world.sink()), B);
+    let mut again = used("0.33", reset);
+    let name = http::HeaderName::from_static("anthropic-ratelimit-unified-7d_opus-utilization");
+    again.insert(name, "0.10".parse().unwrap());
+    serve(&again);
+    assert_eq!(served_by(&sink), A, "it was reset early");
+    assert_eq!(served_by(&world.sink()), A);
+}
+
 /// Every answer counts, also one that is not reported, and also the last before a pause.
 #[test]
 fn the_last_word_on_a_limit_reaches_other_processes() {

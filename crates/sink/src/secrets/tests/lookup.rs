@@ -8,6 +8,7 @@ use tokensink_testkit::{Start, Started};
 use tokensink_types::Secret;
 
 use super::{COMMAND, FILE, answer, exec_ref, runs, with_ref};
+use crate::calls::CallOutcome;
 use crate::error::ErrorKind;
 use crate::lease::{AcquireRequest, Lease, Want};
 use crate::secrets::memory::EXEC_KEPT;
@@ -395,6 +396,54 @@ fn a_reload_swaps_all_or_nothing_and_is_repeated_with_patience() {
     assert_eq!(
         (token(&sink, "rig:a"), token(&sink, "rig:file")),
         ("two".to_owned(), "second".to_owned())
+    );
+}
+
+/// What was believed of a key is not believed of the one that its reference gives now.
+#[test]
+fn another_secret_behind_a_reference_begins_anew() {
+    let world = world(&json!({
+        "rig:file": with_ref(&json!({"source": "file", "provider": "disk", "id": "/a"})),
+        "rig:other": with_ref(&json!({"source": "file", "provider": "disk", "id": "/b"})),
+    }));
+    let put = |a: &str| {
+        let text = json!({"a": a, "b": "other"}).to_string();
+        world.test.files.put(FILE, text, 0o600);
+    };
+    put("revoked");
+    let sink = world.sink();
+    let refused = CallOutcome::Failed {
+        status: Some(401),
+        headers: &http::HeaderMap::new(),
+        body: br#"{"error":{"message":"this key has been revoked"}}"#,
+    };
+    for profile in ["rig:file", "rig:other"] {
+        let lease = ask(&sink, profile).unwrap();
+        sink.report(&lease, &refused).unwrap();
+    }
+    let any = || {
+        let request = AcquireRequest {
+            wait: Duration::ZERO,
+            ..AcquireRequest::new(agent("main"), Want::Provider("rig".into()))
+        };
+        sink.acquire(&request)
+    };
+    world.sink().reload_secrets(true).unwrap();
+    assert_eq!(any().unwrap_err().code(), "all_benched", "they are the same");
+    world.test.clock.advance(Duration::from_secs(1));
+    put("new");
+    world.sink().reload_secrets(true).unwrap();
+    world.test.clock.advance(Duration::from_secs(2));
+    let lease = any().unwrap();
+    assert_eq!(
+        (lease.profile.as_str(), lease.secret.expose()),
+        ("rig:file", "new")
+    );
+    sink.report(&lease, &refused).unwrap();
+    assert_eq!(
+        any().unwrap_err().code(),
+        "all_benched",
+        "nothing was forgotten of the other"
     );
 }
 
