@@ -95,7 +95,8 @@ pub struct Parsed {
 }
 
 /// Finds the directive of a message (spec.md 17.1): at its beginning or behind white space, with an optional colon, in
-/// any case. `aliases` are configured model aliases, which work as `/alias` too. The first one counts.
+/// any case. `aliases` are configured model aliases, which work as `/alias` too. The first one counts; a list and a new
+/// session are asked for at the beginning only, and are words of the message elsewhere.
 #[must_use]
 pub fn parse(message: &str, aliases: &[&str]) -> Option<Parsed> {
     let mut at = 0;
@@ -107,6 +108,10 @@ pub fn parse(message: &str, aliases: &[&str]) -> Option<Parsed> {
             .next_back()
             .is_none_or(char::is_whitespace);
         if let Some((directive, end)) = begins.then(|| parse_at(message, start, aliases)).flatten() {
+            let leads = message[..start].trim().is_empty();
+            if !leads && matches!(directive, Directive::ModelList | Directive::NewSession) {
+                continue;
+            }
             let rest = format!("{} {}", message[..start].trim_end(), message[end..].trim_start());
             return Some(Parsed {
                 directive,
@@ -264,6 +269,19 @@ mod tests {
             ("/model opus --runtimes x", set("opus"), "--runtimes x"),
             ("/fast what is this", set("fast"), "what is this"),
             ("/model \u{e4}bc", set("\u{e4}bc"), ""),
+            // A list and a new session are asked for at the beginning; elsewhere they hide nothing.
+            (" /new", Directive::NewSession, ""),
+            (
+                "hello /new then /model x/y please",
+                set("x/y"),
+                "hello /new then please",
+            ),
+            (
+                "see /models or /reset: /status",
+                Directive::Status,
+                "see /models or /reset:",
+            ),
+            ("a /model list /fast", set("fast"), "a /model list"),
         ];
         for (message, directive, rest) in cases {
             let parsed = parse(message, &["fast"]).unwrap();
@@ -282,6 +300,9 @@ mod tests {
             "see /home/x",
             "/",
             "//model",
+            "where is /new?",
+            "so /new it is",
+            "see /models and /model list",
         ] {
             assert_eq!(parse(message, &["fast"]), None, "{message}");
         }

@@ -52,17 +52,14 @@ impl Sink {
             Directive::Status => Some(reply(self.session_status(agent, key)?)),
             Directive::SetModel(wanted) => Some(reply(self.choose_model(agent, key, wanted)?)),
             Directive::Runtime(id) => return Err(no_runtime(id)),
-            Directive::ModelList if begins_with(message, &["/model", "/models"]) => {
-                Some(self.list_of_models(agent, &found.rest)?)
-            }
-            Directive::NewSession if begins_with(message, &["/new", "/reset"]) => {
+            Directive::ModelList => Some(self.list_of_models(agent, &found.rest)?),
+            Directive::NewSession => {
                 let (lines, id) = self.new_session(agent, key)?;
                 Some(CommandReply {
                     new_session: id,
                     ..reply(lines)
                 })
             }
-            Directive::ModelList | Directive::NewSession => None,
         })
     }
 
@@ -198,11 +195,4 @@ fn no_runtime(id: &str) -> SinkError {
     SinkError::new(ErrorKind::Usage, "no_runtime", message).with_fix(
         "/model <provider>/<model>[@<profile>] alone; /model claude-cli/<model> for claude, whatever its login",
     )
-}
-
-/// Does the message begin with one of these words, in any case?
-fn begins_with(message: &str, words: &[&str]) -> bool {
-    let word = message.split_whitespace().next().unwrap_or_default();
-    let word = word.split(':').next().unwrap_or_default();
-    words.iter().any(|one| word.eq_ignore_ascii_case(one))
 }
