@@ -162,7 +162,7 @@ fn parse_at(message: &str, start: usize, aliases: &[&str]) -> Option<(Directive,
 /// What stands behind `/model`.
 fn model_argument(message: &str, from: usize) -> (Directive, usize) {
     let start = end_of(message, from, char::is_whitespace);
-    let end = end_of(message, start, |c| c.is_alphanumeric() || "_.:@-/".contains(c));
+    let end = end_of_model(message, start);
     let word = &message[start..end];
     match word.to_ascii_lowercase().as_str() {
         "" => (Directive::Model, from),
@@ -170,6 +170,21 @@ fn model_argument(message: &str, from: usize) -> (Directive, usize) {
         "list" => (Directive::ModelList, end),
         _ => set_model(word, message, end),
     }
+}
+
+/// Where the model that begins at `start` ends, with its profile. A model has few characters (spec.md 17.1), while a
+/// profile is often named after an e-mail address, in which nearly all may stand: it goes on to the next white space,
+/// without the punctuation of the sentence.
+fn end_of_model(message: &str, start: usize) -> usize {
+    let plain = end_of(message, start, |c| c.is_alphanumeric() || "_.:@-/".contains(c));
+    let word = &message[start..plain];
+    let is_separated = ModelRef::parse(word).profile.is_some() || (word.len() > 1 && word.ends_with('@'));
+    if !is_separated {
+        return plain;
+    }
+    let white = end_of(message, plain, |c| !c.is_whitespace());
+    let more = message[plain..white].trim_end_matches([',', ';', '!', '?', ')', '"', '\'']);
+    plain + more.len()
 }
 
 /// The choice of a model whose name ends at `end`.
@@ -269,6 +284,26 @@ mod tests {
             ("/model opus --runtimes x", set("opus"), "--runtimes x"),
             ("/fast what is this", set("fast"), "what is this"),
             ("/model \u{e4}bc", set("\u{e4}bc"), ""),
+            // A profile ends at white space: e-mail addresses have more characters than models.
+            (
+                "/model rig/small@rig:me+work@gmail.com hello",
+                set("rig/small@rig:me+work@gmail.com"),
+                "hello",
+            ),
+            (
+                "/model m@rig:o'neil%x=y/z#1&2~@a.b",
+                set("m@rig:o'neil%x=y/z#1&2~@a.b"),
+                "",
+            ),
+            ("/model m@8bit@+me\tand on", set("m@8bit@+me"), "and on"),
+            ("/model m@+me --runtime codex", runtime("codex"), ""),
+            (
+                "(use /model m@rig:a+b, please)",
+                set("m@rig:a+b"),
+                "(use , please)",
+            ),
+            ("/model m+x@p", set("m"), "+x@p"),
+            ("/model m@8bit(x)", set("m@8bit"), "(x)"),
             // A list and a new session are asked for at the beginning; elsewhere they hide nothing.
             (" /new", Directive::NewSession, ""),
             (

@@ -238,6 +238,29 @@ fn a_choice_without_a_profile_clears_the_pin_and_the_default_is_not_stored() {
 }
 
 #[test]
+fn a_profile_with_a_plus_is_pinned_and_an_inline_reset_hides_no_choice() {
+    let world = with_keys();
+    let sink = world.sink();
+    paste(&sink, "rig:me", "sk-me-canary-0000000000000000");
+    let plus = "/model best@rig:me+work@gmail.com";
+    assert_eq!(
+        refused(&sink, plus),
+        "Auth profile \"rig:me+work@gmail.com\" not found."
+    );
+    paste(&sink, "rig:me+work@gmail.com", "sk-plus-canary-0000000000000000");
+    let command = format!("hello /new then {plus} please");
+    let reply = sink
+        .chat_command(&agent("main"), &session_key(), &command)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (reply.rest.as_str(), reply.new_session),
+        ("hello /new then please", None)
+    );
+    assert_eq!(entry(&world)["authProfileOverride"], "rig:me+work@gmail.com");
+}
+
+#[test]
 fn a_session_keeps_its_profile_also_over_a_restart() {
     let world = with_keys();
     assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::First));
