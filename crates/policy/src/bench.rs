@@ -390,8 +390,10 @@ fn renew(bench: &mut Bench, failed: &Failed<'_>, limits: &Limits) {
         bench.failures.saturating_add(1)
     };
     let fresh = open(bench.bucket.clone(), failed, count, limits);
-    // What the server says replaces our guess, and an end that it named before gives way to an earlier one only.
-    let is_better = fresh.stated && (!bench.stated || fresh.until < bench.until);
+    // What the server says replaces our guess. An end that it named before gives way to an earlier one only, and that only
+    // where a test brought it: then a limit was lifted. Calls that were under way together may meet several limits, and the
+    // end of the short one says nothing of the long one.
+    let is_better = fresh.stated && (!bench.stated || (tested && fresh.until < bench.until));
     if !inside || is_better {
         *bench = fresh;
     } else if tested {

@@ -100,15 +100,24 @@ fn the_servers_word_beats_the_steps_in_both_directions() {
         (bench.until, bench.half_open, bench.failures),
         (T.plus(HOUR * 3), T.plus(MINUTE * 5), 1)
     );
-    // What it says inside a window that it named makes that shorter, never longer.
-    for (said, until) in [
-        (HOUR * 8, HOUR * 3),
-        (SECOND * 2, SECOND * 2),
-        (MINUTE, SECOND * 2),
-    ] {
+    // Inside a window that it named, calls that were under way meet other limits: the window stays.
+    for said in [HOUR * 8, SECOND * 2, MINUTE] {
         saying.stated = Some(T.plus(said));
         let bench = benches.fail(&saying, &Limits::default()).unwrap();
-        assert_eq!((bench.until, bench.failures), (T.plus(until), 1));
+        assert_eq!((bench.until, bench.failures), (T.plus(HOUR * 3), 1), "{said:?}");
+    }
+    // A test of it shows that a limit was lifted early, and never makes it longer.
+    for (at, said, until) in [
+        (MINUTE * 5, HOUR * 8, HOUR * 3),
+        (MINUTE * 10, HOUR, HOUR),
+        (MINUTE * 15, MINUTE * 16, MINUTE * 16),
+    ] {
+        let now = T.plus(at);
+        assert!(benches.probe(Some("m"), now), "{at:?}");
+        let mut tested = failed(Reason::RateLimit, Some("m"), now);
+        tested.stated = Some(T.plus(said));
+        let bench = benches.fail(&tested, &Limits::default()).unwrap();
+        assert_eq!((bench.until, bench.failures), (T.plus(until), 1), "{at:?}");
     }
     // Nonsense is not believed: a time in the past, a year ahead.
     saying.stated = Some(T.minus(HOUR));
