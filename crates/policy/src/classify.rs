@@ -7,6 +7,7 @@
 //! It does not know how long anybody is benched, and it never sees a credential.
 
 mod body;
+mod echo;
 mod matching;
 mod rules;
 mod words;
@@ -134,6 +135,19 @@ pub struct Failure<'a> {
     pub status: Option<u16>,
     /// What the answer said, or the system or TLS library where there was none.
     pub text: &'a ErrorText,
+}
+
+impl Failure<'_> {
+    /// The words by which it is decided whether `reason` is why it failed. A status that may mean that the request is at
+    /// fault comes with words of the request, and these blame nobody but the request.
+    fn words(&self, reason: Reason) -> &str {
+        let may_be_the_requests = matches!(self.status, Some(400 | 404 | 410 | 422));
+        if may_be_the_requests && reason.blame() != Blame::Request {
+            self.text.own_words()
+        } else {
+            self.text.text()
+        }
+    }
 }
 
 /// What a failure means.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::TEXT_MAX;
+use super::echo::without_echoes;
 
 /// How deep an error is looked for in errors that quote the answer of somebody else.
 const DEPTH_MAX: u8 = 6;
@@ -12,6 +13,8 @@ const DEPTH_MAX: u8 = 6;
 pub struct ErrorText {
     codes: Vec<String>,
     text: String,
+    /// The text without what the client wrote.
+    own: String,
 }
 
 impl ErrorText {
@@ -56,27 +59,43 @@ impl ErrorText {
         &self.text
     }
 
+    /// What it says in the provider's own words: its codes, and its text without what the request is quoted with.
+    #[must_use]
+    pub fn own_words(&self) -> &str {
+        &self.own
+    }
+
     fn code(&mut self, code: &str) {
         let code = code.trim().to_lowercase();
         if !code.is_empty() && !self.codes.contains(&code) {
-            self.say(&code);
+            // A field for a code may hold a sentence, which quotes like any other.
+            let is_word = !code.contains(char::is_whitespace);
+            self.add(&code, is_word);
             self.codes.push(code);
         }
     }
 
     fn say(&mut self, words: &str) {
+        self.add(words, false);
+    }
+
+    fn add(&mut self, words: &str, is_code: bool) {
         let room = TEXT_MAX.saturating_sub(self.text.chars().count());
         let words = words.trim();
         if room == 0 || words.is_empty() {
             return;
         }
-        if !self.text.is_empty() {
-            self.text.push('\n');
-        }
         // Typographic apostrophes would hide "can't" from the rules.
         let lower = words.chars().take(room).flat_map(char::to_lowercase);
-        self.text
-            .extend(lower.map(|letter| if letter == '\u{2019}' { '\'' } else { letter }));
+        let lower: String = lower
+            .map(|letter| if letter == '\u{2019}' { '\'' } else { letter })
+            .collect();
+        push_line(&mut self.text, &lower);
+        if is_code {
+            push_line(&mut self.own, &lower);
+        } else {
+            push_line(&mut self.own, &without_echoes(&lower));
+        }
     }
 
     /// Collects from one object; `depth` bounds quoted errors within errors.
@@ -152,6 +171,13 @@ impl ErrorText {
     }
 }
 
+fn push_line(text: &mut String, line: &str) {
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(line);
+}
+
 /// The first `data:` line of a stream that holds an object.
 fn first_event(text: &str) -> Option<Value> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("data:"));
@@ -220,6 +246,7 @@ mod tests {
         fn anything_is_read_within_bounds(body in proptest::collection::vec(any::<u8>(), 0..20_000)) {
             let found = ErrorText::of_body(&body);
             prop_assert!(found.text().chars().count() <= 3 * TEXT_MAX);
+            prop_assert!(found.own_words().len() <= found.text().len());
         }
 
         #[test]

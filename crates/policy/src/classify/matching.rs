@@ -49,20 +49,21 @@ pub(super) enum Test {
 }
 
 impl Test {
-    pub(super) fn holds(&self, failure: &Failure<'_>) -> bool {
+    /// Does it hold for this failure, of whose text `words` are looked at?
+    pub(super) fn holds(&self, failure: &Failure<'_>, words: &str) -> bool {
         let text = failure.text.text();
         match self {
             Self::Any => true,
             Self::Empty => text.is_empty(),
-            Self::Has(words) => words.iter().any(|words| text.contains(words)),
-            Self::Word(words) => words.iter().any(|word| has_word(text, word)),
+            Self::Has(wanted) => wanted.iter().any(|wanted| words.contains(wanted)),
+            Self::Word(wanted) => wanted.iter().any(|word| has_word(words, word)),
             Self::Code(codes) => failure
                 .text
                 .codes()
                 .iter()
                 .any(|code| codes.contains(&code.as_str())),
-            Self::Both(one, other) => one.holds(failure) && other.holds(failure),
-            Self::Either(one, other) => one.holds(failure) || other.holds(failure),
+            Self::Both(one, other) => one.holds(failure, words) && other.holds(failure, words),
+            Self::Either(one, other) => one.holds(failure, words) || other.holds(failure, words),
             Self::Within(length) => text.chars().count() <= *length,
         }
     }

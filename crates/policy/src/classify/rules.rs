@@ -1,7 +1,8 @@
 //! The table of rules, in the order in which they are asked (spec.md 7.2 to 7.5, age C2).
 //!
 //! First what holds whatever the status says, then the status, then the codes, then the words. A status that says
-//! nothing by itself (400, 422) and a failure without one go on to codes and words.
+//! nothing by itself (400, 422) and a failure without one go on to codes and words. Where the request may be at fault,
+//! words that it wrote itself bench nobody (`echo.rs`).
 
 use super::matching::{Test, When};
 use super::words::{
@@ -28,7 +29,7 @@ impl Rule {
         let provider = failure.provider.as_str();
         self.when.is(failure.status)
             && (self.providers.is_empty() || self.providers.contains(&provider))
-            && self.test.holds(failure)
+            && self.test.holds(failure, failure.words(self.reason))
     }
 }
 
@@ -95,6 +96,18 @@ pub const RULES: &[Rule] = &[
             "invalid image",
             "unable to process input image",
             "unsupported image",
+        ]),
+    ),
+    // What a server said of a file that the request names is no word on the account.
+    rule(
+        "download",
+        Reason::Format,
+        When::Status(&[400, 422]),
+        Test::Has(&[
+            "error while downloading",
+            "failed to download",
+            "unable to download",
+            "could not download",
         ]),
     ),
     rule_of(
