@@ -44,6 +44,8 @@ pub(super) enum Test {
     Both(&'static Test, &'static Test),
     /// One of both.
     Either(&'static Test, &'static Test),
+    /// Not this.
+    Not(&'static Test),
     /// The text is at most this many characters long.
     Within(usize),
 }
@@ -64,6 +66,7 @@ impl Test {
                 .any(|code| codes.contains(&code.as_str())),
             Self::Both(one, other) => one.holds(failure, words) && other.holds(failure, words),
             Self::Either(one, other) => one.holds(failure, words) || other.holds(failure, words),
+            Self::Not(test) => !test.holds(failure, words),
             Self::Within(length) => text.chars().count() <= *length,
         }
     }

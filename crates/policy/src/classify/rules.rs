@@ -6,7 +6,8 @@
 
 use super::matching::{Test, When};
 use super::words::{
-    AUTH, BILLING, BILLING_WORDS, CONTEXT, MODEL, NETWORK_CODES, OVERLOADED, RATE, SESSION, SWITCHED_OFF,
+    AUTH, BILLING, BILLING_WORDS, CONTEXT, MODEL, NETWORK_CODES, OVERLOADED, RATE, SCOPE, SCOPE_OF_MODELS,
+    SESSION, SWITCHED_OFF,
 };
 use super::{Failure, Reason};
 
@@ -167,6 +168,29 @@ pub const RULES: &[Rule] = &[
                 "quota exceeded",
             ]),
             &Test::Code(&["rate_limit_exceeded"]),
+        ),
+    ),
+    // A key that may not do this one thing does the others, so nobody is benched for it. Where it may not ask models, it is
+    // of no use, and that is a denial like others.
+    rule(
+        "denied-scope",
+        Reason::Refused,
+        DENIED,
+        Test::Both(
+            &Test::Either(&SCOPE, &Test::Code(&["missing_scope", "missing_scopes"])),
+            &Test::Not(&SCOPE_OF_MODELS),
+        ),
+    ),
+    rule(
+        "denied-operation",
+        Reason::Refused,
+        When::Status(&[403]),
+        Test::Both(
+            &Test::Either(
+                &Test::Has(&["insufficient permissions for this operation"]),
+                &Test::Code(&["insufficient_scope", "insufficient_permissions"]),
+            ),
+            &Test::Not(&SCOPE_OF_MODELS),
         ),
     ),
     rule("denied", Reason::Auth, DENIED, Test::Any),

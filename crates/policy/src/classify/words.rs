@@ -209,6 +209,13 @@ pub(super) const AUTH: Test = Test::Either(
     &Test::Word(&["401", "403"]),
 );
 
+/// A scope that the credential lacks.
+pub(super) const SCOPE: Test = Test::Has(&["missing scope", "does not meet scope requirement"]);
+
+/// Scopes without which no model can be asked.
+pub(super) const SCOPE_OF_MODELS: Test =
+    Test::Has(&["model.request", "api.responses.write", "user:inference"]);
+
 pub(super) const NETWORK_CODES: &[&str] = &[
     "etimedout",
     "esockettimedout",
