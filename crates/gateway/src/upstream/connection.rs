@@ -67,6 +67,16 @@ impl Connection {
     }
 }
 
+/// The library closes a connection that is ready for a request by itself, and properly. One that still has something to
+/// write it would keep until the server takes that, which may be never.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.sender.is_ready() {
+            self.engine.end();
+        }
+    }
+}
+
 /// What reads and writes.
 struct Engine {
     state: Mutex<State>,
@@ -109,6 +119,19 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the connection as it is.
+    fn end(&self) {
+        let (connection, keeper) = {
+            let mut state = self.state();
+            (state.connection.take(), state.keeper.clone())
+        };
+        drop(connection);
+        // Its own task finds nothing left to do.
+        if let Some(keeper) = keeper {
+            keeper.wake();
+        }
     }
 }
 

@@ -12,7 +12,11 @@ use tokensink_host::Destination;
 
 use super::Endpoint;
 use super::connection::{Connection, Driving};
-use crate::time::{Instant, lately};
+use crate::time::{Instant, lately, within};
+
+/// How long a connection may take to become ready for its next request: its own task may have to put an answer away
+/// first. It costs less than a new connection with its handshakes would.
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// Unused connections; the youngest is used first, so that the others grow old and are closed.
 #[derive(Debug)]
@@ -60,10 +64,19 @@ impl Pool {
 
     /// A connection that is ready for a request, if there is one.
     pub(super) async fn take(&self, from: &Place, now: Instant) -> Option<Connection> {
+        let mut patience = SETTLING;
         while let Some(mut connection) = self.take_youngest(from, now) {
-            // One that was given back a moment ago may still be putting its last answer away.
-            if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
+            if connection.sender.is_ready() {
                 return Some(connection);
+            }
+            // One that was given back a moment ago may still be putting its last answer away. Another may never become
+            // ready, since the server has answered and takes no more of the request: it closes as it is dropped.
+            match Box::pin(within(patience, connection.sender.ready())).await {
+                Some(Ok(())) => return Some(connection),
+                // It has ended.
+                Some(Err(_)) => {}
+                // One request waits for one of them, however many there are.
+                None => patience = Duration::ZERO,
             }
         }
         None
@@ -144,8 +157,11 @@ impl Lending {
 
     /// The answer was read to its end: the connection may take the next request.
     pub(crate) fn give_back(mut self) {
-        self.driving = None;
-        if self.connection.sender.is_closed() {
+        // The connection has read and written what it could once more when this is dropped.
+        let was_driven = self.driving.take().is_some();
+        let sender = &self.connection.sender;
+        // What is not ready then has a part of its request left that the server does not take: it may never take it.
+        if sender.is_closed() || was_driven && !sender.is_ready() {
             return;
         }
         if let Some(pool) = self.pool.upgrade() {

@@ -1,6 +1,7 @@
 //! Bounds: a clear answer, and nothing left behind.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
@@ -256,6 +257,46 @@ fn memory_that_others_have_taken_is_no_reason_to_fail_later() {
         let mut next = client(&gateway);
         next.post("/v1/chat/completions", &json).head().unwrap().status == 200
     });
+}
+
+/// Such a server's connection is ready for the next request only when it has read this one, which may be never.
+#[test]
+fn a_server_that_answers_and_reads_no_further_keeps_nobody_waiting() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let world = World::new(&["one"], echo);
+    world.provider(&format!("http://{}/base", listener.local_addr().unwrap()));
+    let gateway = world.gateway();
+    let serving = std::thread::spawn(move || {
+        let serve = |answer: &str| {
+            let mut stream = listener.accept().unwrap().0;
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream
+        };
+        let mut stuck = serve("HTTP/1.1 413 Too Much\r\ncontent-length: 2\r\n\r\n{}");
+        let _next = serve("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+        // The gateway has closed it: what it took of the body comes, and then an end of either kind.
+        let mut scrap = Vec::new();
+        match stuck.read_to_end(&mut scrap) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    });
+    let large = client(&gateway)
+        .post("/rig/x", vec![b'x'; 24 * 1024 * 1024])
+        .answer();
+    assert_eq!((large.status, large.text()), (413, "{}"));
+    let began = Instant::now();
+    let small = client(&gateway).request("GET", "/rig/x", "").answer();
+    assert_eq!(small.status, 200, "{}", small.text());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    serving.join().unwrap();
 }
 
 #[test]
