@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use http::header::{ACCEPT_ENCODING, CONNECTION};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokensink_sink::{Betas, Secret};
 
@@ -160,6 +160,10 @@ pub fn keep_for_client(headers: &mut HeaderMap) {
         let text = name.as_str();
         is_hop_by_hop(text) || is_of_the_host(text) || is_ours(text) || hops.contains(*name)
     };
+    // A length beside a transfer coding means nothing (RFC 9112 section 6.3), and the coding does not go down.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     let gone: Vec<HeaderName> = headers.keys().filter(goes).cloned().collect();
     for name in gone {
         headers.remove(name);

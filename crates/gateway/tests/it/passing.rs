@@ -42,6 +42,25 @@ fn a_request_goes_out_with_the_accounts_credential_and_nothing_of_the_clients() 
     }
 }
 
+/// The coding says where the answer ends, whatever the length says (RFC 9112 section 6.3).
+#[test]
+fn a_length_beside_a_transfer_coding_does_not_pass() {
+    for length in ["3", "30"] {
+        let world = World::new(&["one"], move |_, talk| {
+            talk.begin(200, &[("content-length", length)]);
+            talk.chunk("hello");
+            talk.end();
+        });
+        let gateway = world.gateway();
+        let answer = client(&gateway).post("/rig/x", "{}").answer();
+        assert_eq!(
+            (answer.status, answer.text(), answer.complete),
+            (200, "hello", true)
+        );
+        assert_eq!(answer.header("content-length"), None, "{length}");
+    }
+}
+
 #[test]
 fn no_key_no_answer() {
     let world = World::new(&["one"], echo);
