@@ -39,6 +39,12 @@ pub struct Bounds {
     pub keep_alive: Duration,
     /// How long a client that owes a part of its request body may send nothing.
     pub upload_idle: Duration,
+    /// How long a request body that is held may take, whatever its length; for what has come there is time besides
+    /// ([`Bounds::upload_rate`]).
+    pub upload_grace: Duration,
+    /// How many bytes of a body that is held must come per second after that, on average: else a client that sends a byte
+    /// a minute would keep memory and room for ever. Less than any line has over which a client can be worked with.
+    pub upload_rate: usize,
     /// How long a client may take nothing of an answer that waits for it.
     pub download_idle: Duration,
     /// How long name lookup, TCP, proxy and TLS may take together.
@@ -58,7 +64,8 @@ pub struct Bounds {
     /// Largest request body that is held to be sent again; a larger one streams and has one attempt. Anthropic takes
     /// 32 MB.
     pub replay_body: usize,
-    /// Request bodies held at a time, in bytes altogether.
+    /// Request bodies held at a time, in bytes altogether. A request whose body must be read waits for room
+    /// ([`Bounds::queue_time`]); others stream without.
     pub replay_total: usize,
     /// What decompressing request bodies may take at a time, in bytes altogether. Each counts with the most that it could
     /// take ([`crate::request::decode::room`]): four of the largest, a hundred of usual ones. It takes milliseconds, so a
@@ -88,6 +95,8 @@ impl Default for Bounds {
             head_time: Duration::from_secs(15),
             keep_alive: Duration::from_secs(300),
             upload_idle: Duration::from_secs(60),
+            upload_grace: Duration::from_secs(60),
+            upload_rate: 8 * 1024,
             download_idle: Duration::from_secs(300),
             connect: tokensink_host::CONNECT_TIME,
             first_byte: Duration::from_secs(600),

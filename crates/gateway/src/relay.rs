@@ -141,7 +141,9 @@ impl Relay {
             Route::Unknown => return Err(unknown_path(head.uri.path())),
         }
         let room = self.slots.request().await?;
-        let mut held = self.memory.read(body, self.bounds.upload_idle).await?;
+        let must_be_read = body_use(&route, &head.method, &head.headers) == BodyUse::Read;
+        let wait = must_be_read.then_some(self.bounds.queue_time);
+        let mut held = self.memory.read(body, wait).await?;
         let plan = Arc::new(self.plan(sink, head, route, &caller, &held).await?);
         trail.plan(&plan);
         if let Some(edit) = &plan.body_edit {
@@ -167,7 +169,7 @@ impl Relay {
         caller: Arc<Caller>,
         body: Incoming,
     ) -> Result<Response<Answer>, Refusal> {
-        let held = self.memory.read(body, self.bounds.upload_idle).await?;
+        let held = self.memory.read(body, Some(self.bounds.queue_time)).await?;
         let Some(bytes) = held.whole().filter(|bytes| bytes.len() <= BODY_MAX) else {
             let text = format!("the body has more than {BODY_MAX} bytes");
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
@@ -230,9 +232,7 @@ impl Relay {
             BodyUse::Look | BodyUse::Read => held.whole(),
         };
         if wanted == BodyUse::Read && bytes.is_none() {
-            let announced = head.headers.get(CONTENT_LENGTH);
-            let announced = announced.and_then(|text| text.to_str().ok()?.parse().ok());
-            return Err(self.memory.refusal(announced));
+            return Err(self.memory.refusal());
         }
         let is_encoded = head.headers.contains_key(http::header::CONTENT_ENCODING);
         let inline = if is_encoded { DECODE_INLINE } else { LOOK_INLINE };

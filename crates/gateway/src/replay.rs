@@ -13,7 +13,7 @@ use crate::bounds::Bounds;
 use crate::request::errors::Refusal;
 use crate::slots::overloaded;
 use crate::stream::Upload;
-use crate::time::within;
+use crate::time::{Instant, lately, within};
 
 /// How much of the memory is reserved at a time.
 const UNIT: usize = 4096;
@@ -24,6 +24,7 @@ pub(crate) struct Memory {
     units: Arc<Semaphore>,
     per_body: usize,
     decoding: Arc<Semaphore>,
+    pace: Pace,
 }
 
 impl Memory {
@@ -32,6 +33,7 @@ impl Memory {
             units: Arc::new(Semaphore::new(bounds.replay_total / UNIT)),
             per_body: bounds.replay_body,
             decoding: Arc::new(Semaphore::new(bounds.decode_total / UNIT)),
+            pace: Pace::of(bounds),
         }
     }
 
@@ -52,11 +54,12 @@ impl Memory {
         })
     }
 
-    /// Reads a body for as long as there is room for it.
+    /// Reads a body for as long as there is room for it. One that must be read to be served waits for room, all in all at
+    /// most `wait`; without `wait`, what finds no room streams.
     ///
     /// # Errors
-    /// When the client breaks off or sends nothing for `idle`.
-    pub(crate) async fn read(&self, mut body: Incoming, idle: Duration) -> Result<Held, Refusal> {
+    /// When the client breaks off or is too slow, and 503 when no room came free in time.
+    pub(crate) async fn read(&self, mut body: Incoming, mut wait: Option<Duration>) -> Result<Held, Refusal> {
         if body.is_end_stream() {
             return Ok(Held::default());
         }
@@ -67,11 +70,24 @@ impl Memory {
         let mut room = Vec::new();
         // What one packet holds is not worth counting: the number of requests bounds it.
         let mut reserved = UNIT;
+        // Of bodies that must be held, each gets all of its room at once, or many of which each had a part would wait for
+        // each other.
+        if let (Some(wait), Some(announced)) = (&mut wait, announced)
+            && announced > reserved
+        {
+            let permit = self.room(announced - reserved, wait).await?;
+            reserved += permit.num_permits() * UNIT;
+            room.push(permit);
+        }
+        let mut began = lately();
         let mut first = Bytes::new();
         let mut all = Vec::new();
         loop {
-            let frame = match within(idle, body.frame()).await {
-                None => return Err(too_slow(idle)),
+            let due = self.pace.end(began, first.len() + all.len());
+            let left = due.saturating_duration_since(lately());
+            let frame = match within(left.min(self.pace.idle), body.frame()).await {
+                None if left < self.pace.idle => return Err(self.pace.too_slow()),
+                None => return Err(self.pace.silent()),
                 Some(None) => break,
                 Some(Some(Err(error))) => return Err(broken_off(&error)),
                 Some(Some(Ok(frame))) => frame,
@@ -79,12 +95,22 @@ impl Memory {
             // Trailers of a request mean nothing to any of the APIs, and may be dropped (RFC 9110 section 6.5.1).
             let Ok(bytes) = frame.into_data() else { continue };
             let length = first.len() + all.len() + bytes.len();
-            while reserved < length {
-                let Some(permit) = self.reserve(length - reserved) else {
-                    break;
+            if reserved < length && length <= self.per_body {
+                let missing = length - reserved;
+                let permit = match &mut wait {
+                    Some(wait) => {
+                        let before = lately();
+                        let permit = self.room(missing, wait).await?;
+                        // Meanwhile nothing was taken of the client.
+                        began += lately().saturating_duration_since(before);
+                        Some(permit)
+                    }
+                    None => self.reserve(missing),
                 };
-                reserved += permit.num_permits() * UNIT;
-                room.push(permit);
+                if let Some(permit) = permit {
+                    reserved += permit.num_permits() * UNIT;
+                    room.push(permit);
+                }
             }
             if first.is_empty() && all.is_empty() {
                 first = bytes;
@@ -108,15 +134,8 @@ impl Memory {
         })
     }
 
-    /// Why a body that has to be read was not held.
-    pub(crate) fn refusal(&self, announced: Option<u64>) -> Refusal {
-        let is_small = announced
-            .and_then(|n| usize::try_from(n).ok())
-            .is_some_and(|n| n <= self.per_body);
-        if is_small {
-            let text = "the memory for request bodies is taken by other requests".to_owned();
-            return overloaded("no_memory", text);
-        }
+    /// Why a body that has to be read was not held: it waited for room, so it is too large.
+    pub(crate) fn refusal(&self) -> Refusal {
         let text = format!(
             "the body has more than {} bytes, which is as much as is read",
             self.per_body
@@ -125,10 +144,68 @@ impl Memory {
             .with_fix("send less, or to /<provider>/… where bodies of any size pass")
     }
 
+    /// Room for `bytes`; what is waited for it is taken off `wait`.
+    async fn room(&self, bytes: usize, wait: &mut Duration) -> Result<OwnedSemaphorePermit, Refusal> {
+        match self.reserve(bytes) {
+            Some(permit) => Ok(permit),
+            None => Box::pin(self.wait_for(bytes, wait)).await,
+        }
+    }
+
+    async fn wait_for(&self, bytes: usize, wait: &mut Duration) -> Result<OwnedSemaphorePermit, Refusal> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let before = lately();
+        let permit = within(*wait, Arc::clone(&self.units).acquire_many_owned(units)).await;
+        *wait = wait.saturating_sub(lately().saturating_duration_since(before));
+        permit.and_then(Result::ok).ok_or_else(|| {
+            let text = "the memory for request bodies is taken by other requests".to_owned();
+            overloaded("no_memory", text)
+        })
+    }
+
     fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         Arc::clone(&self.units).try_acquire_many_owned(units).ok()
     }
+}
+
+/// How slowly a body that is held may come.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    idle: Duration,
+    grace: Duration,
+    rate: usize,
+}
+
+impl Pace {
+    fn of(bounds: &Bounds) -> Self {
+        Self {
+            idle: bounds.upload_idle,
+            grace: bounds.upload_grace,
+            rate: bounds.upload_rate.max(1),
+        }
+    }
+
+    /// Until when more must come of a body of which `bytes` came since `began`.
+    fn end(&self, began: Instant, bytes: usize) -> Instant {
+        let millis = bytes.saturating_mul(1000) / self.rate;
+        began + self.grace + Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    fn silent(&self) -> Refusal {
+        slow(format!("nothing came of the request's body for {:?}", self.idle))
+    }
+
+    fn too_slow(&self) -> Refusal {
+        slow(format!(
+            "the request's body came too slowly: it has {:?}, and a second more for every {} bytes",
+            self.grace, self.rate
+        ))
+    }
+}
+
+fn slow(text: String) -> Refusal {
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow_request", text)
 }
 
 /// A request's body, as far as it was read.
@@ -189,14 +266,6 @@ impl Held {
             Rest::Nothing | Rest::Gone => None,
         }
     }
-}
-
-fn too_slow(idle: Duration) -> Refusal {
-    Refusal::new(
-        StatusCode::REQUEST_TIMEOUT,
-        "slow_request",
-        format!("nothing came of the request's body for {idle:?}"),
-    )
 }
 
 fn broken_off(error: &hyper::Error) -> Refusal {

@@ -232,6 +232,7 @@ fn memory_that_others_have_taken_is_no_reason_to_fail_later() {
     let gateway = world.gateway_with(Bounds {
         replay_body: 100_000,
         replay_total: 150_000,
+        queue_time: Duration::from_millis(200),
         ..Bounds::default()
     });
     let body = vec![b' '; 90_000];
@@ -243,6 +244,9 @@ fn memory_that_others_have_taken_is_no_reason_to_fail_later() {
     std::thread::sleep(Duration::from_millis(50));
     let json = format!("{{\"model\":\"small\"{}}}", " ".repeat(89_000));
     let routed = client(&gateway).post("/v1/chat/completions", &json).answer();
+    assert_eq!((routed.status, routed.header("retry-after")), (503, Some("1")));
+    assert_eq!(error(&routed.body)["code"], "no_memory");
+    let routed = in_chunks(&mut client(&gateway), &json).answer();
     assert_eq!((routed.status, routed.header("retry-after")), (503, Some("1")));
     assert_eq!(error(&routed.body)["code"], "no_memory");
     let mut passed = client(&gateway);
@@ -257,6 +261,73 @@ fn memory_that_others_have_taken_is_no_reason_to_fail_later() {
         let mut next = client(&gateway);
         next.post("/v1/chat/completions", &json).head().unwrap().status == 200
     });
+}
+
+/// Sends a request that is routed by its model, with a body of which nobody knows the length.
+fn in_chunks<'a>(client: &'a mut Client, json: &str) -> &'a mut Client {
+    client.request("POST", "/v1/chat/completions", "transfer-encoding: chunked\r\n");
+    for part in json.as_bytes().chunks(10_000) {
+        client
+            .write(format!("{:x}\r\n", part.len()))
+            .write(part)
+            .write("\r\n");
+    }
+    client.write("0\r\n\r\n")
+}
+
+#[test]
+fn who_must_be_read_waits_for_memory() {
+    let world = World::new(&["one"], |_, talk| talk.json(200, "{}"));
+    let gateway = world.gateway_with(Bounds {
+        replay_body: 100_000,
+        replay_total: 150_000,
+        queue_time: Duration::from_secs(10),
+        ..Bounds::default()
+    });
+    let mut first = client(&gateway);
+    first
+        .request("POST", "/rig/x", "content-length: 90000\r\n")
+        .write(vec![b' '; 89_999]);
+    std::thread::sleep(Duration::from_millis(50));
+    let json = format!("{{\"model\":\"small\"{}}}", " ".repeat(89_000));
+    let (mut announced, mut chunked) = (client(&gateway), client(&gateway));
+    announced.post("/v1/chat/completions", &json);
+    in_chunks(&mut chunked, &json);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(world.upstream.seen().len(), 0);
+    first.write(" ");
+    for mut client in [first, announced, chunked] {
+        assert_eq!(client.answer().status, 200);
+    }
+    let too_long = format!("{{\"model\":\"small\"{}}}", " ".repeat(100_000));
+    let answer = in_chunks(&mut client(&gateway), &too_long).answer();
+    assert_eq!(answer.status, 413, "{}", answer.text());
+}
+
+/// Silence alone is no measure: a byte now and then would hold memory and room for ever.
+#[test]
+fn a_body_that_drips_gets_408_and_one_that_is_long_does_not() {
+    let world = World::new(&["one"], echo);
+    let gateway = world.gateway_with(Bounds {
+        upload_grace: Duration::from_millis(400),
+        upload_rate: 50_000,
+        ..Bounds::default()
+    });
+    let send = |length: usize, part: usize| {
+        let mut client = client(&gateway);
+        client.request("POST", "/rig/x", &format!("content-length: {length}\r\n"));
+        for _ in 0..10 {
+            std::thread::sleep(Duration::from_millis(60));
+            client.write(vec![b'x'; part]);
+        }
+        client.answer()
+    };
+    let dripped = send(1000, 1);
+    assert_eq!(dripped.status, 408);
+    assert_eq!(error(&dripped.body)["code"], "slow_request");
+    assert_eq!(world.upstream.seen().len(), 0);
+    let long = send(200_000, 20_000);
+    assert_eq!((long.status, long.body.len()), (200, 200_000));
 }
 
 /// Such a server's connection is ready for the next request only when it has read this one, which may be never.
