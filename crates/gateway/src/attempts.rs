@@ -88,6 +88,16 @@ fn pause(error: &SinkError, now: UnixMillis) -> Option<Duration> {
     }
 }
 
+/// The code of a refusal that says that the provider did not answer in time.
+const UPSTREAM_TIMEOUT: &str = "upstream_timeout";
+/// The code of one that says that there was no connection, or that it ended before the answer.
+const UPSTREAM_UNREACHABLE: &str = "upstream_unreachable";
+
+/// Does a refusal with this code tell of the provider's failure?
+pub(crate) fn is_of_upstream(code: &str) -> bool {
+    [UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE].contains(&code)
+}
+
 /// What helps when no connection came about.
 const NOT_CONNECTED_FIX: &str = "tokensink doctor --net shows how far connections come; the certificate of an authority \
                                  of your own is trusted when [network] extra_ca in tokensink/config.toml names its file";
@@ -458,10 +468,15 @@ impl Job<'_> {
         self.trail
             .failed(reported.class.map_or("timeout", |class| class.rule));
         let code = if status == StatusCode::GATEWAY_TIMEOUT {
-            "upstream_timeout"
+            UPSTREAM_TIMEOUT
         } else {
-            "upstream_unreachable"
+            UPSTREAM_UNREACHABLE
         };
+        self.trail.faulted(match happened {
+            Happened::TimedOut => "timed_out",
+            Happened::CutOff => "cut_off",
+            _ => "server_error",
+        });
         let mut refusal = Refusal::new(status, code, text);
         if happened == Happened::NotConnected {
             refusal = refusal.with_fix(NOT_CONNECTED_FIX);

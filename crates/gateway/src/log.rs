@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, StatusCode};
 use tokensink_host::Clock;
 use tokensink_sink::{LeaseId, ProfileId, Sink};
 
+use crate::attempts::is_of_upstream;
 use crate::guard::Caller;
 use crate::metrics::{Metrics, SERVED};
 use crate::outfit::Outfit;
@@ -38,6 +39,8 @@ struct Facts {
     tries: u32,
     /// Why attempts failed.
     failures: Vec<&'static str>,
+    /// How the last attempt to which no answer came ended, in the word for the counters.
+    fault: Option<&'static str>,
     code: Option<&'static str>,
 }
 
@@ -83,6 +86,11 @@ impl Trail {
     /// An attempt failed.
     pub(crate) fn failed(&self, reason: &'static str) {
         self.facts().failures.push(reason);
+    }
+
+    /// No answer came to an attempt: this is the outcome if that is what the client is told.
+    pub(crate) fn faulted(&self, outcome: &'static str) {
+        self.facts().fault = Some(outcome);
     }
 
     /// The gateway refuses, with this code.
@@ -195,6 +203,7 @@ fn outcome(facts: &Facts, status: Option<StatusCode>, end: &'static str) -> &'st
         return "client_left";
     };
     match status.as_u16() {
+        _ if facts.code.is_some_and(is_of_upstream) => facts.fault.unwrap_or("server_error"),
         _ if facts.code.is_some() => "refused",
         200..=399 if end == "complete" => SERVED,
         200..=399 => end,

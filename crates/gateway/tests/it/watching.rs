@@ -1,9 +1,12 @@
 //! Seeing what a gateway does: decisions, numbers, logs.
 
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use tokensink_gateway::Bounds;
 use tokensink_sink::{AgentId, Asked, Reproduced};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -127,6 +130,42 @@ fn numbers_are_had_with_a_key_only_and_count_what_happened() {
         (answer.status, error(&answer.body)["code"].as_str()),
         (401, Some("no_key"))
     );
+}
+
+/// What the provider's side did is no refusal of the gateway's, also where nothing of an answer came.
+#[test]
+fn an_attempt_without_an_answer_counts_as_what_it_was() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let elsewhere = format!("http://{closed}/base");
+    let cases = [
+        (None, "/rig/cut", 502, "cut_off"),
+        (None, "/rig/hang", 504, "timed_out"),
+        (Some(elsewhere), "/rig/x", 502, "server_error"),
+    ];
+    for (base_url, path, status, outcome) in cases {
+        let world = World::new(&["one"], |seen, talk| {
+            if seen.path.ends_with("hang") {
+                let _ = talk.left_within(Duration::from_secs(10));
+            }
+            talk.cut();
+        });
+        if let Some(base_url) = base_url {
+            world.provider(&base_url);
+        }
+        let gateway = world.gateway_with(Bounds {
+            first_byte: Duration::from_millis(300),
+            ..Bounds::default()
+        });
+        let answer = client(&gateway).post(path, "{}").answer();
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let line = format!(
+            "tokensink_requests_total{{provider=\"rig\",profile=\"rig:one\",outcome=\"{outcome}\"}} 1"
+        );
+        eventually(&line, || {
+            let answer = client(&gateway).request("GET", "/metrics", "").answer();
+            metrics(&answer).lines().any(|one| one == line)
+        });
+    }
 }
 
 /// Everything that was logged.
