@@ -119,6 +119,9 @@ impl Default for Bounds {
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// How much of it is read then.
 pub(crate) const LINGER_BYTES: usize = MIB;
+/// Connections beyond the bound that are told so with care at a time: each takes a descriptor for up to [`LINGER`]. What
+/// comes beyond them is told as far as that goes at once.
+pub(crate) const FAREWELLS: usize = 16;
 /// Frames that are ready are joined into one write up to this size; above it a copy costs more than a write.
 pub(crate) const GATHER_BYTES: usize = 16 * 1024;
 /// How long accepting pauses when the system has no descriptor left.

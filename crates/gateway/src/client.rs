@@ -299,6 +299,15 @@ async fn farewell<S: Stream>(mut tcp: S, line: &Line, end: End, bounds: &Bounds)
     }
 }
 
+/// Writes `word` and closes in a way that lets the client read it.
+pub(crate) async fn say_and_close<S: Stream>(tcp: &mut S, word: &[u8]) {
+    let saying = async {
+        tcp.write_all(word).await?;
+        linger(tcp).await
+    };
+    let _: Option<io::Result<()>> = within(LINGER, saying).await;
+}
+
 /// A whole answer as bytes, for a connection that is past the HTTP library's help; it closes the connection. What the
 /// client speaks is not known here.
 pub(crate) fn in_bytes(refusal: &Refusal) -> Vec<u8> {

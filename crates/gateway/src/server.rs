@@ -15,8 +15,8 @@ use tokensink_sink::{AgentId, Secret, Sink, SinkError, Turns};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
 
-use crate::bounds::{ACCEPT_PAUSE, Bounds};
-use crate::client::{self, From, Stream, in_bytes};
+use crate::bounds::{ACCEPT_PAUSE, Bounds, FAREWELLS};
+use crate::client::{self, From, Stream, in_bytes, say_and_close};
 use crate::guard::Guard;
 use crate::relay::Relay;
 use crate::slots::overloaded;
@@ -123,6 +123,7 @@ impl Gateway {
         let connections = options.bounds.connections;
         let shared = Arc::new(Shared {
             room: Arc::new(Semaphore::new(connections)),
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
             relay: Relay::new(sink, guard, dialer, options),
             bounds: options.bounds,
             stopping,
@@ -246,6 +247,8 @@ pub(crate) struct Stop {
 pub(crate) struct Shared {
     /// Room for connections.
     room: Arc<Semaphore>,
+    /// Room for connections that are told that there is none.
+    farewells: Arc<Semaphore>,
     pub(crate) relay: Relay,
     pub(crate) bounds: Bounds,
     stopping: watch::Receiver<Stop>,
@@ -462,7 +465,7 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
         match accepted {
             Ok(Accepted::Net(tcp, peer)) => {
                 if let Err(tcp) = admit(&shared, tcp, From::Net(peer)) {
-                    turn_away(&tcp, &shared.bounds);
+                    turn_away(&shared, tcp);
                 }
             }
             // Without room it is closed; a local program may try again at once.
@@ -489,9 +492,21 @@ fn admit<S: Stream>(shared: &Arc<Shared>, stream: S, peer: From) -> Result<(), S
     Ok(())
 }
 
-/// Says that there is no room, as far as that can be said without waiting.
-fn turn_away(tcp: &tokio::net::TcpStream, bounds: &Bounds) {
-    let text = format!("all {} connections of this gateway are taken", bounds.connections);
-    // What does not fit is lost with the connection.
-    let _ = tcp.try_write(&in_bytes(&overloaded("too_many_connections", text)));
+/// Says that there is no room. Who has sent its request already would hear of a reset instead if the connection were just
+/// closed; with too many at once, that has to do.
+fn turn_away(shared: &Shared, mut tcp: tokio::net::TcpStream) {
+    let text = format!(
+        "all {} connections of this gateway are taken",
+        shared.bounds.connections
+    );
+    let word = in_bytes(&overloaded("too_many_connections", text));
+    let Ok(room) = Arc::clone(&shared.farewells).try_acquire_owned() else {
+        // What does not fit is lost with the connection.
+        let _ = tcp.try_write(&word);
+        return;
+    };
+    tokio::spawn(async move {
+        say_and_close(&mut tcp, &word).await;
+        drop(room);
+    });
 }

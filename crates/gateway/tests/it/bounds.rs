@@ -370,6 +370,30 @@ fn a_server_that_answers_and_reads_no_further_keeps_nobody_waiting() {
     serving.join().unwrap();
 }
 
+/// A client that sends while it is turned away hears why, instead of a broken pipe.
+#[test]
+fn one_connection_too_many_may_send_its_request() {
+    let world = World::new(&["one"], echo);
+    let gateway = world.gateway_with(Bounds {
+        connections: 1,
+        ..Bounds::default()
+    });
+    let mut only = client(&gateway);
+    assert_eq!(only.post("/rig/x", "1").answer().status, 200);
+    for _ in 0..3 {
+        let mut beyond = client(&gateway);
+        beyond.request("POST", "/rig/x", "content-length: 200\r\n");
+        for _ in 0..4 {
+            std::thread::sleep(Duration::from_millis(30));
+            beyond.write([b'x'; 50]);
+        }
+        let answer = beyond.answer();
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+        assert!(answer.complete);
+        assert_eq!(error(&answer.body)["code"], "too_many_connections");
+    }
+}
+
 #[test]
 fn bodies_beyond_the_memory_stream_and_all_come_back_byte_for_byte() {
     let world = World::new(&["one"], echo);
