@@ -47,6 +47,19 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest one without looking again: benches are ended early by a success, a login or a reading of the limits.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// How long an answer waits at most until it is stored who gave it.
+const STORED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whose the things are that a request refers to.
+#[derive(Debug)]
+enum Owner {
+    /// This one's: it made them, or it served the session.
+    Is(ProfileId),
+    /// Nobody remembers, but the agent has no other account of the provider.
+    Only(ProfileId),
+    Unknown,
+}
+
 /// A request that is to be served.
 pub(crate) struct Job<'a> {
     pub(crate) relay: &'a Relay,
@@ -149,38 +162,75 @@ impl Job<'_> {
         }
     }
 
-    /// The only profile that may serve what is bound to one. `None` when any may.
+    /// The only profile that may serve what is bound to one, or that the request names. `None` when any may.
     async fn bound_to(&self) -> Result<Option<ProfileId>, Refusal> {
         let plan = self.plan;
-        if !plan.bound || plan.profile.is_some() {
+        if !plan.bound {
             return Ok(plan.profile.clone());
         }
-        let ids = plan.ties.iter().filter_map(|tie| tie.id.as_deref());
-        let known = ids
-            .chain(plan.session.as_deref())
-            .find_map(|what| self.relay.ties.served(&plan.agent, &plan.provider, what));
-        if known.is_some() {
-            return Ok(known);
+        let what = plan.ties.first().map_or("something", |tie| tie.what);
+        let owner = match self.owner_in_memory()? {
+            Some(known) => Owner::Is(known),
+            None => self.stored_owner().await,
+        };
+        match (owner, &plan.profile) {
+            (Owner::Is(owner), Some(named)) if owner != *named => Err(Refusal::named_another(what)),
+            (Owner::Is(owner), _) => Ok(Some(owner)),
+            // Nobody knows better than who names it.
+            (Owner::Only(_) | Owner::Unknown, Some(named)) => Ok(Some(named.clone())),
+            (Owner::Only(only), None) => Ok(Some(only)),
+            (Owner::Unknown, None) => Err(self.broken()),
         }
+    }
+
+    fn broken(&self) -> Refusal {
+        let what = self.plan.ties.first().map_or("something", |tie| tie.what);
+        Refusal::continuity_break(what)
+    }
+
+    /// Who made what the request refers to, else who served its session.
+    fn owner_in_memory(&self) -> Result<Option<ProfileId>, Refusal> {
+        let plan = self.plan;
+        let served = |what: &str| self.relay.ties.served(&plan.agent, &plan.provider, what);
+        let ids = plan.ties.iter().filter_map(|tie| tie.id.as_deref());
+        let mut owner = None;
+        for found in ids.filter_map(served) {
+            if owner.get_or_insert_with(|| found.clone()) != &found {
+                // Things of two accounts: none of them has all.
+                return Err(self.broken());
+            }
+        }
+        Ok(owner.or_else(|| plan.session.as_deref().and_then(served)))
+    }
+
+    /// The same by what is stored. Who is pinned does not count: that one may have failed when another served.
+    async fn stored_owner(&self) -> Owner {
+        let plan = self.plan;
         let (sink, agent, session) = (self.sink.clone(), plan.agent.clone(), plan.session.clone());
         let provider = plan.provider.clone();
         let looking = self.relay.threads.run(move || {
             let session = session.as_deref().and_then(|key| SessionKey::parse(key).ok());
-            let info = session.and_then(|key| sink.session(&agent, &key).ok());
-            let pinned = info.and_then(|info| info.pin).map(|pin| pin.profile);
-            let mut profiles = sink.profiles(&agent, Some(provider.as_str())).ok()?;
-            // The session's account may be another provider's, who would not know what is meant and must not see it.
-            if let Some(pin) = pinned.filter(|pin| profiles.iter().any(|profile| profile.id == *pin)) {
-                return Some(pin);
+            let served = match session {
+                Some(key) => sink.session_served(&agent, &key)?,
+                None => None,
+            };
+            let mut profiles = sink.profiles(&agent, Some(provider.as_str()))?;
+            // The session's account may be another provider's, who would not know what is meant and must not see it. One
+            // that is gone has nobody in its place.
+            let of_this = |served: &ProfileId| {
+                served.provider_part() == Some(provider.as_str())
+                    || profiles.iter().any(|profile| profile.id == *served)
+            };
+            if let Some(served) = served.filter(of_this) {
+                return Ok(Owner::Is(served));
             }
             // Where there is only one account, it is the one.
-            let only = profiles.pop()?;
-            profiles.is_empty().then_some(only.id)
+            let only = profiles.pop().filter(|_| profiles.is_empty());
+            Ok::<_, SinkError>(only.map_or(Owner::Unknown, |only| Owner::Only(only.id)))
         });
-        let what = plan.ties.first().map_or("something", |tie| tie.what);
         match looking.await {
-            Ok(Some(profile)) => Ok(Some(profile)),
-            _ => Err(Refusal::continuity_break(what)),
+            Ok(Ok(owner)) => owner,
+            _ => Owner::Unknown,
         }
     }
 
@@ -371,6 +421,9 @@ impl Job<'_> {
             return Box::pin(failing).await;
         }
         if status.is_success() {
+            if let Some(key) = self.new_server(used.lease()) {
+                Box::pin(self.store_server(key, used.lease())).await;
+            }
             self.served(&mut used, &outfit.profile, &head.headers);
         }
         let answer = Answer::relayed(body, begun.lending, self.relay.bounds.answer_idle);
@@ -382,6 +435,29 @@ impl Job<'_> {
         let watcher = Watcher::new(used, self.plan, &head.headers, &self.relay.ties, room);
         let answer = answer.holding(Box::new(watcher));
         Ok(Came::Over(with_names(status, head.headers, answer, names)))
+    }
+
+    /// The key of the request's session, if it is not known that this profile served it last.
+    fn new_server(&self, lease: &Lease) -> Option<SessionKey> {
+        let plan = self.plan;
+        let session = plan.session.as_deref()?;
+        let known = self.relay.ties.served(&plan.agent, &plan.provider, session);
+        if known.as_ref() == Some(&lease.profile) {
+            return None;
+        }
+        SessionKey::parse(session).ok()
+    }
+
+    /// Stores who serves the session, before the client has an answer that it may refer to: a restart must not find
+    /// another one. A disk that does not answer holds nobody up for long.
+    async fn store_server(&self, key: SessionKey, lease: &Lease) {
+        let (sink, agent, profile) = (self.sink.clone(), self.plan.agent.clone(), lease.profile.clone());
+        let storing = self.relay.threads.run(move || {
+            if let Err(error) = sink.note_session_served(&agent, &key, &profile) {
+                tracing::warn!("who serves session {key} was not noted: {error}");
+            }
+        });
+        within(STORED_WITHIN, storing).await;
     }
 
     /// The answer begins well.

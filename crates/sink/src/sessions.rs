@@ -93,6 +93,37 @@ impl Sink {
         })
     }
 
+    /// The profile that answered last in a session, as far as [`Sink::note_session_served`] was told. It need not be the
+    /// one that the session keeps: that one may have failed, or rest, while another answered.
+    ///
+    /// # Errors
+    /// When the sessions cannot be read.
+    pub fn session_served(&self, agent: &AgentId, key: &SessionKey) -> Result<Option<ProfileId>> {
+        let sessions = self.session_store().load(agent)?;
+        Ok(sessions.map.get(key).and_then(|session| session.served.clone()))
+    }
+
+    /// Notes who answered in a session, so that what is bound to an account finds it after a restart, too. Nothing is
+    /// written while it is the same one, nor of a session that nothing is stored of.
+    ///
+    /// # Errors
+    /// When the sessions cannot be read or written.
+    pub fn note_session_served(&self, agent: &AgentId, key: &SessionKey, profile: &ProfileId) -> Result<()> {
+        let sessions = self.session_store().load(agent)?;
+        let known = sessions.map.get(key);
+        if self.store().is_readonly() || known.is_none_or(|session| session.served.as_ref() == Some(profile))
+        {
+            return Ok(());
+        }
+        self.update_session(agent, key, |session| {
+            // It may have gone meanwhile, and is not made again for this.
+            if *session != Session::default() {
+                session.served = Some(profile.clone());
+            }
+        })?;
+        Ok(())
+    }
+
     /// All sessions of an agent, OpenClaw's and ours.
     ///
     /// # Errors

@@ -121,6 +121,16 @@ impl Refusal {
         .with_fix("start a new conversation, or wait until that account is back (tokensink models status)")
     }
 
+    /// The same where the request itself names another account than the one that has what it refers to.
+    #[must_use]
+    pub fn named_another(what: &str) -> Self {
+        Self::bad(
+            "continuity_break",
+            format!("the request refers to {what}, which belongs to another account than the one that its model names"),
+        )
+        .with_fix("leave the @ and what follows it out of the model, or start a new conversation")
+    }
+
     /// What an error of the sink means to an API client. A missing login is not the client's 401, on which clients
     /// throw their own login away: it is the gateway that cannot serve (503). What the settings forbid is no fault that
     /// trying again mends (403).

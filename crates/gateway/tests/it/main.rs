@@ -7,6 +7,7 @@
 )]
 
 mod bounds;
+mod continuity;
 mod failover;
 mod isolation;
 mod models;

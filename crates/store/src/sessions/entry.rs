@@ -32,6 +32,8 @@ pub struct Session {
     pub fresh: bool,
     /// When a session that was made for a client was last used, to the hour (ours; not in the file).
     pub used_at: Option<UnixMillis>,
+    /// The profile that answered last, which need not be the one that it keeps (ours; not in the file).
+    pub served: Option<ProfileId>,
 }
 
 const SESSION_ID: &str = "sessionId";
@@ -73,6 +75,7 @@ impl Session {
             made: false,
             fresh: false,
             used_at: None,
+            served: None,
         }
     }
 

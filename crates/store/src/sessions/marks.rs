@@ -1,7 +1,8 @@
 //! What only we know of sessions: `tokensink/state/sessions/<agent>.json`.
 //!
 //! A mark belongs to the profile that it names: where another program has pinned another one since, it counts for
-//! nothing. The file may be lost: an automatic pin then stays over the next change of the order.
+//! nothing. Who answered last is known whatever is pinned. The file may be lost: an automatic pin then stays over the
+//! next change of the order, and nobody knows who answered.
 
 use serde_json::{Map, Value, json};
 use tokensink_types::{ProfileId, SessionKey};
@@ -40,6 +41,7 @@ impl Marks {
         session.made = is("made");
         session.fresh = is("fresh");
         session.used_at = mark.get("usedAt").and_then(js::millis);
+        session.served = js::text(mark, "served").and_then(|text| ProfileId::parse(&text).ok());
     }
 
     pub(super) fn set(&mut self, key: &SessionKey, session: &Session) {
@@ -56,6 +58,9 @@ impl Marks {
         }
         if let Some(at) = session.used_at {
             mark.insert("usedAt".to_owned(), at.0.into());
+        }
+        if let Some(profile) = &session.served {
+            mark.insert("served".to_owned(), json!(profile.as_str()));
         }
         if mark.is_empty() {
             self.remove(key);

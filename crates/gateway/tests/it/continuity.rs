@@ -1,0 +1,121 @@
+//! What is bound to an account goes to that account, or nowhere.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+use tokensink_gateway::{Bounds, Running};
+use tokensink_testkit::{Seen, Talk};
+
+use crate::raw::Answer;
+use crate::world::{World, client, error};
+
+/// An answer whose id tells whose it is.
+fn tell(seen: &Seen, talk: &mut Talk) {
+    talk.json(200, &json!({"id": id_of(seen)}).to_string());
+}
+
+fn id_of(seen: &Seen) -> String {
+    format!("resp_{}", seen.bearer().trim_start_matches("sk-"))
+}
+
+/// Sends a body with these headers.
+fn post(gateway: &Running, path: &str, headers: &str, body: impl AsRef<[u8]>) -> Answer {
+    let body = body.as_ref();
+    let head = format!("{headers}content-length: {}\r\n", body.len());
+    client(gateway).request("POST", path, &head).write(body).answer()
+}
+
+fn by(answer: &Answer) -> (u16, &str) {
+    let profile = answer.header("x-tokensink-profile");
+    (answer.status, profile.unwrap_or(answer.text()))
+}
+
+fn is_break(answer: &Answer) -> bool {
+    answer.status == 400 && error(&answer.body)["code"] == "continuity_break"
+}
+
+const S: &str = "x-tokensink-session: s\r\n";
+
+#[test]
+fn a_profile_that_is_named_is_not_sent_what_another_has() {
+    let world = World::new(&["one", "two"], tell);
+    let gateway = world.gateway();
+    let named = |name: &str, more: &str| format!(r#"{{"model":"rig/small@rig:{name}"{more}}}"#);
+    let ask = |headers: &str, body: &str| post(&gateway, "/v1/responses", headers, body);
+    assert_eq!(by(&ask(S, &named("one", ""))), (200, "rig:one"));
+    let ones = r#","previous_response_id":"resp_one""#;
+    let reasoning = r#","input":[{"type":"reasoning","encrypted_content":"x"}]"#;
+    for (headers, more) in [(S, ones), ("", ones), (S, reasoning)] {
+        let answer = ask(headers, &named("two", more));
+        assert!(is_break(&answer), "{headers}{more}: {}", answer.text());
+        assert!(
+            error(&answer.body)["message"]
+                .as_str()
+                .unwrap()
+                .contains("leave the @")
+        );
+    }
+    assert_eq!(by(&ask(S, &named("one", ones))), (200, "rig:one"));
+    let unnamed = format!(r#"{{"model":"rig/small"{ones}}}"#);
+    assert_eq!(by(&ask("", &unnamed)), (200, "rig:one"));
+    // Of what nobody remembers, whoever names an account knows best.
+    let unknown = r#","previous_response_id":"resp_x""#;
+    assert_eq!(by(&ask("", &named("two", unknown))), (200, "rig:two"));
+    // What is of two accounts is nobody's.
+    let both = r#","previous_response_id":"resp_one","input":[{"type":"input_file","file_id":"resp_two"}]"#;
+    assert!(is_break(&ask("", &named("two", both))));
+    assert!(is_break(&ask("", &format!(r#"{{"model":"rig/small"{both}}}"#))));
+}
+
+/// The first account of a session is the one that it keeps, also where that one failed and another answered.
+#[test]
+fn after_a_restart_a_session_goes_to_who_served_it() {
+    let limited = AtomicBool::new(true);
+    let world = World::new(&["one", "two"], move |seen, talk| {
+        let is_limited = seen.bearer() == "sk-one" && limited.load(Ordering::SeqCst);
+        if seen.path.ends_with("free") {
+            limited.store(false, Ordering::SeqCst);
+        }
+        if is_limited {
+            let limit = r#"{"error":{"type":"rate_limit_error","message":"too many"}}"#;
+            talk.answer(429, &[("retry-after", "1")], limit);
+        } else {
+            tell(seen, talk);
+        }
+    });
+    let chat = r#"{"model":"small"}"#;
+    let next = r#"{"model":"small","input":[{"type":"reasoning","encrypted_content":"x"}]}"#;
+    let gateway = world.gateway();
+    assert_eq!(by(&post(&gateway, "/rig/responses", S, chat)), (200, "rig:two"));
+    post(&gateway, "/rig/free", "", chat);
+    drop(gateway);
+    let sessions = std::fs::read_to_string(world.state_dir().join("agents/main/sessions/sessions.json"));
+    assert!(sessions.unwrap().contains("rig:one"), "that is the one it keeps");
+    // With a clock that is past the limit.
+    let gateway = World::gateway_on(world.sink_at(60), Bounds::default());
+    assert_eq!(by(&post(&gateway, "/rig/responses", S, next)), (200, "rig:two"));
+    // It comes home, and that is known from then on.
+    assert_eq!(
+        by(&post(&gateway, "/rig/chat/completions", S, chat)),
+        (200, "rig:one")
+    );
+    drop(gateway);
+    let gateway = World::gateway_on(world.sink_at(60), Bounds::default());
+    assert_eq!(by(&post(&gateway, "/rig/responses", S, next)), (200, "rig:one"));
+    let answer = post(&gateway, "/rig/responses", "x-tokensink-session: t\r\n", next);
+    assert!(is_break(&answer), "{}", answer.text());
+}
+
+/// A pin alone tells nothing of who answered.
+#[test]
+fn a_session_that_nobody_served_is_bound_to_nobody() {
+    let world = World::new(&["one", "two"], |_, talk| {
+        talk.answer(400, &[], r#"{"error":{"message":"no"}}"#);
+    });
+    let gateway = world.gateway();
+    let chat = r#"{"model":"small"}"#;
+    assert_eq!(post(&gateway, "/rig/responses", S, chat).status, 400);
+    let next = r#"{"model":"small","previous_response_id":"resp_two"}"#;
+    let answer = post(&gateway, "/rig/responses", S, next);
+    assert!(is_break(&answer), "{}", answer.text());
+}
