@@ -8,13 +8,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::outcome::{Outcome, Used};
 use crate::request::events::{Noticed, Scanner};
+use crate::request::kept::ids;
 use crate::request::plan::Plan;
 use crate::slots::Profile;
 use crate::stream::{Ended, Hold};
 use crate::ties::Ties;
 
-/// How much of a JSON answer is looked at for its id, which comes first in all of them.
-const ID_WITHIN: usize = 1024;
+/// How much of an answer is looked at for the ids of what the provider keeps. Of a response the id comes first, and much
+/// may follow; a batch has the files that came of it somewhere in its middle, and a list has many of them.
+const IDS_WITHIN: usize = 64 * 1024;
+/// The same of an answer whose id comes first.
+const FIRST_ID_WITHIN: usize = 1024;
 
 /// The room that a request takes.
 #[derive(Debug)]
@@ -44,9 +48,36 @@ pub(crate) struct Watcher {
 #[derive(Debug)]
 enum Look {
     Nothing,
-    Events(Scanner),
-    /// The beginning of a JSON answer.
-    Json(Vec<u8>),
+    /// And the first event, where its id is that of something that the provider keeps.
+    Events(Scanner, Option<Begun>),
+    /// A JSON answer.
+    Json(Begun),
+}
+
+/// The beginning of an answer, in which ids are looked for.
+#[derive(Debug, Default)]
+struct Begun {
+    bytes: Vec<u8>,
+    /// How much is looked at.
+    within: usize,
+    /// How many ids are noted.
+    noted: usize,
+}
+
+impl Begun {
+    fn new(within: usize) -> Self {
+        Self {
+            within,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what came; `false` when it is all that is looked at.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let left = self.within.saturating_sub(self.bytes.len()).min(bytes.len());
+        self.bytes.extend_from_slice(&bytes[..left]);
+        self.bytes.len() < self.within
+    }
 }
 
 impl Watcher {
@@ -61,16 +92,23 @@ impl Watcher {
             .get(CONTENT_TYPE)
             .map_or(&b""[..], http::HeaderValue::as_bytes);
         let look = if kind.starts_with(b"text/event-stream") {
-            Look::Events(Scanner::new())
-        } else if kind.starts_with(b"application/json") && is_kept(&plan.path_and_query) {
-            Look::Json(Vec::new())
+            let first = plan.keeps.then(|| Begun::new(FIRST_ID_WITHIN));
+            Look::Events(Scanner::new(), first)
+        } else if kind.starts_with(b"application/json") && plan.keeps {
+            let has_it_first = plan.path_and_query.split('?').next();
+            let has_it_first = has_it_first.is_some_and(|path| path.ends_with("/responses"));
+            Look::Json(Begun::new(if has_it_first {
+                FIRST_ID_WITHIN
+            } else {
+                IDS_WITHIN
+            }))
         } else {
             Look::Nothing
         };
         Self {
             used,
             plan: Arc::clone(plan),
-            headers: if matches!(look, Look::Events(_)) {
+            headers: if matches!(look, Look::Events(..)) {
                 headers.clone()
             } else {
                 HeaderMap::new()
@@ -82,27 +120,19 @@ impl Watcher {
     }
 }
 
-/// Does the provider keep what such a request makes, so that a later one may refer to it?
-fn is_kept(path: &str) -> bool {
-    let path = path.split('?').next().unwrap_or_default();
-    path.split('/')
-        .any(|part| matches!(part, "responses" | "files" | "batches" | "conversations"))
-}
-
-/// The first `"id": "…"` of a JSON answer.
-fn first_id(json: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(json).ok().or_else(|| {
-        let valid = std::str::from_utf8(json).err()?.valid_up_to();
-        std::str::from_utf8(&json[..valid]).ok()
-    })?;
-    let (_, after) = text.split_once("\"id\"")?;
+/// The id of the first event of a stream, which is the thing that the stream is about: itself, or under its kind's name.
+fn first_id(stream: &[u8]) -> Option<&str> {
+    let begins = memchr::memmem::find(stream, b"data:")?;
+    let line = &stream[begins..];
+    let line = &line[..memchr::memchr(b'\n', line)?];
+    let (_, after) = std::str::from_utf8(line).ok()?.split_once("\"id\"")?;
     let value = after
         .trim_start()
         .strip_prefix(':')?
         .trim_start()
         .strip_prefix('"')?;
     let (id, _) = value.split_once('"')?;
-    (!id.is_empty()).then_some(id)
+    (!id.is_empty() && !id.contains('\\')).then_some(id)
 }
 
 impl Hold for Watcher {
@@ -110,17 +140,31 @@ impl Hold for Watcher {
         match &mut self.look {
             Look::Nothing => {}
             Look::Json(begun) => {
-                let left = ID_WITHIN.saturating_sub(begun.len()).min(bytes.len());
-                begun.extend_from_slice(&bytes[..left]);
-                if let Some(id) = first_id(begun) {
+                let goes_on = begun.take(bytes);
+                let ids = ids(&begun.bytes);
+                // Each time, since the client may refer to it before the end is seen here.
+                for id in ids.iter().skip(begun.noted) {
                     let profile = &self.used.lease().profile;
                     self.ties.note(&self.plan.agent, &self.plan.provider, id, profile);
-                    self.look = Look::Nothing;
-                } else if begun.len() >= ID_WITHIN {
+                }
+                begun.noted = ids.len();
+                let has_all = begun.within == FIRST_ID_WITHIN && begun.noted > 0;
+                if has_all || !goes_on {
                     self.look = Look::Nothing;
                 }
             }
-            Look::Events(scanner) => {
+            Look::Events(scanner, first) => {
+                if let Some(begun) = first {
+                    let goes_on = begun.take(bytes);
+                    let id = first_id(&begun.bytes);
+                    if let Some(id) = id {
+                        let profile = &self.used.lease().profile;
+                        self.ties.note(&self.plan.agent, &self.plan.provider, id, profile);
+                    }
+                    if id.is_some() || !goes_on {
+                        *first = None;
+                    }
+                }
                 let (used, headers, ties) = (&mut self.used, &self.headers, &self.ties);
                 let (agent, provider) = (&self.plan.agent, &self.plan.provider);
                 let profile = &self.room.profile;
@@ -155,31 +199,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_provider_keeps() {
-        for (path, want) in [
-            ("/responses", true),
-            ("/v1/responses?stream=true", true),
-            ("/files/file-1/content", true),
-            ("/v1/messages/batches", true),
-            ("/chat/completions", false),
-            ("/chat/completions?responses", false),
+    fn the_id_of_a_streams_first_event() {
+        for (stream, want) in [
+            (
+                &b"data: {\"id\":\"chatcmpl-1\",\"choices\":[]}\n\n"[..],
+                Some("chatcmpl-1"),
+            ),
+            (
+                b"event: thread.created\ndata: {\"id\": \"thread_1\"}\n",
+                Some("thread_1"),
+            ),
+            (b"data: {\"response\":{\"id\":\"resp_1\"}}\r\n", Some("resp_1")),
+            (b"data: {\"id\":\"chatcmpl-1\"", None),
+            (b"data: {\"id\":7}\n\"id\":\"x\"\n", None),
+            (b"data: {\"id\":\"\"}\n", None),
+            (b"", None),
         ] {
-            assert_eq!(is_kept(path), want, "{path}");
-        }
-    }
-
-    #[test]
-    fn the_id_of_a_json_answer() {
-        for (json, want) in [
-            (&br#"{"id":"resp_1","object":"response"}"#[..], Some("resp_1")),
-            (b"{\n  \"id\" : \"file-1\",", Some("file-1")),
-            (b"{\"id\":\"resp", None),
-            (b"{\"id\":7}", None),
-            (b"{\"id\":\"\"}", None),
-            (b"\xff{\"id\":\"x\"}", None),
-            (b"{}", None),
-        ] {
-            assert_eq!(first_id(json), want, "{}", String::from_utf8_lossy(json));
+            assert_eq!(first_id(stream), want, "{}", String::from_utf8_lossy(stream));
         }
     }
 }

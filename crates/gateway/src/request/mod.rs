@@ -18,6 +18,7 @@ pub mod decode;
 pub mod errors;
 pub mod events;
 pub mod headers;
+pub(crate) mod kept;
 pub mod model;
 pub mod models;
 pub mod plan;

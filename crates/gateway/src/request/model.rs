@@ -18,7 +18,8 @@ use super::route::Family;
 
 mod json;
 
-use json::{Event, Reader};
+pub(super) use json::unescaped;
+pub(super) use json::{Event, Reader};
 
 /// How many references to an account's state are kept; one is enough to decide.
 const TIES_MAX: usize = 8;
@@ -33,6 +34,8 @@ pub struct Outline {
     pub model: Option<ModelField>,
     /// `"stream": true` at the top.
     pub stream: bool,
+    /// `"store": true` at the top: the provider is to keep its answer.
+    pub store: bool,
     /// What belongs to one account, in the order of the text.
     pub ties: Vec<Tie>,
 }
@@ -163,6 +166,7 @@ pub fn outline(body: &[u8], family: Family) -> Result<Outline, Malformed> {
 enum Key {
     Model,
     Stream,
+    Store,
     PreviousResponseId,
     Conversation,
     Container,
@@ -183,6 +187,7 @@ impl Key {
         match text {
             "model" if depth == 1 => Self::Model,
             "stream" if depth == 1 => Self::Stream,
+            "store" if depth == 1 => Self::Store,
             "previous_response_id" if depth == 1 => Self::PreviousResponseId,
             "conversation" if depth == 1 => Self::Conversation,
             "prompt" if depth == 1 => Self::Prompt,
@@ -311,8 +316,10 @@ impl Walk {
             None => Err(Malformed::NotAnObject),
             Some(level) if self.stack.len() == 1 && level.key == Key::Model => Err(Malformed::ModelNotText),
             Some(level) => {
-                if self.stack.len() == 1 && level.key == Key::Stream {
-                    self.outline.stream = is_true;
+                match level.key {
+                    Key::Stream if self.stack.len() == 1 => self.outline.stream = is_true,
+                    Key::Store if self.stack.len() == 1 => self.outline.store = is_true,
+                    _ => {}
                 }
                 Ok(())
             }

@@ -14,6 +14,7 @@ use tokensink_sink::{AgentId, ErrorKind, ProfileId, ProviderId, SinkError};
 
 use super::decode::DecodedBody;
 use super::errors::{ErrorShape, Refusal};
+use super::kept;
 use super::model::{Edit, ModelField, Outline, Tie, outline};
 use super::query;
 use super::route::{Call, Family, Route, unknown_path};
@@ -104,6 +105,8 @@ pub struct Plan {
     pub ties: Vec<Tie>,
     /// The answer is to be a stream of events.
     pub stream: bool,
+    /// The answer may tell of something that the provider keeps for the account, to which a later request may refer.
+    pub keeps: bool,
 }
 
 /// What planning wants of a body.
@@ -174,6 +177,7 @@ pub fn plan(
         _ => return Err(unknown_path(parts.uri.path())),
     };
     plan.session = session;
+    plan.keeps = kept::is_kept(&plan.path_and_query, parts.method == Method::POST, plan.keeps);
     if let Some(query) = parts.uri.query().and_then(query::without_credentials) {
         plan.path_and_query = format!("{}?{query}", plan.path_and_query).into();
     }
@@ -202,6 +206,7 @@ fn for_model(
         bound: false,
         ties: Vec::new(),
         stream: false,
+        keeps: false,
     };
     Ok(plan.with(outline))
 }
@@ -232,6 +237,7 @@ fn passed(
         bound: false,
         ties: Vec::new(),
         stream: false,
+        keeps: false,
     };
     Ok(plan.with(outline))
 }
@@ -239,6 +245,7 @@ fn passed(
 impl Plan {
     fn with(mut self, outline: Outline) -> Self {
         self.stream = outline.stream;
+        self.keeps = outline.store;
         self.bound = !outline.ties.is_empty();
         self.ties = outline.ties;
         self
@@ -311,40 +318,12 @@ fn edit(field: &ModelField, target: &Target, compressed: bool) -> Result<Option<
     Ok(Some(Edit::of_model(field, &target.model)))
 }
 
-/// Collections of things that a provider keeps for the account that made them.
-const KEPT: [&str; 14] = [
-    "files",
-    "batches",
-    "responses",
-    "conversations",
-    "containers",
-    "vector_stores",
-    "assistants",
-    "threads",
-    "uploads",
-    "jobs",
-    "skills",
-    "evals",
-    "videos",
-    "completions",
-];
-
-/// What may follow a collection and is no id.
-const VERBS: [&str; 4] = ["compact", "input_tokens", "search", "count_tokens"];
-
-/// The first thing in a path that one account keeps: `/files/<id>/content`.
+/// The first thing in a path that one account keeps.
 fn tie_of_path(rest: &str) -> Option<Tie> {
-    let segments: Vec<&str> = rest.split('/').collect();
-    let pairs = segments.iter().zip(segments.iter().skip(1));
-    let (what, id) = pairs
-        .filter_map(|(collection, id)| {
-            let what = KEPT.into_iter().find(|kept| kept == collection)?;
-            (!id.is_empty() && !VERBS.contains(id)).then_some((what, id))
-        })
-        .next()?;
+    let (what, id) = kept::kept_in_path(rest)?;
     Some(Tie {
         what,
-        id: (id.len() <= 200).then(|| (*id).to_owned()),
+        id: (id.len() <= 200).then(|| id.to_owned()),
     })
 }
 

@@ -119,3 +119,88 @@ fn a_session_that_nobody_served_is_bound_to_nobody() {
     let answer = post(&gateway, "/rig/responses", S, next);
     assert!(is_break(&answer), "{}", answer.text());
 }
+
+/// Where nothing but the gateway's memory tells whose a thing is: two accounts, no session.
+#[test]
+fn what_is_created_is_found_again() {
+    let world = World::new(&["one", "two"], |seen, talk| {
+        let name = seen.path.rsplit('/').next().unwrap().to_owned();
+        let long = "x".repeat(3_000);
+        match &*seen.method {
+            "POST" if seen.path.ends_with("/batches") => {
+                let batch =
+                    json!({"object": "batch", "errors": long, "id": "batch-1", "output_file_id": null});
+                talk.json(200, &batch.to_string());
+            }
+            "POST" => {
+                let thing = json!({"object": name, "metadata": {"id": "theirs"}, "text": long, "id": format!("{name}-1")});
+                talk.json(200, &thing.to_string());
+            }
+            _ if name == "batch-1" => {
+                let batch =
+                    json!({"id": name, "x": long, "output_file_id": "file-o", "error_file_id": "file-e"});
+                talk.json(200, &batch.to_string());
+            }
+            _ => tell(seen, talk),
+        }
+    });
+    let gateway = world.gateway();
+    let get = |path: &str| client(&gateway).request("GET", path, "").answer();
+    for collection in [
+        "files",
+        "vector_stores",
+        "containers",
+        "uploads",
+        "assistants",
+        "threads",
+        "fine_tuning/jobs",
+        "evals",
+        "videos",
+        "skills",
+        "conversations",
+        "chat/completions",
+    ] {
+        let body = r#"{"model":"small","store":true}"#;
+        let made = post(&gateway, &format!("/rig/{collection}"), "", body);
+        assert_eq!(by(&made), (200, "rig:one"), "{collection}");
+        let name = collection.rsplit('/').next().unwrap();
+        let found = get(&format!("/rig/{collection}/{name}-1"));
+        assert_eq!(by(&found), (200, "rig:one"), "{collection}");
+    }
+    assert!(
+        is_break(&get("/rig/files/theirs")),
+        "what a user wrote says nothing"
+    );
+    assert_eq!(by(&post(&gateway, "/rig/batches", "", "{}")), (200, "rig:one"));
+    assert!(is_break(&get("/rig/files/file-o/content")));
+    assert_eq!(by(&get("/rig/batches/batch-1")), (200, "rig:one"));
+    for file in ["file-o", "file-e"] {
+        let content = get(&format!("/rig/files/{file}/content"));
+        assert_eq!(by(&content), (200, "rig:one"), "{file}");
+    }
+}
+
+#[test]
+fn a_stored_chat_that_was_streamed_is_found_again() {
+    let world = World::new(&["one", "two"], |seen, talk| {
+        if seen.method == "POST" {
+            talk.begin_events();
+            talk.chunk("data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\"}\n\n");
+            talk.chunk("data: [DONE]\n\n");
+            talk.end();
+        } else {
+            tell(seen, talk);
+        }
+    });
+    let gateway = world.gateway();
+    let get = || {
+        client(&gateway)
+            .request("GET", "/rig/chat/completions/chatcmpl-1", "")
+            .answer()
+    };
+    for (store, found) in [(false, false), (true, true)] {
+        let body = json!({"model": "small", "stream": true, "store": store}).to_string();
+        assert_eq!(post(&gateway, "/rig/chat/completions", "", body).status, 200);
+        assert_eq!(is_break(&get()), !found, "{store}");
+    }
+}

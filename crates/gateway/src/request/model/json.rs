@@ -7,11 +7,11 @@ use super::Malformed;
 
 /// How deep objects and arrays may be nested. Real requests stay below thirty, and the providers' own readers end at
 /// 128 to 1,000.
-pub(super) const DEPTH_MAX: usize = 512;
+pub(in crate::request) const DEPTH_MAX: usize = 512;
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Event<'a> {
+pub(in crate::request) enum Event<'a> {
     /// `{`.
     ObjectStart,
     /// `[`.
@@ -42,7 +42,7 @@ enum Expect {
     CommaOrEnd,
 }
 
-pub(super) struct Reader<'a> {
+pub(in crate::request) struct Reader<'a> {
     text: &'a str,
     at: usize,
     /// Whether each open one is an object.
@@ -81,7 +81,7 @@ impl Open {
 
 impl<'a> Reader<'a> {
     /// A reader of `bytes`, which must be UTF-8 (RFC 8259 section 8.1).
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub(in crate::request) fn new(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(bytes).map_err(|error| Malformed::NotJson(error.valid_up_to()))?;
         Ok(Self {
             text,
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next event; `None` when the one value and all white space behind it were read.
-    pub(super) fn next(&mut self) -> Result<Option<Event<'a>>, Malformed> {
+    pub(in crate::request) fn next(&mut self) -> Result<Option<Event<'a>>, Malformed> {
         self.skip_space();
         if self.expect == Expect::CommaOrEnd {
             let Some(is_object) = self.open.last() else {
@@ -273,7 +273,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A text with its escapes undone. Half of a surrogate pair, which stands for nothing, becomes U+FFFD.
-pub(super) fn unescaped(raw: &str) -> Cow<'_, str> {
+pub(in crate::request) fn unescaped(raw: &str) -> Cow<'_, str> {
     if !raw.contains('\\') {
         return Cow::Borrowed(raw);
     }

@@ -432,6 +432,27 @@ fn paths_to_what_one_account_keeps() {
 }
 
 #[test]
+fn answers_that_tell_of_something_kept() {
+    let stored = br#"{"model":"gpt-5.1","store":true}"#;
+    let not = br#"{"model":"gpt-5.1","messages":[{"store":true}]}"#;
+    for (path, body, want) in [
+        ("/v1/responses?x=1", &not[..], true),
+        ("/v1/chat/completions", not, false),
+        ("/v1/chat/completions", stored, true),
+        ("/openai/vector_stores?after=x", not, true),
+        ("/openai/embeddings?files", not, false),
+    ] {
+        let plan = ask(&Asked {
+            path,
+            body,
+            ..Asked::default()
+        })
+        .unwrap();
+        assert_eq!(plan.keeps, want, "{path}");
+    }
+}
+
+#[test]
 fn compressed_bodies_are_not_edited() {
     let asked = |text: &str| {
         let body = serde_json::json!({ "model": text }).to_string();
