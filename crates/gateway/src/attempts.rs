@@ -28,7 +28,7 @@ use crate::relay::{Leaving, Relay, set_length};
 use crate::replay::Held;
 use crate::request::errors::Refusal;
 use crate::request::headers::{Dress, keep_for_client, upstream_headers};
-use crate::request::plan::Plan;
+use crate::request::plan::{Plan, UNREAD};
 use crate::slots::Profile;
 use crate::stream::{Answer, Peeked};
 use crate::time::{lately, now, sleep, within};
@@ -184,8 +184,10 @@ impl Job<'_> {
     }
 
     fn broken(&self) -> Refusal {
-        let what = self.plan.ties.first().map_or("something", |tie| tie.what);
-        Refusal::continuity_break(what)
+        match self.plan.ties.first() {
+            Some(tie) if tie.what == UNREAD => Refusal::not_read(),
+            tie => Refusal::continuity_break(tie.map_or("something", |tie| tie.what)),
+        }
     }
 
     /// Who made what the request refers to, else who served its session.

@@ -131,6 +131,19 @@ impl Refusal {
         .with_fix("leave the @ and what follows it out of the model, or start a new conversation")
     }
 
+    /// The same where it is not known whether the request refers to anything, since its body cannot be read.
+    #[must_use]
+    pub fn not_read() -> Self {
+        Self::bad(
+            "continuity_break",
+            "the request's body cannot be read, so that it is not known whether it refers to something that one account \
+             keeps, and no account has answered in its session",
+        )
+        .with_fix(
+            "send the body as one JSON object with one \"model\", of at most 32 MiB, uncompressed or as gzip or zstd",
+        )
+    }
+
     /// What an error of the sink means to an API client. A missing login is not the client's 401, on which clients
     /// throw their own login away: it is the gateway that cannot serve (503). What the settings forbid is no fault that
     /// trying again mends (403).

@@ -21,6 +21,20 @@ const KEPT: [&str; 14] = [
     "completions",
 ];
 
+/// Collections whose things are usually made from other things that an account keeps. Uploads are not among them: these
+/// are no JSON, and refer to nothing.
+const REFERRING: [&str; 9] = [
+    "responses",
+    "conversations",
+    "batches",
+    "containers",
+    "vector_stores",
+    "assistants",
+    "threads",
+    "fine_tuning",
+    "evals",
+];
+
 /// What may follow a collection and is no id.
 const VERBS: [&str; 5] = ["compact", "input_tokens", "search", "count_tokens", "runs"];
 
@@ -51,6 +65,17 @@ pub(crate) fn is_kept(path: &str, is_made: bool, stored: bool) -> bool {
     // What somebody wrote into a file tells nothing of whose it is.
     let is_content = matches!(path.rsplit('/').next(), Some("content" | "results"));
     !is_content && path.split('/').any(of_one)
+}
+
+/// Are bodies that are sent to this path likely to refer to what an account keeps? Messages and chats are not: what they
+/// refer to now and then cannot make all of them that are too large to be read wait for one account.
+pub(crate) fn may_refer(path: &str) -> bool {
+    let mut names = path.split('/').filter(|name| !name.is_empty());
+    let is_chat = |name: &str| matches!(name, "messages" | "chat");
+    let is_version =
+        |name: &str| name.starts_with('v') && name[1..].starts_with(|c: char| c.is_ascii_digit());
+    let first = names.clone().find(|name| !is_version(name));
+    !first.is_some_and(is_chat) && names.any(|name| REFERRING.contains(&name))
 }
 
 /// The ids of kept things in a JSON answer, which need not have come whole, in their order: those of the thing itself, of
@@ -180,6 +205,27 @@ mod tests {
         }
         assert!(is_kept("/chat/completions", true, true));
         assert!(is_kept("/chat/completions", false, false));
+    }
+
+    #[test]
+    fn whose_bodies_refer_to_what_is_kept() {
+        for (path, want) in [
+            ("/responses", true),
+            ("/v1/responses/compact", true),
+            ("/batches", true),
+            ("/threads/t_1/messages", true),
+            ("/fine_tuning/jobs", true),
+            ("/files", false),
+            ("/uploads/u_1/parts", false),
+            ("/videos", false),
+            ("/v1/messages", false),
+            ("/messages/batches", false),
+            ("/v1/messages/batches", false),
+            ("/chat/completions", false),
+            ("/v", false),
+        ] {
+            assert_eq!(may_refer(path), want, "{path}");
+        }
     }
 
     #[test]

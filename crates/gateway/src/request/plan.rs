@@ -109,6 +109,9 @@ pub struct Plan {
     pub keeps: bool,
 }
 
+/// The word for what a body may refer to that cannot be read.
+pub(crate) const UNREAD: &str = "what its unreadable body may name";
+
 /// What planning wants of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyUse {
@@ -128,8 +131,7 @@ pub fn body_use(route: &Route, method: &Method, headers: &HeaderMap) -> BodyUse 
         Route::Passthrough { .. } => {
             let has_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
             let kind = headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-            let json = kind.is_none_or(|kind| memchr::memmem::find(kind, b"json").is_some());
-            if has_body && json {
+            if has_body && kind.is_none_or(may_be_json) {
                 BodyUse::Look
             } else {
                 BodyUse::None
@@ -137,6 +139,23 @@ pub fn body_use(route: &Route, method: &Method, headers: &HeaderMap) -> BodyUse 
         }
         _ => BodyUse::None,
     }
+}
+
+/// May a body of this type be JSON to a provider? Only where it is said to be something that JSON cannot be, it is not:
+/// providers read JSON also where `text/plain` or nothing is said.
+fn may_be_json(kind: &[u8]) -> bool {
+    const OTHERS: [&[u8]; 5] = [
+        b"multipart/",
+        b"image/",
+        b"audio/",
+        b"video/",
+        b"application/octet-stream",
+    ];
+    let begins = |other: &[u8]| {
+        kind.get(..other.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(other))
+    };
+    !OTHERS.into_iter().any(begins)
 }
 
 /// How errors of this request are written.
@@ -173,7 +192,10 @@ pub fn plan(
     let session = session::key(&parts.headers)?;
     let mut plan = match route {
         Route::Model(call) => for_model(*call, body, rights, directory)?,
-        Route::Passthrough { provider, rest } => passed(provider, rest, body, rights, directory)?,
+        Route::Passthrough { provider, rest } => {
+            let has_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+            passed((provider, rest), has_body, body, rights, directory)?
+        }
         _ => return Err(unknown_path(parts.uri.path())),
     };
     plan.session = session;
@@ -212,8 +234,8 @@ fn for_model(
 }
 
 fn passed(
-    name: &str,
-    rest: &str,
+    (name, rest): (&str, &str),
+    has_body: bool,
     body: Option<&DecodedBody>,
     rights: Rights<'_>,
     directory: &impl Directory,
@@ -221,11 +243,21 @@ fn passed(
     let provider = directory.provider(name).ok_or_else(|| unknown_provider(name))?;
     check_allowed(&provider.id, rights)?;
     let family = Family::of(provider.kind).unwrap_or(Family::OpenAi);
-    // What cannot be read passes: only the provider knows what it is.
-    let mut outline = body
-        .and_then(|body| outline(&body.bytes, family).ok())
-        .unwrap_or_default();
+    let read = match body {
+        Some(body) if body.bytes.is_empty() => Some(Outline::default()),
+        body => body.and_then(|body| outline(&body.bytes, family).ok()),
+    };
+    // What cannot be read passes: only the provider knows what it is. But where bodies usually refer to what an account
+    // keeps, this one may, too.
+    let is_unread = read.is_none() && has_body && kept::may_refer(rest);
+    let mut outline = read.unwrap_or_default();
     outline.ties.extend(tie_of_path(rest));
+    if is_unread && outline.ties.is_empty() {
+        outline.ties.push(Tie {
+            what: UNREAD,
+            id: None,
+        });
+    }
     let plan = Plan {
         agent: rights.agent.clone(),
         provider: provider.id,

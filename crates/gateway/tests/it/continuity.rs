@@ -67,6 +67,55 @@ fn a_profile_that_is_named_is_not_sent_what_another_has() {
     assert!(is_break(&ask("", &format!(r#"{{"model":"rig/small"{both}}}"#))));
 }
 
+#[test]
+fn a_body_that_cannot_be_read_is_bound_where_bodies_usually_are() {
+    let world = World::new(&["one", "two"], tell);
+    let bounds = Bounds {
+        replay_body: 1000,
+        ..Bounds::default()
+    };
+    let gateway = world.gateway_with(bounds);
+    let twos = r#"{"model":"rig/small@rig:two"}"#;
+    assert_eq!(by(&post(&gateway, "/v1/responses", S, twos)), (200, "rig:two"));
+    let next = r#"{"model":"small","previous_response_id":"resp_two"}"#;
+    let large = format!("{next}{}", " ".repeat(100_000));
+    let two_models = next.replace('{', r#"{"model":"small","#);
+    for (headers, body) in [
+        ("", &*large),
+        ("", &*two_models),
+        ("content-encoding: br\r\n", next),
+        ("content-type: application/octet-stream\r\n", next),
+    ] {
+        let before = world.upstream.seen().len();
+        let answer = post(&gateway, "/rig/responses", headers, body);
+        assert!(is_break(&answer), "{headers}: {}", answer.text());
+        assert_eq!(world.upstream.seen().len(), before, "{headers}");
+        let headers = format!("{headers}{S}");
+        let answer = post(&gateway, "/rig/responses", &headers, body);
+        assert_eq!(by(&answer), (200, "rig:two"), "{headers}");
+    }
+    for kind in ["text/plain", "application/x-www-form-urlencoded"] {
+        let headers = format!("content-type: {kind}\r\n");
+        let answer = post(&gateway, "/rig/responses", &headers, next);
+        assert_eq!(by(&answer), (200, "rig:two"), "{kind}: it is read all the same");
+    }
+    // Elsewhere they pass, as they must: a chat of 33 MiB, a file.
+    for path in [
+        "/rig/chat/completions",
+        "/rig/messages",
+        "/rig/messages/batches",
+        "/rig/files",
+    ] {
+        assert_eq!(by(&post(&gateway, path, "", &large)), (200, "rig:one"), "{path}");
+    }
+    let alone = World::new(&["one"], tell);
+    let gateway = alone.gateway_with(bounds);
+    assert_eq!(
+        by(&post(&gateway, "/rig/responses", "", &large)),
+        (200, "rig:one")
+    );
+}
+
 /// The first account of a session is the one that it keeps, also where that one failed and another answered.
 #[test]
 fn after_a_restart_a_session_goes_to_who_served_it() {

@@ -432,6 +432,38 @@ fn paths_to_what_one_account_keeps() {
 }
 
 #[test]
+fn a_body_that_cannot_be_read_may_refer_to_something() {
+    let two_models = br#"{"model":"a","model":"b"}"#;
+    for (path, body, want) in [
+        ("/openai/responses", &two_models[..], true),
+        ("/openai/v1/responses/compact", b"[]", true),
+        ("/openai/batches", b"\xff", true),
+        ("/openai/responses", b"", false),
+        ("/openai/responses", b"{}", false),
+        ("/openai/files", two_models, false),
+        ("/openai/chat/completions", two_models, false),
+        ("/anthropic/v1/messages", two_models, false),
+        ("/anthropic/v1/messages/batches", two_models, false),
+    ] {
+        let plan = ask(&Asked {
+            path,
+            body,
+            ..Asked::default()
+        })
+        .unwrap();
+        assert_eq!(plan.bound, want, "{path}");
+        assert_eq!(plan.ties.iter().any(|tie| tie.what == UNREAD), want, "{path}");
+    }
+    let plan = ask(&Asked {
+        path: "/openai/batches/b_1/cancel",
+        body: two_models,
+        ..Asked::default()
+    })
+    .unwrap();
+    assert_eq!(plan.ties.len(), 1, "the path says it");
+}
+
+#[test]
 fn answers_that_tell_of_something_kept() {
     let stored = br#"{"model":"gpt-5.1","store":true}"#;
     let not = br#"{"model":"gpt-5.1","messages":[{"store":true}]}"#;
@@ -471,6 +503,7 @@ fn compressed_bodies_are_not_edited() {
 #[test]
 fn bodies_that_planning_wants() {
     let json = HeaderMap::from_iter([(header::CONTENT_TYPE, "application/json".parse().unwrap())]);
+    let text = HeaderMap::from_iter([(header::CONTENT_TYPE, "text/plain".parse().unwrap())]);
     let form = HeaderMap::from_iter([(
         header::CONTENT_TYPE,
         "multipart/form-data; boundary=x".parse().unwrap(),
@@ -484,6 +517,7 @@ fn bodies_that_planning_wants() {
         (&passed, Method::POST, &json, BodyUse::Look),
         (&passed, Method::POST, &form, BodyUse::None),
         (&passed, Method::GET, &json, BodyUse::None),
+        (&passed, Method::POST, &text, BodyUse::Look),
         (&passed, Method::PATCH, &HeaderMap::new(), BodyUse::Look),
         (&Route::Metrics, Method::POST, &json, BodyUse::None),
     ];
