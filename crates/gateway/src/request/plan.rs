@@ -334,6 +334,14 @@ fn edit(field: &ModelField, target: &Target, compressed: bool) -> Result<Option<
         return Ok(None);
     }
     if compressed {
+        // Under the model's own name alone it would go to any account.
+        let fix = match &target.profile {
+            Some(_) => "send the body uncompressed".to_owned(),
+            None => format!(
+                "send the body uncompressed, or with \"model\": {:?}",
+                target.model
+            ),
+        };
         return Err(Refusal::bad(
             "compressed_model",
             format!(
@@ -342,10 +350,7 @@ fn edit(field: &ModelField, target: &Target, compressed: bool) -> Result<Option<
                 target.model
             ),
         )
-        .with_fix(format!(
-            "send the body uncompressed, or with \"model\": {:?}",
-            target.model
-        )));
+        .with_fix(fix));
     }
     Ok(Some(Edit::of_model(field, &target.model)))
 }

@@ -498,6 +498,17 @@ fn compressed_bodies_are_not_edited() {
     let refusal = asked("opus").unwrap_err();
     assert_eq!(refusal.code, "compressed_model");
     assert!(refusal.fix.unwrap().contains("\"claude-opus-4-6\""));
+    // Without the @, the model's own name would go to any account.
+    for text in ["opus@anthropic:work", "claude-opus-4-6@anthropic:work"] {
+        match asked(text) {
+            Ok(plan) => assert_eq!(plan.profile, Some(profile("anthropic:work")), "{text}"),
+            Err(refusal) => assert_eq!(
+                refusal.fix.as_deref(),
+                Some("send the body uncompressed"),
+                "{text}"
+            ),
+        }
+    }
 }
 
 #[test]
