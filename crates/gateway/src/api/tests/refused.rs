@@ -150,6 +150,12 @@ fn a_lease_that_reaches_nobody_counts_as_no_costlier_call() {
         "[profiles.\"rig:b\"]\nbilling = \"metered\"\n\
          [billing]\nallow = [\"prepaid -> metered\"]\ncrossings_per_day = 1\n",
     );
+    // Settings are read when a sink is opened.
+    let sink = Sink::open_with(world.test.host(), Flights::inline()).unwrap();
+    let world = World {
+        api: Api::new(sink),
+        ..world
+    };
     let client = key("one", "work", None);
     let wanted = json!({"provider": "rig", "deadline": 0});
     let lease = world.leased(&client, &wanted);
