@@ -46,9 +46,8 @@ impl Memory {
         bytes: usize,
         time: Duration,
     ) -> Result<OwnedSemaphorePermit, Refusal> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let room = within(time, Arc::clone(&self.decoding).acquire_many_owned(units)).await;
-        room.and_then(Result::ok).ok_or_else(|| {
+        let room = units_within(&self.decoding, bytes, time).await;
+        room.ok_or_else(|| {
             let text = "the memory for decompressing request bodies is taken by other requests".to_owned();
             overloaded("no_memory", text).with_fix("send the body uncompressed")
         })
@@ -67,71 +66,50 @@ impl Memory {
         if announced.is_some_and(|n| n > self.per_body) {
             return Ok(Held::streaming(Bytes::new(), body));
         }
-        let mut room = Vec::new();
-        // What one packet holds is not worth counting: the number of requests bounds it.
-        let mut reserved = UNIT;
+        let mut received = Received::new(announced);
         // Of bodies that must be held, each gets all of its room at once, or many of which each had a part would wait for
         // each other.
-        if let (Some(wait), Some(announced)) = (&mut wait, announced)
-            && announced > reserved
-        {
-            let permit = self.room(announced - reserved, wait).await?;
-            reserved += permit.num_permits() * UNIT;
-            room.push(permit);
+        if let (Some(wait), Some(announced)) = (&mut wait, announced) {
+            self.make_room(&mut received, announced, Some(wait)).await?;
         }
-        let mut began = lately();
-        let mut first = Bytes::new();
-        let mut all = Vec::new();
-        loop {
-            let due = self.pace.end(began, first.len() + all.len());
-            let left = due.saturating_duration_since(lately());
-            let frame = match within(left.min(self.pace.idle), body.frame()).await {
-                None if left < self.pace.idle => return Err(self.pace.too_slow()),
-                None => return Err(self.pace.silent()),
-                Some(None) => break,
-                Some(Some(Err(error))) => return Err(broken_off(&error)),
-                Some(Some(Ok(frame))) => frame,
-            };
-            // Trailers of a request mean nothing to any of the APIs, and may be dropped (RFC 9110 section 6.5.1).
-            let Ok(bytes) = frame.into_data() else { continue };
-            let length = first.len() + all.len() + bytes.len();
-            if reserved < length && length <= self.per_body {
-                let missing = length - reserved;
-                let permit = match &mut wait {
-                    Some(wait) => {
-                        let before = lately();
-                        let permit = self.room(missing, wait).await?;
-                        // Meanwhile nothing was taken of the client.
-                        began += lately().saturating_duration_since(before);
-                        Some(permit)
-                    }
-                    None => self.reserve(missing),
-                };
-                if let Some(permit) = permit {
-                    reserved += permit.num_permits() * UNIT;
-                    room.push(permit);
-                }
+        let mut since = lately();
+        while let Some(bytes) = self.pace.next(&mut body, since, received.length()).await? {
+            let length = received.length() + bytes.len();
+            if length <= self.per_body {
+                let before = lately();
+                self.make_room(&mut received, length, wait.as_mut()).await?;
+                // Meanwhile nothing was taken of the client.
+                since += lately().saturating_duration_since(before);
             }
-            if first.is_empty() && all.is_empty() {
-                first = bytes;
-            } else {
-                if all.is_empty() {
-                    all.reserve(announced.unwrap_or(length).max(length));
-                    all.extend_from_slice(&first);
-                    first = Bytes::new();
-                }
-                all.extend_from_slice(&bytes);
-            }
-            if length > self.per_body || reserved < length {
-                let read = if all.is_empty() { first } else { Bytes::from(all) };
-                return Ok(Held::streaming(read, body));
+            received.add(bytes);
+            if length > self.per_body || received.reserved < length {
+                return Ok(Held::streaming(received.into_bytes(), body));
             }
         }
-        Ok(Held {
-            bytes: if all.is_empty() { first } else { Bytes::from(all) },
-            rest: Rest::Nothing,
-            _room: room,
-        })
+        Ok(received.whole())
+    }
+
+    /// Reserves what a body of `length` needs besides what it has. Without `wait` only what is free; what is waited for is
+    /// taken off it.
+    async fn make_room(
+        &self,
+        received: &mut Received,
+        length: usize,
+        wait: Option<&mut Duration>,
+    ) -> Result<(), Refusal> {
+        let missing = length.saturating_sub(received.reserved);
+        if missing == 0 {
+            return Ok(());
+        }
+        let permit = match (self.reserve(missing), wait) {
+            (None, Some(wait)) => Some(Box::pin(self.wait_for(missing, wait)).await?),
+            (free, _) => free,
+        };
+        if let Some(permit) = permit {
+            received.reserved += permit.num_permits() * UNIT;
+            received.room.push(permit);
+        }
+        Ok(())
     }
 
     /// Why a body that has to be read was not held: it waited for room, so it is too large.
@@ -144,20 +122,11 @@ impl Memory {
             .with_fix("send less, or to /<provider>/… where bodies of any size pass")
     }
 
-    /// Room for `bytes`; what is waited for it is taken off `wait`.
-    async fn room(&self, bytes: usize, wait: &mut Duration) -> Result<OwnedSemaphorePermit, Refusal> {
-        match self.reserve(bytes) {
-            Some(permit) => Ok(permit),
-            None => Box::pin(self.wait_for(bytes, wait)).await,
-        }
-    }
-
     async fn wait_for(&self, bytes: usize, wait: &mut Duration) -> Result<OwnedSemaphorePermit, Refusal> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let before = lately();
-        let permit = within(*wait, Arc::clone(&self.units).acquire_many_owned(units)).await;
+        let permit = units_within(&self.units, bytes, *wait).await;
         *wait = wait.saturating_sub(lately().saturating_duration_since(before));
-        permit.and_then(Result::ok).ok_or_else(|| {
+        permit.ok_or_else(|| {
             let text = "the memory for request bodies is taken by other requests".to_owned();
             overloaded("no_memory", text)
         })
@@ -166,6 +135,72 @@ impl Memory {
     fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         Arc::clone(&self.units).try_acquire_many_owned(units).ok()
+    }
+}
+
+/// Room for `bytes`, if it comes free within `time`.
+async fn units_within(units: &Arc<Semaphore>, bytes: usize, time: Duration) -> Option<OwnedSemaphorePermit> {
+    let count = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+    within(time, Arc::clone(units).acquire_many_owned(count))
+        .await?
+        .ok()
+}
+
+/// What has come of a body.
+struct Received {
+    /// The first part, as it came: most bodies have no other, and it is not copied then.
+    first: Bytes,
+    /// All of it, once there is more.
+    all: Vec<u8>,
+    announced: Option<usize>,
+    /// How many bytes there is room for. What one packet holds is not worth counting: the number of requests bounds it.
+    reserved: usize,
+    room: Vec<OwnedSemaphorePermit>,
+}
+
+impl Received {
+    fn new(announced: Option<usize>) -> Self {
+        Self {
+            first: Bytes::new(),
+            all: Vec::new(),
+            announced,
+            reserved: UNIT,
+            room: Vec::new(),
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn add(&mut self, bytes: Bytes) {
+        if self.length() == 0 {
+            self.first = bytes;
+            return;
+        }
+        if self.all.is_empty() {
+            let length = self.length() + bytes.len();
+            self.all.reserve(self.announced.unwrap_or(length).max(length));
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&bytes);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() {
+            self.first
+        } else {
+            Bytes::from(self.all)
+        }
+    }
+
+    fn whole(mut self) -> Held {
+        let room = std::mem::take(&mut self.room);
+        Held {
+            bytes: self.into_bytes(),
+            rest: Rest::Nothing,
+            _room: room,
+        }
     }
 }
 
@@ -190,6 +225,29 @@ impl Pace {
     fn end(&self, began: Instant, bytes: usize) -> Instant {
         let millis = bytes.saturating_mul(1000) / self.rate;
         began + self.grace + Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
+    /// The next part of a body of which `bytes` came since `began`; `None` at its end.
+    async fn next(
+        &self,
+        body: &mut Incoming,
+        began: Instant,
+        bytes: usize,
+    ) -> Result<Option<Bytes>, Refusal> {
+        loop {
+            let left = self.end(began, bytes).saturating_duration_since(lately());
+            let frame = match within(left.min(self.idle), body.frame()).await {
+                None if left < self.idle => return Err(self.too_slow()),
+                None => return Err(self.silent()),
+                Some(None) => return Ok(None),
+                Some(Some(Err(error))) => return Err(broken_off(&error)),
+                Some(Some(Ok(frame))) => frame,
+            };
+            // Trailers of a request mean nothing to any of the APIs, and may be dropped (RFC 9110 section 6.5.1).
+            if let Ok(bytes) = frame.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
     }
 
     fn silent(&self) -> Refusal {
