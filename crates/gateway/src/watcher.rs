@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use tokensink_sink::Lease;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::outcome::{Outcome, Used};
@@ -120,19 +121,19 @@ impl Watcher {
     }
 }
 
-/// The id of the first event of a stream, which is the thing that the stream is about: itself, or under its kind's name.
-fn first_id(stream: &[u8]) -> Option<&str> {
-    let begins = memchr::memmem::find(stream, b"data:")?;
+/// The ids in the first event of a stream, once that has come; what the stream is about is in it. The events of a response
+/// are told by the scanner.
+fn first_ids(stream: &[u8]) -> Option<Vec<String>> {
+    let begins = memchr::memmem::find(stream, b"data:")? + b"data:".len();
     let line = &stream[begins..];
-    let line = &line[..memchr::memchr(b'\n', line)?];
-    let (_, after) = std::str::from_utf8(line).ok()?.split_once("\"id\"")?;
-    let value = after
-        .trim_start()
-        .strip_prefix(':')?
-        .trim_start()
-        .strip_prefix('"')?;
-    let (id, _) = value.split_once('"')?;
-    (!id.is_empty() && !id.contains('\\')).then_some(id)
+    Some(ids(&line[..memchr::memchr(b'\n', line)?]))
+}
+
+/// Remembers that the account of `lease` made these.
+fn note_made(ties: &Ties, plan: &Plan, lease: &Lease, ids: &[String]) {
+    for id in ids {
+        ties.note(&plan.agent, &plan.provider, id, &lease.profile);
+    }
 }
 
 impl Hold for Watcher {
@@ -143,10 +144,7 @@ impl Hold for Watcher {
                 let goes_on = begun.take(bytes);
                 let ids = ids(&begun.bytes);
                 // Each time, since the client may refer to it before the end is seen here.
-                for id in ids.iter().skip(begun.noted) {
-                    let profile = &self.used.lease().profile;
-                    self.ties.note(&self.plan.agent, &self.plan.provider, id, profile);
-                }
+                note_made(&self.ties, &self.plan, self.used.lease(), &ids[begun.noted..]);
                 begun.noted = ids.len();
                 let has_all = begun.within == FIRST_ID_WITHIN && begun.noted > 0;
                 if has_all || !goes_on {
@@ -156,12 +154,10 @@ impl Hold for Watcher {
             Look::Events(scanner, first) => {
                 if let Some(begun) = first {
                     let goes_on = begun.take(bytes);
-                    let id = first_id(&begun.bytes);
-                    if let Some(id) = id {
-                        let profile = &self.used.lease().profile;
-                        self.ties.note(&self.plan.agent, &self.plan.provider, id, profile);
-                    }
-                    if id.is_some() || !goes_on {
+                    let ids = first_ids(&begun.bytes);
+                    let made = ids.as_deref().unwrap_or_default();
+                    note_made(&self.ties, &self.plan, self.used.lease(), made);
+                    if ids.is_some() || !goes_on {
                         *first = None;
                     }
                 }
@@ -199,23 +195,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_streams_first_event() {
+    fn the_ids_of_a_streams_first_event() {
         for (stream, want) in [
             (
                 &b"data: {\"id\":\"chatcmpl-1\",\"choices\":[]}\n\n"[..],
-                Some("chatcmpl-1"),
+                Some(&["chatcmpl-1"][..]),
             ),
             (
-                b"event: thread.created\ndata: {\"id\": \"thread_1\"}\n",
-                Some("thread_1"),
+                b"event: thread.run.created\ndata: {\"id\": \"run_1\",\"thread_id\":\"thread_1\"}\r\n",
+                Some(&["run_1", "thread_1"]),
             ),
-            (b"data: {\"response\":{\"id\":\"resp_1\"}}\r\n", Some("resp_1")),
             (b"data: {\"id\":\"chatcmpl-1\"", None),
-            (b"data: {\"id\":7}\n\"id\":\"x\"\n", None),
-            (b"data: {\"id\":\"\"}\n", None),
+            (b"data: {\"id\":7}\n\"id\":\"x\"\n", Some(&[])),
             (b"", None),
         ] {
-            assert_eq!(first_id(stream), want, "{}", String::from_utf8_lossy(stream));
+            let found = first_ids(stream);
+            let found: Option<Vec<&str>> = found.as_ref().map(|ids| ids.iter().map(String::as_str).collect());
+            assert_eq!(found.as_deref(), want, "{}", String::from_utf8_lossy(stream));
         }
     }
 }
