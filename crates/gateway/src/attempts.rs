@@ -5,6 +5,7 @@
 //! answer, byte for byte: of several the one that says when to come back.
 
 mod left;
+mod owner;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::relay::{Leaving, Relay, set_length};
 use crate::replay::Held;
 use crate::request::errors::Refusal;
 use crate::request::headers::{Dress, keep_for_client, upstream_headers};
-use crate::request::plan::{Plan, UNREAD};
+use crate::request::plan::Plan;
 use crate::slots::Profile;
 use crate::stream::{Answer, Peeked};
 use crate::time::{lately, now, sleep, within};
@@ -46,19 +47,6 @@ const TEST_PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest one without looking again: benches are ended early by a success, a login or a reading of the limits.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// How long an answer waits at most until it is stored who gave it.
-const STORED_WITHIN: Duration = Duration::from_secs(2);
-
-/// Whose the things are that a request refers to.
-#[derive(Debug)]
-enum Owner {
-    /// This one's: it made them, or it served the session.
-    Is(ProfileId),
-    /// Nobody remembers, but the agent has no other account of the provider.
-    Only(ProfileId),
-    Unknown,
-}
 
 /// A request that is to be served.
 pub(crate) struct Job<'a> {
@@ -159,80 +147,6 @@ impl Job<'_> {
                 Came::Over(response) => return Ok(response),
                 Came::Next => progress.attempted.tries += 1,
             }
-        }
-    }
-
-    /// The only profile that may serve what is bound to one, or that the request names. `None` when any may.
-    async fn bound_to(&self) -> Result<Option<ProfileId>, Refusal> {
-        let plan = self.plan;
-        if !plan.bound {
-            return Ok(plan.profile.clone());
-        }
-        let what = plan.ties.first().map_or("something", |tie| tie.what);
-        let owner = match self.owner_in_memory()? {
-            Some(known) => Owner::Is(known),
-            None => self.stored_owner().await,
-        };
-        match (owner, &plan.profile) {
-            (Owner::Is(owner), Some(named)) if owner != *named => Err(Refusal::named_another(what)),
-            (Owner::Is(owner), _) => Ok(Some(owner)),
-            // Nobody knows better than who names it.
-            (Owner::Only(_) | Owner::Unknown, Some(named)) => Ok(Some(named.clone())),
-            (Owner::Only(only), None) => Ok(Some(only)),
-            (Owner::Unknown, None) => Err(self.broken()),
-        }
-    }
-
-    fn broken(&self) -> Refusal {
-        match self.plan.ties.first() {
-            Some(tie) if tie.what == UNREAD => Refusal::not_read(),
-            tie => Refusal::continuity_break(tie.map_or("something", |tie| tie.what)),
-        }
-    }
-
-    /// Who made what the request refers to, else who served its session.
-    fn owner_in_memory(&self) -> Result<Option<ProfileId>, Refusal> {
-        let plan = self.plan;
-        let served = |what: &str| self.relay.ties.served(&plan.agent, &plan.provider, what);
-        let ids = plan.ties.iter().filter_map(|tie| tie.id.as_deref());
-        let mut owner = None;
-        for found in ids.filter_map(served) {
-            if owner.get_or_insert_with(|| found.clone()) != &found {
-                // Things of two accounts: none of them has all.
-                return Err(self.broken());
-            }
-        }
-        Ok(owner.or_else(|| plan.session.as_deref().and_then(served)))
-    }
-
-    /// The same by what is stored. Who is pinned does not count: that one may have failed when another served.
-    async fn stored_owner(&self) -> Owner {
-        let plan = self.plan;
-        let (sink, agent, session) = (self.sink.clone(), plan.agent.clone(), plan.session.clone());
-        let provider = plan.provider.clone();
-        let looking = self.relay.threads.run(move || {
-            let session = session.as_deref().and_then(|key| SessionKey::parse(key).ok());
-            let served = match session {
-                Some(key) => sink.session_served(&agent, &key)?,
-                None => None,
-            };
-            let mut profiles = sink.profiles(&agent, Some(provider.as_str()))?;
-            // The session's account may be another provider's, who would not know what is meant and must not see it. One
-            // that is gone has nobody in its place.
-            let of_this = |served: &ProfileId| {
-                served.provider_part() == Some(provider.as_str())
-                    || profiles.iter().any(|profile| profile.id == *served)
-            };
-            if let Some(served) = served.filter(of_this) {
-                return Ok(Owner::Is(served));
-            }
-            // Where there is only one account, it is the one.
-            let only = profiles.pop().filter(|_| profiles.is_empty());
-            Ok::<_, SinkError>(only.map_or(Owner::Unknown, |only| Owner::Only(only.id)))
-        });
-        match looking.await {
-            Ok(Ok(owner)) => owner,
-            _ => Owner::Unknown,
         }
     }
 
@@ -439,36 +353,10 @@ impl Job<'_> {
         Ok(Came::Over(with_names(status, head.headers, answer, names)))
     }
 
-    /// The key of the request's session, if it is not known that this profile served it last.
-    fn new_server(&self, lease: &Lease) -> Option<SessionKey> {
-        let plan = self.plan;
-        let session = plan.session.as_deref()?;
-        let known = self.relay.ties.served(&plan.agent, &plan.provider, session);
-        if known.as_ref() == Some(&lease.profile) {
-            return None;
-        }
-        SessionKey::parse(session).ok()
-    }
-
-    /// Stores who serves the session, before the client has an answer that it may refer to: a restart must not find
-    /// another one. A disk that does not answer holds nobody up for long.
-    async fn store_server(&self, key: SessionKey, lease: &Lease) {
-        let (sink, agent, profile) = (self.sink.clone(), self.plan.agent.clone(), lease.profile.clone());
-        let storing = self.relay.threads.run(move || {
-            if let Err(error) = sink.note_session_served(&agent, &key, &profile) {
-                tracing::warn!("who serves session {key} was not noted: {error}");
-            }
-        });
-        within(STORED_WITHIN, storing).await;
-    }
-
     /// The answer begins well.
     fn served(&self, used: &mut Used, profile: &Profile, headers: &HeaderMap) {
         let lease = used.lease();
-        if let Some(session) = &self.plan.session {
-            let ties = &self.relay.ties;
-            ties.note(&self.plan.agent, &self.plan.provider, session, &lease.profile);
-        }
+        self.note_server(lease);
         if lease.tests || profile.is_news(lease.model.as_deref(), lately()) {
             used.note(Outcome::Served {
                 headers: headers.clone(),
