@@ -128,6 +128,16 @@ fn ask(asked: &Asked<'_>) -> Result<Plan, Refusal> {
     plan(&route, &parts, Some(&body), rights, &World)
 }
 
+/// Of a request with this body and no headers.
+fn plan_of(path: &str, body: &[u8]) -> Plan {
+    ask(&Asked {
+        path,
+        body,
+        ..Asked::default()
+    })
+    .unwrap()
+}
+
 fn model(path: &str, text: &str) -> Result<Plan, Refusal> {
     let body = serde_json::json!({ "model": text }).to_string();
     ask(&Asked {
@@ -445,21 +455,11 @@ fn a_body_that_cannot_be_read_may_refer_to_something() {
         ("/anthropic/v1/messages", two_models, false),
         ("/anthropic/v1/messages/batches", two_models, false),
     ] {
-        let plan = ask(&Asked {
-            path,
-            body,
-            ..Asked::default()
-        })
-        .unwrap();
+        let plan = plan_of(path, body);
         assert_eq!(plan.bound, want, "{path}");
         assert_eq!(plan.ties.iter().any(|tie| tie.what == UNREAD), want, "{path}");
     }
-    let plan = ask(&Asked {
-        path: "/openai/batches/b_1/cancel",
-        body: two_models,
-        ..Asked::default()
-    })
-    .unwrap();
+    let plan = plan_of("/openai/batches/b_1/cancel", two_models);
     assert_eq!(plan.ties.len(), 1, "the path says it");
 }
 
@@ -474,13 +474,7 @@ fn answers_that_tell_of_something_kept() {
         ("/openai/vector_stores?after=x", not, true),
         ("/openai/embeddings?files", not, false),
     ] {
-        let plan = ask(&Asked {
-            path,
-            body,
-            ..Asked::default()
-        })
-        .unwrap();
-        assert_eq!(plan.keeps, want, "{path}");
+        assert_eq!(plan_of(path, body).keeps, want, "{path}");
     }
 }
 
