@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokensink_host::{FileStamp, atomic};
+use tokensink_types::{AgentId, ProfileId};
 
 use super::config::SecretsConfig;
 use super::memory::Reloaded;
@@ -25,6 +26,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct ReloadWatch {
     looked_at: Option<Duration>,
     stamp: Option<FileStamp>,
+}
+
+/// A profile that refers to a secret.
+struct Referring {
+    agent: AgentId,
+    profile: ProfileId,
+    reference: std::result::Result<Reference, Failure>,
 }
 
 /// What a reload of all references did.
@@ -72,20 +80,39 @@ impl Sink {
 
     /// What was believed of a profile whose reference gave another secret is about that.
     fn take_new_secrets(&self, config: &SecretsConfig) -> Result<()> {
+        for Referring {
+            agent,
+            profile,
+            reference,
+        } in self.referring(config)?
+        {
+            let given = reference
+                .ok()
+                .and_then(|reference| self.secrets().last_good(&reference));
+            if let Some(served) = given {
+                self.take_referenced(&agent, &profile, &served.secret)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The profiles of every agent that refer to a secret, with the reference.
+    fn referring(&self, config: &SecretsConfig) -> Result<Vec<Referring>> {
+        let mut all = Vec::new();
         for agent in self.store().agents()? {
             let store = self.store().load(&agent)?;
             for entry in store.profiles.entries() {
                 let source = static_source(&entry.credential).filter(|source| source.is_reference());
-                let written = source.and_then(|source| source.reference.as_ref());
-                let Some(reference) = written.and_then(|written| Reference::of(written, config).ok()) else {
-                    continue;
-                };
-                if let Some(served) = self.secrets().last_good(&reference) {
-                    self.take_referenced(&agent, &entry.id, &served.secret)?;
+                if let Some(written) = source.and_then(|source| source.reference.as_ref()) {
+                    all.push(Referring {
+                        agent: agent.clone(),
+                        profile: entry.id.clone(),
+                        reference: Reference::of(written, config),
+                    });
                 }
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// The references of every agent's profiles, and what is wrong with those that are none.
@@ -95,19 +122,12 @@ impl Sink {
     ) -> Result<(BTreeSet<Reference>, Vec<Failure>)> {
         let mut active = BTreeSet::new();
         let mut malformed = Vec::new();
-        for agent in self.store().agents()? {
-            let store = self.store().load(&agent)?;
-            for entry in store.profiles.entries() {
-                let source = static_source(&entry.credential).filter(|source| source.is_reference());
-                let Some(written) = source.and_then(|source| source.reference.as_ref()) else {
-                    continue;
-                };
-                match Reference::of(written, config) {
-                    Ok(reference) => {
-                        active.insert(reference);
-                    }
-                    Err(failure) => malformed.push(failure),
+        for referring in self.referring(config)? {
+            match referring.reference {
+                Ok(reference) => {
+                    active.insert(reference);
                 }
+                Err(failure) => malformed.push(failure),
             }
         }
         Ok((active, malformed))
