@@ -202,8 +202,8 @@ fn counters(headers: &Headers<'_>, prefix: &str) -> Vec<Counter> {
     all
 }
 
-/// The windows of a plan that an answer says are used up. Where it rejects without saying how much is used, the one that it
-/// names as the reason.
+/// The windows of a plan that an answer says are used up (clients.md 5). Where it rejects without saying how much is used, the
+/// one that it names as the reason.
 #[must_use]
 pub fn full_windows(headers: &Headers<'_>, now: UnixMillis) -> Vec<String> {
     let full: Vec<String> = of_plan(headers, now)
@@ -220,7 +220,7 @@ pub fn full_windows(headers: &Headers<'_>, now: UnixMillis) -> Vec<String> {
     }
 }
 
-/// The windows of a plan of which an answer says that something is left.
+/// The windows of a plan of which an answer says that something is left (clients.md 5).
 #[must_use]
 pub fn open_windows(headers: &Headers<'_>, now: UnixMillis) -> Vec<String> {
     of_plan(headers, now)

@@ -43,6 +43,7 @@ struct Said {
 }
 
 /// What a failure did.
+#[derive(Default)]
 struct Benched {
     bench: Option<Bench>,
     /// Something else holds than before.
@@ -235,7 +236,6 @@ impl Sink {
         if self.is_of_another_secret(lease, credential) {
             return Ok(class_only);
         }
-        let identity = Identity::of(credential);
         let blamed = Blamed {
             reason: class.reason,
             stated: said.free_at,
@@ -247,30 +247,35 @@ impl Sink {
             },
             now: self.now(),
         };
-        let benched = self.change_benches(owner, id, |entry| {
-            if entry.epoch != lease.issued.epoch {
-                return Benched {
-                    bench: None,
-                    changed: false,
-                };
-            }
-            entry.settle(&identity, self.lanes_now(owner, id).as_ref(), blamed.now);
-            bench_entry(entry, lease, &blamed)
-        });
-        if benched.changed {
-            let count = |usage: &mut Usage| count_failure(usage, &blamed);
-            self.show(owner, id, None, |state| change_usage(state, id, count));
-        }
-        let info = benched.bench.map(|bench| BenchInfo {
-            bucket: bench.bucket,
-            until: bench.until,
-            stated: bench.stated,
-            half_open: bench.half_open,
-        });
+        let info = self
+            .bench(lease, &Identity::of(credential), &blamed)
+            .map(|bench| BenchInfo {
+                bucket: bench.bucket,
+                until: bench.until,
+                stated: bench.stated,
+                half_open: bench.half_open,
+            });
         Ok(Reported {
             bench: info,
             ..class_only
         })
+    }
+
+    /// Writes down what a failure benches, unless the profile has begun anew since the lease was given.
+    fn bench(&self, lease: &Lease, identity: &Identity, blamed: &Blamed) -> Option<Bench> {
+        let (owner, id) = (&lease.owner, &lease.profile);
+        let benched = self.change_benches(owner, id, |entry| {
+            if entry.epoch != lease.issued.epoch {
+                return Benched::default();
+            }
+            entry.settle(identity, self.lanes_now(owner, id).as_ref(), blamed.now);
+            bench_entry(entry, lease, blamed)
+        });
+        if benched.changed {
+            let count = |usage: &mut Usage| count_failure(usage, blamed);
+            self.show(owner, id, None, |state| change_usage(state, id, count));
+        }
+        benched.bench
     }
 
     /// What `auth-state.json` says of a profile now; `None` where it cannot be read. To be asked under the lock of the
@@ -288,12 +293,7 @@ impl Sink {
     /// Was the call made with a key or token that is no longer the profile's? One that is fetched or exchanged cannot be
     /// compared and counts as the present one.
     fn is_of_another_secret(&self, lease: &Lease, credential: &Credential) -> bool {
-        let source = match credential {
-            Credential::ApiKey(key) => &key.key,
-            Credential::Token(token) => &token.token,
-            Credential::OAuth(_) => return false,
-        };
-        match &source.inline {
+        match static_source(credential).and_then(|source| source.inline.as_ref()) {
             Some(SecretText::Plain(stored)) => *stored != lease.secret && !self.exchanges(credential),
             _ => false,
         }
