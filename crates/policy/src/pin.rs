@@ -153,7 +153,7 @@ pub fn resolve(session: &Session<'_>, order: &[Place], exists: &dyn Fn(&ProfileI
     }
     if user {
         // An order that leaves it out does not end it (spec.md 4.5.2), and neither does a bench.
-        return kept(pin, Why::Locked);
+        return kept(session, pin, Why::Locked);
     }
     let Some(at) = at else {
         return fresh(first_usable(order), Why::NotInOrder);
@@ -165,22 +165,27 @@ pub fn resolve(session: &Session<'_>, order: &[Place], exists: &dyn Fn(&ProfileI
         return fresh(next_usable(order, Some(at)), Why::Compacted);
     }
     if !order[at].benched {
-        return kept(pin, Why::Kept);
+        return kept(session, pin, Why::Kept);
     }
     match order.iter().find(|place| !place.benched) {
         Some(other) => Pinned {
             profile: Some(other.profile.clone()),
-            pin: Some(pin.clone()),
-            why: Why::Escaped,
+            ..kept(session, pin, Why::Escaped)
         },
-        None => kept(pin, Why::Kept),
+        None => kept(session, pin, Why::Kept),
     }
 }
 
-fn kept(pin: &Pin, why: Why) -> Pinned {
+/// The pin stays. An automatic one of another program is ours from now on as far as the order is concerned: the next
+/// change of that ends it.
+fn kept(session: &Session<'_>, pin: &Pin, why: Why) -> Pinned {
+    let adopted = (pin.source == PinSource::Auto).then_some(session.order_mark);
     Pinned {
         profile: Some(pin.profile.clone()),
-        pin: Some(pin.clone()),
+        pin: Some(Pin {
+            order_mark: pin.order_mark.or(adopted),
+            ..pin.clone()
+        }),
         why,
     }
 }
@@ -350,6 +355,23 @@ mod tests {
         assert_eq!(run(&session(Some(&gone)), "a"), auto("a", "a", Why::Gone));
     }
 
+    /// Whoever wrote it: from its first use on, a change of the order ends it.
+    #[test]
+    fn an_automatic_pin_of_another_program() {
+        let unmarked = |source| Pin {
+            order_mark: None,
+            ..pin("b", source)
+        };
+        let mark = |source, places: &str| {
+            let theirs = unmarked(source);
+            let found = resolve(&session(Some(&theirs)), &order(places), &|_| true);
+            (found.why, found.pin.unwrap().order_mark)
+        };
+        assert_eq!(mark(PinSource::Auto, "a b"), (Why::Kept, Some(1)));
+        assert_eq!(mark(PinSource::Auto, "a b!"), (Why::Escaped, Some(1)));
+        assert_eq!(mark(PinSource::User, "a b"), (Why::Locked, None));
+    }
+
     #[test]
     fn who_chose_a_stored_pin() {
         assert_eq!(PinSource::of_stored(Some("user"), true), PinSource::User);
@@ -363,7 +385,7 @@ mod tests {
         #[test]
         fn small_worlds(
             benched in proptest::collection::vec(any::<bool>(), 0..5),
-            pinned in proptest::option::of((0_usize..6, any::<bool>(), 0_u64..3, 0_u64..3)),
+            pinned in proptest::option::of((0_usize..6, any::<bool>(), 0_u64..3, proptest::option::of(0_u64..3))),
             is_new in any::<bool>(),
             compactions in 0_u64..3,
         ) {
@@ -376,7 +398,7 @@ mod tests {
                 profile: id(&at.to_string()),
                 source: if user { PinSource::User } else { PinSource::Auto },
                 compactions,
-                order_mark: Some(mark),
+                order_mark: mark,
             });
             let session = Session { pin: pin.as_ref(), is_new, compactions, order_mark: 1 };
             let found = resolve(&session, &places, &|_| true);

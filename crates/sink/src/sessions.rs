@@ -43,6 +43,8 @@ pub struct SessionInfo {
     pub model: String,
     /// The profile that it keeps.
     pub pin: Option<SessionPinInfo>,
+    /// Those that it keeps at further providers, by the provider's id.
+    pub other_pins: Vec<SessionPinInfo>,
     /// How often it has been compacted.
     pub compactions: u64,
     /// A new conversation has begun, and nothing has been asked in it yet: the next request takes the next profile.
@@ -56,10 +58,29 @@ pub struct SessionInfo {
 pub struct SessionPinInfo {
     /// The profile.
     pub profile: ProfileId,
+    /// Its provider, by canonical id; `None` when the agent has no such profile any more.
+    pub provider: Option<ProviderId>,
     /// Who chose it.
     pub source: PinSource,
-    /// False when the agent has no such profile any more; the next request then chooses anew.
-    pub exists: bool,
+}
+
+impl SessionPinInfo {
+    /// Is there such a profile? Where there is none, the next request chooses anew.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.provider.is_some()
+    }
+}
+
+impl SessionInfo {
+    /// What it keeps at a provider, by its canonical id; what it keeps in `sessions.json` also where that is gone and
+    /// nobody knows whose it was.
+    #[must_use]
+    pub fn pin_at(&self, provider: &ProviderId) -> Option<&SessionPinInfo> {
+        let mut all = self.pin.iter().chain(&self.other_pins);
+        let own = self.pin.as_ref().filter(|pin| !pin.exists());
+        all.find(|pin| pin.provider.as_ref() == Some(provider)).or(own)
+    }
 }
 
 /// The sessions of an agent.
@@ -84,23 +105,30 @@ impl Sink {
         let sessions = self.session_store().load(agent)?;
         let known = sessions.map.get(key);
         let snapshot = self.snapshot(agent)?;
-        let exists = |id: &ProfileId| snapshot.profile(id).is_some();
+        let provider_of = |id: &ProfileId| snapshot.provider_of(id);
         let session = known.cloned().unwrap_or_default();
-        let info = self.session_info(agent, key, &session, &self.models_view(agent)?, &exists);
+        let info = self.session_info(agent, key, &session, &self.models_view(agent)?, &provider_of);
         Ok(SessionInfo {
             exists: known.is_some(),
             ..info
         })
     }
 
-    /// The profile that answered last in a session, as far as [`Sink::note_session_served`] was told. It need not be the
-    /// one that the session keeps: that one may have failed, or rest, while another answered.
+    /// The profile of a provider, by its canonical id, that answered last in a session, as far as
+    /// [`Sink::note_session_served`] was told. It need not be the one that the session keeps: that one may have failed, or
+    /// rest, while another answered.
     ///
     /// # Errors
     /// When the sessions cannot be read.
-    pub fn session_served(&self, agent: &AgentId, key: &SessionKey) -> Result<Option<ProfileId>> {
+    pub fn session_served(
+        &self,
+        agent: &AgentId,
+        key: &SessionKey,
+        provider: &ProviderId,
+    ) -> Result<Option<ProfileId>> {
         let sessions = self.session_store().load(agent)?;
-        Ok(sessions.map.get(key).and_then(|session| session.served.clone()))
+        let session = sessions.map.get(key);
+        Ok(session.and_then(|session| session.served.get(provider).cloned()))
     }
 
     /// Notes who answered in a session, so that what is bound to an account finds it after a restart, too. Nothing is
@@ -108,17 +136,22 @@ impl Sink {
     ///
     /// # Errors
     /// When the sessions cannot be read or written.
-    pub fn note_session_served(&self, agent: &AgentId, key: &SessionKey, profile: &ProfileId) -> Result<()> {
+    pub fn note_session_served(
+        &self,
+        agent: &AgentId,
+        key: &SessionKey,
+        provider: &ProviderId,
+        profile: &ProfileId,
+    ) -> Result<()> {
         let sessions = self.session_store().load(agent)?;
-        let known = sessions.map.get(key);
-        if self.store().is_readonly() || known.is_none_or(|session| session.served.as_ref() == Some(profile))
-        {
+        let is_noted = |session: &Session| session.served.get(provider) == Some(profile);
+        if self.store().is_readonly() || sessions.map.get(key).is_none_or(is_noted) {
             return Ok(());
         }
         self.update_session(agent, key, |session| {
             // It may have gone meanwhile, and is not made again for this.
             if *session != Session::default() {
-                session.served = Some(profile.clone());
+                session.served.insert(provider.clone(), profile.clone());
             }
         })?;
         Ok(())
@@ -131,11 +164,11 @@ impl Sink {
     pub fn sessions(&self, agent: &AgentId) -> Result<SessionsView> {
         let sessions = self.session_store().load(agent)?;
         let snapshot = self.snapshot(agent)?;
-        let exists = |id: &ProfileId| snapshot.profile(id).is_some();
+        let provider_of = |id: &ProfileId| snapshot.provider_of(id);
         let models = self.models_view(agent)?;
         let all = sessions.map.iter();
         let mut list: Vec<SessionInfo> = all
-            .map(|(key, session)| self.session_info(agent, key, session, &models, &exists))
+            .map(|(key, session)| self.session_info(agent, key, session, &models, &provider_of))
             .collect();
         list.sort_by(|a, b| b.updated_at.cmp(&a.updated_at).then_with(|| a.key.cmp(&b.key)));
         Ok(SessionsView {
@@ -182,8 +215,14 @@ impl Sink {
         key: &SessionKey,
         session: &Session,
         models: &ModelsView,
-        exists: &dyn Fn(&ProfileId) -> bool,
+        provider_of: &dyn Fn(&ProfileId) -> Option<ProviderId>,
     ) -> SessionInfo {
+        let kept = |profile: &ProfileId, source: PinSource| SessionPinInfo {
+            provider: provider_of(profile),
+            source,
+            profile: profile.clone(),
+        };
+        let others = session.others.values();
         SessionInfo {
             agent: agent.clone(),
             key: key.clone(),
@@ -193,11 +232,10 @@ impl Sink {
             provider_override: session.provider_override.clone(),
             model_override: session.model_override.clone(),
             model: self.session_model(session, &models.resolved_default),
-            pin: session.profile.as_ref().map(|profile| SessionPinInfo {
-                exists: exists(profile),
-                source: pins::source_of(session),
-                profile: profile.clone(),
-            }),
+            pin: (session.profile.as_ref()).map(|profile| kept(profile, pins::source_of(session))),
+            other_pins: others
+                .map(|other| kept(&other.profile, PinSource::Auto))
+                .collect(),
             compactions: session.compactions.unwrap_or(0),
             is_new: session.fresh,
             is_automatic: session.made,

@@ -151,6 +151,12 @@ impl AgentSnapshot {
         self.sources.belief(owner, id)
     }
 
+    /// The provider of a profile, by its canonical id.
+    pub(crate) fn provider_of(&self, id: &ProfileId) -> Option<ProviderId> {
+        let written = self.profile(id)?.entry.credential.provider();
+        Some(self.config.aliases.canonical(written).clone())
+    }
+
     pub(crate) fn profile(&self, id: &ProfileId) -> Option<&OwnedProfile> {
         self.view.get(id)
     }

@@ -54,7 +54,7 @@ pub use paths::{Paths, PathsError, lock_sibling, real_path};
 pub use profiles::{Ignored, IgnoredReason, ProfileEntry, Profiles, ProfilesDocument, clean_secret};
 pub use quarantine::{set_aside, set_aside_before};
 pub use sessions::{
-    MADE_KEPT_FOR, MADE_MAX, Session, SessionStore, SessionUpdate, Sessions, USE_NOTED_EVERY,
+    MADE_KEPT_FOR, MADE_MAX, OtherPin, Session, SessionStore, SessionUpdate, Sessions, USE_NOTED_EVERY,
 };
 pub use state_file::{StateDocument, Usage};
 pub use tombstones::{Tombstone, Tombstones};

@@ -29,7 +29,7 @@ use crate::paths::{Paths, lock_sibling, real_dir_path, real_path};
 use crate::quarantine;
 use marks::Marks;
 
-pub use entry::Session;
+pub use entry::{OtherPin, Session};
 
 /// How long a session that was made for a client's header is kept after its last use: longer than any client resumes
 /// a conversation by itself, and as long as OpenClaw keeps its own.

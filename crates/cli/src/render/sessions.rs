@@ -1,7 +1,7 @@
 //! Sessions, as text and as JSON.
 
 use serde_json::{Value, json};
-use tokensink_sink::{SessionInfo, SessionsView};
+use tokensink_sink::{SessionInfo, SessionPinInfo, SessionsView};
 use tokensink_types::UnixMillis;
 
 use super::status::field;
@@ -39,6 +39,9 @@ pub(crate) fn show(session: &SessionInfo, now: UnixMillis) -> String {
     };
     text += &field("Model", &format!("{}{chosen}", session.model));
     text += &field("Account", &account(session));
+    for pin in &session.other_pins {
+        text += &field("Also", &format!("{} (automatic{})", pin.profile, gone(pin)));
+    }
     text += &field("Conversation", session.session_id.as_deref().unwrap_or_default());
     text += &field("Compactions", &session.compactions.to_string());
     let changed = session
@@ -58,19 +61,23 @@ fn account(session: &SessionInfo) -> String {
         tokensink_sink::PinSource::Auto if session.is_new => "automatic, the next request takes the next one",
         tokensink_sink::PinSource::Auto => "automatic",
     };
-    let gone = if pin.exists {
+    format!("{} ({by}{})", pin.profile, gone(pin))
+}
+
+fn gone(pin: &SessionPinInfo) -> &'static str {
+    if pin.exists() {
         ""
     } else {
         "; there is no such profile any more"
-    };
-    format!("{} ({by}{gone})", pin.profile)
+    }
 }
 
 /// One session.
 pub(crate) fn json(session: &SessionInfo) -> Value {
-    let pin = session.pin.as_ref().map(|pin| {
-        json!({ "profileId": pin.profile.as_str(), "source": pin.source.as_str(), "exists": pin.exists })
-    });
+    let pin_json = |pin: &SessionPinInfo| {
+        let (id, source) = (pin.profile.as_str(), pin.source.as_str());
+        json!({ "profileId": id, "source": source, "exists": pin.exists() })
+    };
     json!({
         "key": session.key.as_str(),
         "agentId": session.agent.as_str(),
@@ -79,7 +86,8 @@ pub(crate) fn json(session: &SessionInfo) -> Value {
         "model": session.model,
         "providerOverride": session.provider_override,
         "modelOverride": session.model_override,
-        "pin": pin,
+        "pin": session.pin.as_ref().map(pin_json),
+        "otherPins": session.other_pins.iter().map(pin_json).collect::<Vec<_>>(),
         "compactionCount": session.compactions,
         "isNew": session.is_new,
         "automatic": session.is_automatic,

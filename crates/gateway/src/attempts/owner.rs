@@ -1,5 +1,6 @@
 //! Whose the things are that a request refers to, and who served its session: only that account may serve it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokensink_sink::{Lease, ProfileId, SessionKey, SinkError};
@@ -94,20 +95,15 @@ impl Job<'_> {
         let looking = self.relay.threads.run(move || {
             let session = session.as_deref().and_then(|key| SessionKey::parse(key).ok());
             let served = match session {
-                Some(key) => sink.session_served(&agent, &key)?,
+                // One that is gone has nobody in its place.
+                Some(key) => sink.session_served(&agent, &key, &provider)?,
                 None => None,
             };
-            let mut profiles = sink.profiles(&agent, Some(provider.as_str()))?;
-            // The session's account may be another provider's, who would not know what is meant and must not see it. One
-            // that is gone has nobody in its place.
-            let of_this = |served: &ProfileId| {
-                served.provider_part() == Some(provider.as_str())
-                    || profiles.iter().any(|profile| profile.id == *served)
-            };
-            if let Some(served) = served.filter(of_this) {
+            if let Some(served) = served {
                 return Ok(Owner::Is(served));
             }
             // Where there is only one account, it is the one.
+            let mut profiles = sink.profiles(&agent, Some(provider.as_str()))?;
             let only = profiles.pop().filter(|_| profiles.is_empty());
             Ok::<_, SinkError>(only.map_or(Owner::Unknown, |only| Owner::Only(only.id)))
         });
@@ -129,9 +125,9 @@ impl Job<'_> {
     /// Stores who serves the session, before the client has an answer that it may refer to: a restart must not find
     /// another one. A disk that does not answer holds nobody up for long.
     pub(super) async fn store_server(&self, key: SessionKey, lease: &Lease) {
-        let (sink, agent, profile) = (self.sink.clone(), self.plan.agent.clone(), lease.profile.clone());
+        let (sink, plan, profile) = (self.sink.clone(), Arc::clone(self.plan), lease.profile.clone());
         let storing = self.relay.threads.run(move || {
-            if let Err(error) = sink.note_session_served(&agent, &key, &profile) {
+            if let Err(error) = sink.note_session_served(&plan.agent, &key, &plan.provider, &profile) {
                 tracing::warn!("who serves session {key} was not noted: {error}");
             }
         });

@@ -231,11 +231,16 @@ impl Sink {
         }
         let mut pinned = pinned.clone();
         let chosen = pinned.profile.clone();
-        let begins = |pin: &Pin| read.pin.as_ref() != Some(pin) && Some(&pin.profile) == chosen.as_ref();
+        let is_kept = matches!(pinned.why, Why::Kept | Why::Locked);
+        let begins =
+            |pin: &Pin| !is_kept && read.pin.as_ref() != Some(pin) && Some(&pin.profile) == chosen.as_ref();
         if let Some(pin) = pinned.pin.as_mut().filter(|pin| begins(pin)) {
             pin.profile.clone_from(&lease.profile);
         }
-        let said = match self.store_pin(&request.agent, key, read, &pinned) {
+        let stored = self
+            .snapshot(&request.agent)
+            .and_then(|snapshot| self.store_pin(&snapshot, (key, &lease.provider), read, &pinned));
+        let said = match stored {
             Ok(said) => said,
             Err(error) => Some(format!("the account of session {key} could not be kept: {error}")),
         };

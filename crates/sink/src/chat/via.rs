@@ -99,7 +99,8 @@ impl Sink {
         let Some(session) = chat.session() else {
             return Ok(true);
         };
-        let pin = self.session(chat.agent(), session)?.pin;
+        let session = self.session(chat.agent(), session)?;
+        let pin = session.pin_at(aliases.canonical(provider));
         Ok(pin.is_none_or(|pin| pin.source != PinSource::User || pin.profile == *profile))
     }
 

@@ -327,11 +327,14 @@ fn set_sessions_aside(doctor: &Doctor, agent: &AgentId) -> Result<String> {
 fn unpin(doctor: &Doctor, agent: &AgentId, profile: &ProfileId) -> Result<String> {
     let sessions = doctor.sessions();
     let keeps = |session: &Session| session.profile.as_ref() == Some(profile);
-    for (key, _) in sessions.load(agent)?.map.iter().filter(|(_, one)| keeps(one)) {
+    let is_other = |session: &Session| session.others.values().any(|other| other.profile == *profile);
+    let all = sessions.load(agent)?;
+    for (key, _) in all.map.iter().filter(|(_, one)| keeps(one) || is_other(one)) {
         sessions.update(agent, key, |session| {
             if keeps(session) {
                 session.unpin();
             }
+            session.others.retain(|_, other| other.profile != *profile);
         })?;
     }
     Ok(format!("took {profile} out of the sessions of agent {agent}"))

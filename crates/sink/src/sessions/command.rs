@@ -4,6 +4,7 @@ use tokensink_policy::directive::{self, Directive, ModelRef};
 use tokensink_policy::pin::PinSource;
 use tokensink_types::{AgentId, SessionKey};
 
+use super::pins::make_way;
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::sink::Sink;
 
@@ -121,10 +122,11 @@ impl Sink {
         };
         let target = self.resolve_model(agent, &text)?;
         let is_default = target.key() == default;
+        let snapshot = self.snapshot(agent)?;
         self.update_session(agent, key, |session| {
             let chosen = (!is_default).then(|| (target.provider.to_string(), target.model.clone()));
             (session.provider_override, session.model_override) = chosen.unzip();
-            session.unpin();
+            make_way(session, &snapshot, &target.provider);
             if let Some(profile) = &target.profile {
                 session.profile = Some(profile.clone());
                 session.profile_source = Some(PinSource::User.as_str().to_owned());
@@ -148,10 +150,14 @@ impl Sink {
     }
 
     fn new_session(&self, agent: &AgentId, key: &SessionKey) -> Result<(Vec<String>, Option<String>)> {
-        let before = self.session(agent, key)?.pin.map(|pin| pin.profile);
+        let before = self.session(agent, key)?;
+        let before = self.pin_of_model(&before).map(|pin| pin.profile.clone());
         let now = self.reset_session(agent, key)?;
         let mut line = "New session started.".to_owned();
-        if let Some(pin) = now.pin.filter(|pin| before.as_ref() != Some(&pin.profile)) {
+        let moved = self
+            .pin_of_model(&now)
+            .filter(|pin| before.as_ref() != Some(&pin.profile));
+        if let Some(pin) = moved {
             let was = before.map_or_else(String::new, |before| format!(", before {before}"));
             line += &format!(" Its account is {}{was}.", pin.profile);
         }

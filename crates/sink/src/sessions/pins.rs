@@ -2,7 +2,7 @@
 
 use tokensink_policy::pin::{Pin, PinSource, Pinned};
 use tokensink_policy::{self as policy, SessionPin, Target};
-use tokensink_store::{Session, USE_NOTED_EVERY};
+use tokensink_store::{OtherPin, Session, USE_NOTED_EVERY};
 use tokensink_types::{AgentId, ProviderId, SessionKey, UnixMillis};
 
 use crate::error::Result;
@@ -17,6 +17,71 @@ pub(crate) fn source_of(session: &Session) -> PinSource {
     )
 }
 
+/// Where a session keeps the profile of a provider.
+///
+/// `sessions.json` has room for one; a session in which several providers are asked keeps the others in a file of ours, so
+/// that asking one of them moves nothing at another.
+struct Slot<'a> {
+    /// By its canonical id.
+    provider: &'a ProviderId,
+    /// In `sessions.json`, where OpenClaw looks.
+    is_own: bool,
+}
+
+impl<'a> Slot<'a> {
+    /// The place for `provider`: that in `sessions.json` where nobody else's profile is there.
+    fn of(session: &Session, snapshot: &'a AgentSnapshot, provider: &'a ProviderId) -> Self {
+        let provider = snapshot.config.aliases.canonical(provider);
+        let kept = session.profile.as_ref().and_then(|id| snapshot.provider_of(id));
+        Self {
+            is_own: match kept {
+                Some(of) => of == *provider,
+                None => !session.others.contains_key(provider),
+            },
+            provider,
+        }
+    }
+
+    fn pin(&self, session: &Session) -> Option<Pin> {
+        if self.is_own {
+            return pin_of(session);
+        }
+        session.others.get(self.provider).map(|other| Pin {
+            profile: other.profile.clone(),
+            source: PinSource::Auto,
+            compactions: other.compactions,
+            order_mark: other.order_mark,
+        })
+    }
+
+    /// Has a new conversation begun, in which nothing was asked of the provider yet?
+    fn is_fresh(&self, session: &Session) -> bool {
+        if self.is_own {
+            return session.fresh;
+        }
+        let other = session.others.get(self.provider);
+        other.is_some_and(|other| other.conversation != session.session_id)
+    }
+
+    fn put(&self, session: &mut Session, pin: Option<&Pin>) {
+        match pin {
+            Some(pin) if self.is_own => put(session, pin),
+            Some(pin) => {
+                let other = other_of(pin, session.session_id.clone());
+                session.others.insert(self.provider.clone(), other);
+            }
+            None if self.is_own => session.unpin(),
+            None => {}
+        }
+        if self.is_own {
+            session.fresh = false;
+        }
+        if self.is_own || pin.is_none() {
+            session.others.remove(self.provider);
+        }
+    }
+}
+
 fn pin_of(session: &Session) -> Option<Pin> {
     Some(Pin {
         profile: session.profile.clone()?,
@@ -28,10 +93,42 @@ fn pin_of(session: &Session) -> Option<Pin> {
 }
 
 fn put(session: &mut Session, pin: &Pin) {
+    let is_same = pin_of(session).is_some_and(|known| {
+        Pin {
+            order_mark: pin.order_mark,
+            ..known
+        } == *pin
+    });
+    session.order_mark = pin.order_mark;
+    if is_same {
+        // Another program's fields stay as it wrote them.
+        return;
+    }
     session.profile = Some(pin.profile.clone());
     session.profile_source = Some(pin.source.as_str().to_owned());
     session.profile_compactions = (pin.source == PinSource::Auto).then_some(pin.compactions);
-    session.order_mark = pin.order_mark;
+}
+
+fn other_of(pin: &Pin, conversation: Option<String>) -> OtherPin {
+    OtherPin {
+        profile: pin.profile.clone(),
+        compactions: pin.compactions,
+        order_mark: pin.order_mark,
+        conversation,
+    }
+}
+
+/// Makes room in `sessions.json` for what the user chooses for `provider`, of which nothing is kept any more. An automatic
+/// choice for another provider stays the session's.
+pub(super) fn make_way(session: &mut Session, snapshot: &AgentSnapshot, provider: &ProviderId) {
+    let kept = pin_of(session).filter(|pin| pin.source == PinSource::Auto);
+    let of = session.profile.as_ref().and_then(|id| snapshot.provider_of(id));
+    if let (Some(pin), Some(of)) = (kept, of) {
+        let conversation = session.session_id.clone().filter(|_| !session.fresh);
+        session.others.insert(of, other_of(&pin, conversation));
+    }
+    session.others.remove(snapshot.config.aliases.canonical(provider));
+    session.unpin();
 }
 
 /// Is its last use to be written down again?
@@ -40,8 +137,7 @@ fn is_use_due(session: &Session, now: UnixMillis) -> bool {
 }
 
 impl Sink {
-    /// What the decision about a request for `provider` is to know of the session. A user's choice for another provider
-    /// is none for this one, and stays.
+    /// What the decision about a request for `provider` is to know of the session.
     ///
     /// # Errors
     /// When the sessions cannot be read.
@@ -55,15 +151,10 @@ impl Sink {
         let Some(session) = sessions.map.get(key) else {
             return Ok(SessionPin::default());
         };
-        let aliases = &snapshot.config.aliases;
-        let of_another = |pin: &Pin| {
-            let profile = snapshot.profile(&pin.profile);
-            let own = profile.map(|profile| profile.entry.credential.provider());
-            pin.source == PinSource::User && own.is_some_and(|own| !aliases.same(own, provider))
-        };
+        let slot = Slot::of(session, snapshot, provider);
         Ok(SessionPin {
-            pin: pin_of(session).filter(|pin| !of_another(pin)),
-            is_new: session.fresh,
+            pin: slot.pin(session),
+            is_new: slot.is_fresh(session),
             compactions: session.compactions.unwrap_or(0),
         })
     }
@@ -91,32 +182,31 @@ impl Sink {
     }
 
     /// Stores what the decision about a request says of its session's profile, if that is anything new. `read` is what
-    /// the decision was made on: where the session's profile has been changed since, by its user perhaps, that counts.
-    /// A session that does not exist yet is made, for the client that named it. Returns what its user should know.
+    /// the decision was made on: where the session's profile of that provider has been changed since, by its user
+    /// perhaps, that counts. A session that does not exist yet is made, for the client that named it. Returns what its
+    /// user should know.
     ///
     /// # Errors
     /// When the sessions cannot be read or written.
     pub(crate) fn store_pin(
         &self,
-        agent: &AgentId,
-        key: &SessionKey,
+        snapshot: &AgentSnapshot,
+        (key, provider): (&SessionKey, &ProviderId),
         read: &SessionPin,
         pinned: &Pinned,
     ) -> Result<Option<String>> {
+        let agent = &snapshot.state.agent;
         if self.is_pin_stored(agent, key, read, pinned)? {
             return Ok(None);
         }
         let now = self.now();
         let updated = self.update_session(agent, key, |session| {
-            if pin_of(session) != read.pin {
+            let slot = Slot::of(session, snapshot, provider);
+            if slot.pin(session) != read.pin || slot.is_fresh(session) != read.is_new {
                 return;
             }
             let is_first = *session == Session::default();
-            match &pinned.pin {
-                Some(pin) => put(session, pin),
-                None => session.unpin(),
-            }
-            session.fresh = false;
+            slot.put(session, pinned.pin.as_ref());
             session.made |= is_first;
             if is_use_due(session, now) {
                 session.used_at = Some(now);
@@ -147,11 +237,14 @@ impl Sink {
         let ask = policy::Request {
             model: Some(model.to_owned()),
             session: Some(read.clone()),
-            ..policy::Request::new(Target::Provider(provider))
+            ..policy::Request::new(Target::Provider(provider.clone()))
         };
         let decision = policy::select(&snapshot.config, &snapshot.state, &ask, self.now());
         match decision.ok().and_then(|decision| decision.pin) {
-            Some(pinned) => self.store_pin(agent, key, &read, &pinned).map(|_| ()),
+            Some(pinned) => {
+                let place = (key, &provider);
+                self.store_pin(&snapshot, place, &read, &pinned).map(|_| ())
+            }
             None => Ok(()),
         }
     }

@@ -68,11 +68,11 @@ fn ask(sink: &Sink, provider: &str) -> (Option<ProfileId>, Why) {
     let read = sink.session_pin(&snapshot, &session_key(), &provider).unwrap();
     let ask = policy::Request {
         session: Some(read.clone()),
-        ..policy::Request::new(Target::Provider(provider))
+        ..policy::Request::new(Target::Provider(provider.clone()))
     };
     let decision = policy::select(&snapshot.config, &snapshot.state, &ask, sink.now()).unwrap();
     let pinned = decision.pin.clone().unwrap();
-    sink.store_pin(&agent("main"), &session_key(), &read, &pinned)
+    sink.store_pin(&snapshot, (&session_key(), &provider), &read, &pinned)
         .unwrap();
     (decision.choice().map(|choice| choice.profile.clone()), pinned.why)
 }
@@ -117,8 +117,8 @@ fn opus_at_anthropic_work_on_a_fresh_state_dir() {
     let session = world.sink().session(&agent("main"), &session_key()).unwrap();
     let pin = session.pin.unwrap();
     assert_eq!(
-        (pin.profile, pin.source, pin.exists),
-        (id("anthropic:work"), PinSource::User, true)
+        (pin.exists(), pin.profile, pin.source),
+        (true, id("anthropic:work"), PinSource::User)
     );
     assert_eq!(session.model, "anthropic/claude-haiku-4-5");
     for command in [
@@ -346,16 +346,140 @@ fn what_the_user_chose_meanwhile_counts() {
     say(&sink, "/model rig-small@rig:b");
     let ask_now = policy::Request {
         session: Some(read.clone()),
-        ..policy::Request::new(Target::Provider(rig))
+        ..policy::Request::new(Target::Provider(rig.clone()))
     };
     let decision = policy::select(&snapshot.config, &snapshot.state, &ask_now, sink.now()).unwrap();
-    sink.store_pin(&agent("main"), &session_key(), &read, &decision.pin.unwrap())
+    let pinned = decision.pin.unwrap();
+    sink.store_pin(&snapshot, (&session_key(), &rig), &read, &pinned)
         .unwrap();
     assert_eq!(entry(&world)["authProfileOverride"], "rig:b");
     // A request for another provider leaves the user's choice alone as well.
     assert_eq!(ask(&sink, "mute"), (Some(id("mute:m")), Why::First));
     assert_eq!(entry(&world)["authProfileOverride"], "rig:b");
     assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::Locked));
+}
+
+/// Two keys of each of two providers.
+fn with_two_providers() -> World {
+    let world = with_keys();
+    world.store(
+        "main",
+        &json!({
+            "rig:a": api_key("rig"), "rig:b": api_key("rig"),
+            "mute:m": api_key("mute"), "mute:n": api_key("mute"),
+        }),
+    );
+    world
+}
+
+#[test]
+fn a_session_keeps_an_account_of_each_provider_that_it_asks() {
+    let world = with_two_providers();
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::First));
+    assert_eq!(ask(&world.sink(), "mute"), (Some(id("mute:m")), Why::First));
+    for _ in 0..2 {
+        assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::Kept));
+        assert_eq!(ask(&world.sink(), "mute"), (Some(id("mute:m")), Why::Kept));
+    }
+    // OpenClaw sees the one that its fields have room for.
+    assert_eq!(entry(&world)["authProfileOverride"], "rig:a");
+    let info = world.sink().session(&agent("main"), &session_key()).unwrap();
+    let others: Vec<&str> = info.other_pins.iter().map(|pin| pin.profile.as_str()).collect();
+    assert_eq!(
+        (info.pin.unwrap().profile, &*others),
+        (id("rig:a"), &["mute:m"][..])
+    );
+    benched(&world, "rig:a");
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:b")), Why::Escaped));
+    assert_eq!(ask(&world.sink(), "mute"), (Some(id("mute:m")), Why::Kept));
+    world.test.clock.advance(std::time::Duration::from_secs(601));
+    // A change of one provider's order is nothing to the other.
+    let sink = world.sink();
+    sink.order_set(&agent("main"), "mute", &[id("mute:n"), id("mute:m")])
+        .unwrap();
+    assert_eq!(ask(&sink, "mute"), (Some(id("mute:n")), Why::OrderChanged));
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:a")), Why::Kept));
+}
+
+#[test]
+fn a_new_conversation_moves_on_at_every_provider() {
+    let world = with_two_providers();
+    let sink = world.sink();
+    ask(&sink, "rig");
+    ask(&sink, "mute");
+    say(&sink, "/new");
+    // The model's provider is settled at once, the other when it is asked.
+    assert_eq!(entry(&world)["authProfileOverride"], "rig:b");
+    assert_eq!(ask(&world.sink(), "mute"), (Some(id("mute:n")), Why::NewSession));
+    assert_eq!(ask(&world.sink(), "mute"), (Some(id("mute:n")), Why::Kept));
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:b")), Why::Kept));
+    // OpenClaw begins one by writing another id and the next profile of its own provider.
+    let mut all = world.json(FILE);
+    all[session_key().as_str()]["sessionId"] = json!("2c1d");
+    all[session_key().as_str()]["authProfileOverride"] = json!("rig:a");
+    world.put(FILE, &all.to_string());
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::Kept));
+    assert_eq!(ask(&world.sink(), "mute"), (Some(id("mute:m")), Why::NewSession));
+    assert_eq!(ask(&world.sink(), "mute"), (Some(id("mute:m")), Why::Kept));
+}
+
+#[test]
+fn what_is_said_of_a_session_is_about_its_models_provider() {
+    let world = with_two_providers();
+    let sink = world.sink();
+    ask(&sink, "mute");
+    ask(&sink, "rig");
+    // The first took the place in OpenClaw's file; the session's model is of the other.
+    assert_eq!(entry(&world)["authProfileOverride"], "mute:m");
+    let said = say(&sink, "/model");
+    assert!(
+        said.starts_with("Current: rig/rig-small@rig:a (auto)\n"),
+        "{said}"
+    );
+    let said = say(&sink, "/status");
+    assert!(
+        said.contains("Pinned: rig:a (auto)") && !said.contains("mute:m"),
+        "{said}"
+    );
+    assert_eq!(
+        say(&sink, "/new"),
+        "New session started. Its account is rig:b, before rig:a."
+    );
+}
+
+#[test]
+fn a_choice_for_one_provider_leaves_what_is_kept_at_another() {
+    let world = with_two_providers();
+    let sink = world.sink();
+    sink.order_set(&agent("main"), "rig", &[id("rig:b"), id("rig:a")])
+        .unwrap();
+    ask(&sink, "rig");
+    ask(&sink, "mute");
+    say(&sink, "/model mute/mute-large@mute:n");
+    assert_eq!(entry(&world)["authProfileOverride"], "mute:n");
+    assert_eq!(ask(&sink, "mute"), (Some(id("mute:n")), Why::Locked));
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::Kept));
+    // Without a profile nothing is kept of that provider any more.
+    say(&sink, "/model rig/rig-large");
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::First));
+    assert_eq!(ask(&sink, "mute"), (Some(id("mute:m")), Why::First));
+}
+
+/// What OpenClaw pinned by itself is left as it stands, and a change of the order ends it like one of ours.
+#[test]
+fn an_automatic_pin_of_openclaw_moves_with_the_order() {
+    let world = with_keys();
+    let theirs = json!({session_key().as_str(): {
+        "sessionId": "0c1d", "updatedAt": 5, "compactionCount": 3,
+        "authProfileOverride": "rig:a", "authProfileOverrideSource": "auto",
+    }});
+    world.put(FILE, &theirs.to_string());
+    assert_eq!(ask(&world.sink(), "rig"), (Some(id("rig:a")), Why::Kept));
+    assert_eq!(world.json(FILE), theirs, "all of it is still theirs");
+    let sink = world.sink();
+    sink.order_set(&agent("main"), "rig", &[id("rig:b"), id("rig:a")])
+        .unwrap();
+    assert_eq!(ask(&sink, "rig"), (Some(id("rig:b")), Why::OrderChanged));
 }
 
 #[test]
@@ -444,6 +568,25 @@ fn no_failure_leaves_a_locked_profile() {
     assert_eq!(entry(&world)["authProfileOverride"], "rig:a");
     benched(&world, "rig:a");
     sink.acquire(&request()).unwrap_err();
+}
+
+/// That the order of an automatic pin of OpenClaw is noted is no reason to move it.
+#[test]
+fn a_pin_of_openclaw_whose_refresh_fails_stays() {
+    let world = with_keys();
+    let mut grant = crate::world::oauth("rig", "due");
+    grant["expires"] = json!(1);
+    world.store("main", &json!({"rig:a": grant, "rig:b": api_key("rig")}));
+    let theirs = json!({session_key().as_str(): {
+        "sessionId": "0c1d", "updatedAt": 5,
+        "authProfileOverride": "rig:a", "authProfileOverrideSource": "auto",
+    }});
+    world.put(FILE, &theirs.to_string());
+    let sink = world.sink();
+    for _ in 0..2 {
+        assert_eq!(sink.acquire(&request()).unwrap().profile, id("rig:b"));
+        assert_eq!(world.json(FILE), theirs);
+    }
 }
 
 #[test]

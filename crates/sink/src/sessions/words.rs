@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SessionKey, short_remaining, short_wait};
 
 use super::command::CommandReply;
+use super::{SessionInfo, SessionPinInfo};
 use crate::error::Result;
 use crate::report::{ModelInfo, ProfileStatus, StatusReport};
 use crate::sink::Sink;
@@ -14,10 +15,16 @@ use crate::status::{masked, origin_text, secret_label};
 const MODELS_SHOWN: usize = 20;
 
 impl Sink {
+    /// What a session keeps at the provider of its model.
+    pub(super) fn pin_of_model<'a>(&self, session: &'a SessionInfo) -> Option<&'a SessionPinInfo> {
+        let (provider, _) = self.split_key(&session.model)?;
+        session.pin_at(&provider)
+    }
+
     /// `/model`.
     pub(super) fn current_model(&self, agent: &AgentId, key: &SessionKey) -> Result<Vec<String>> {
         let session = self.session(agent, key)?;
-        let pinned = session.pin.map_or_else(String::new, |pin| {
+        let pinned = self.pin_of_model(&session).map_or_else(String::new, |pin| {
             format!("@{} ({})", pin.profile, pin.source.as_str())
         });
         Ok(vec![
@@ -32,7 +39,6 @@ impl Sink {
     pub(super) fn model_status(&self, agent: &AgentId, key: &SessionKey) -> Result<Vec<String>> {
         let session = self.session(agent, key)?;
         let status = self.status(agent)?;
-        let pin = session.pin.as_ref().map(|pin| &pin.profile);
         let mut lines = vec![
             format!("Current: {}", session.model),
             format!("Default: {}", status.models.resolved_default),
@@ -64,6 +70,7 @@ impl Sink {
         }
         for (provider, models) in by_provider {
             lines.push(String::new());
+            let pin = session.pin_at(provider).map(|pin| &pin.profile);
             lines.push(self.provider_line(provider, &status, pin)?);
             for model in models {
                 let aliases: Vec<&str> = model
@@ -244,10 +251,8 @@ impl Sink {
             .split_once('/')
             .and_then(|(id, _)| ProviderId::parse(id).ok());
         let profiles = provider.map_or_else(Vec::new, |id| self.of_provider(&status, &id));
-        let pinned = session.pin.as_ref().and_then(|pin| {
-            let mut all = status.profiles.iter();
-            all.find(|one| one.id == pin.profile)
-        });
+        let kept = self.pin_of_model(&session);
+        let pinned = kept.and_then(|pin| profiles.iter().find(|one| one.id == pin.profile).copied());
         let serves = pinned
             .or_else(|| profiles.iter().find(|one| one.bench.is_none()).copied())
             .or_else(|| profiles.first().copied());
@@ -275,8 +280,8 @@ impl Sink {
             let reason = bench.reason.as_deref().unwrap_or("unknown");
             lines.push(format!("Account: {} ({reason}), free in {left}", bench.kind));
         }
-        if let Some(pin) = &session.pin {
-            let gone = if pin.exists {
+        if let Some(pin) = kept {
+            let gone = if pin.exists() {
                 ""
             } else {
                 ", but there is no such profile any more"

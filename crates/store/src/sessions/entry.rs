@@ -1,7 +1,9 @@
 //! The fields of a session that concern models and logins (spec.md 4.4); all others are not looked at.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
-use tokensink_types::{ProfileId, UnixMillis};
+use tokensink_types::{ProfileId, ProviderId, UnixMillis};
 
 use crate::json as js;
 
@@ -32,8 +34,26 @@ pub struct Session {
     pub fresh: bool,
     /// When a session that was made for a client was last used, to the hour (ours; not in the file).
     pub used_at: Option<UnixMillis>,
-    /// The profile that answered last, which need not be the one that it keeps (ours; not in the file).
-    pub served: Option<ProfileId>,
+    /// The profile of each provider, by canonical id, that answered last, which need not be the one that it keeps (ours;
+    /// not in the file).
+    pub served: BTreeMap<ProviderId, ProfileId>,
+    /// What it keeps at providers besides that of [`Session::profile`], by canonical id (ours; not in the file, which has
+    /// room for one).
+    pub others: BTreeMap<ProviderId, OtherPin>,
+}
+
+/// The profile that a session keeps at a further provider. No user chose it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherPin {
+    /// The profile.
+    pub profile: ProfileId,
+    /// How often the session had been compacted when it was chosen.
+    pub compactions: u64,
+    /// The mark of the order under which it was chosen.
+    pub order_mark: Option<u64>,
+    /// The [`Session::session_id`] of the conversation in which it was asked last; with another one the session has begun
+    /// anew, whoever has begun it.
+    pub conversation: Option<String>,
 }
 
 const SESSION_ID: &str = "sessionId";
@@ -75,7 +95,8 @@ impl Session {
             made: false,
             fresh: false,
             used_at: None,
-            served: None,
+            served: BTreeMap::new(),
+            others: BTreeMap::new(),
         }
     }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokensink_host::{Files, OpenMode};
-use tokensink_store::{MADE_KEPT_FOR, MADE_MAX, Session, SessionStore, StoreError};
+use tokensink_store::{MADE_KEPT_FOR, MADE_MAX, OtherPin, Session, SessionStore, StoreError};
 use tokensink_testkit::{Errno, Faults, TestHost};
-use tokensink_types::{ProfileId, SessionKey, UnixMillis};
+use tokensink_types::{ProfileId, ProviderId, SessionKey, UnixMillis};
 
 use super::support::{id, main, paths};
 
@@ -86,6 +86,27 @@ fn fields_are_read() {
         }
     );
     assert_eq!(session(&test, "agent:main:main").compactions, Some(2));
+}
+
+/// OpenClaw's file has room for the profile of one provider.
+#[test]
+fn what_is_kept_at_further_providers_is_ours_alone() {
+    let test = with_sessions();
+    let rig = ProviderId::parse("rig").unwrap();
+    let kept = OtherPin {
+        profile: id("rig:b"),
+        compactions: 2,
+        order_mark: Some(u64::MAX),
+        conversation: Some("0c1d".to_owned()),
+    };
+    let put = |session: &mut Session| {
+        session.others.insert(rig.clone(), kept.clone());
+    };
+    store(&test)
+        .update(&main(), &key("agent:main:main"), put)
+        .unwrap();
+    assert_eq!(text(&test, FILE), TEXT);
+    assert_eq!(session(&test, "agent:main:main").others[&rig], kept);
 }
 
 #[test]

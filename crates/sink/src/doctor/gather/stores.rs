@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokensink_policy::pin::PinSource;
 use tokensink_store::{RecordKey, Scan, StoreError, Warning, blemishes, real_path};
 use tokensink_types::record::{Generation, Record, RecordState};
-use tokensink_types::{AgentId, BillingClass, Credential, Expiry, SpendKey, UnixMillis};
+use tokensink_types::{AgentId, BillingClass, Credential, Expiry, ProfileId, SpendKey, UnixMillis};
 
 use super::{Looking, broken};
 use crate::doctor::facts::{
@@ -95,12 +95,20 @@ fn pins(looking: &Looking<'_>, agent: &AgentId, wrong: &mut Vec<Broken>) -> Vec<
         let error = StoreError::Unreadable(Box::new(unreadable.clone()));
         wrong.push(broken(&error, BrokenKind::Sessions(agent.clone()), doctor));
     }
-    let pinned = sessions.map.iter().filter_map(|(key, session)| {
-        Some(PinFacts {
+    let pinned = sessions.map.iter().flat_map(|(key, session)| {
+        let facts = |profile: &ProfileId, is_chosen| PinFacts {
             session: key.clone(),
-            profile: session.profile.clone()?,
-            is_chosen: source_of(session) == PinSource::User,
-        })
+            profile: profile.clone(),
+            is_chosen,
+        };
+        let own = session.profile.iter();
+        let own = own.map(move |profile| facts(profile, source_of(session) == PinSource::User));
+        own.chain(
+            session
+                .others
+                .values()
+                .map(move |other| facts(&other.profile, false)),
+        )
     });
     pinned.collect()
 }
@@ -196,7 +204,7 @@ fn store_facts(
 
 fn profile_facts(
     looking: &Looking<'_>,
-    id: &tokensink_types::ProfileId,
+    id: &ProfileId,
     credential: &Credential,
     record: Option<&Record>,
 ) -> ProfileFacts {
