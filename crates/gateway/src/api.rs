@@ -19,8 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokensink_host::{EndWatch, Liveness};
 use tokensink_sink::{
-    AcquireRequest, AgentId, CallOutcome, Cancel, Lease, PROBE_PULSE, ProfileId, Secret, SessionKey, Sink,
-    SinkError, WAIT, Want,
+    AcquireRequest, AgentId, CallOutcome, Cancel, Lease, PROBE_PULSE, ProfileId, Proof, Secret, SessionKey,
+    Sink, SinkError, WAIT, Want,
 };
 use tokensink_types::ProcessId;
 
@@ -210,7 +210,10 @@ impl Api {
         let headers = header_map(&report.headers)?;
         let body = report.body.as_deref().unwrap_or_default();
         let outcome = match report.outcome {
-            Outcome::Served => Some(CallOutcome::Served { headers: &headers }),
+            Outcome::Served => Some(CallOutcome::Served {
+                headers: &headers,
+                proof: Proof::Whole,
+            }),
             Outcome::Failed => Some(CallOutcome::Failed {
                 status: report.status,
                 headers: &headers,

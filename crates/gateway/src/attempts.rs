@@ -16,7 +16,8 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Body as _;
 use tokensink_sink::failover::{Attempted, Happened, Step, next};
 use tokensink_sink::{
-    AcquireRequest, Class, ErrorKind, Lease, ProfileId, Reason, SessionKey, Sink, SinkError, UnixMillis, Want,
+    AcquireRequest, Class, ErrorKind, Lease, ProfileId, Proof, Reason, SessionKey, Sink, SinkError,
+    UnixMillis, Want,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -27,6 +28,7 @@ use crate::outcome::{Outcome, Used};
 use crate::outfit::Outfit;
 use crate::relay::{Leaving, Relay, set_length};
 use crate::replay::Held;
+use crate::request::cost::is_free;
 use crate::request::errors::Refusal;
 use crate::request::headers::{Dress, keep_for_client, upstream_headers};
 use crate::request::plan::Plan;
@@ -34,7 +36,7 @@ use crate::slots::Profile;
 use crate::stream::{Answer, Peeked};
 use crate::time::{lately, now, sleep, within};
 use crate::upstream::{Begun, Fault};
-use crate::watcher::{Room, Watcher};
+use crate::watcher::{Room, Watcher, is_events};
 
 /// The header of an answer that names the account.
 pub(crate) const PROFILE: HeaderName = HeaderName::from_static("x-tokensink-profile");
@@ -359,6 +361,13 @@ impl Job<'_> {
         self.note_server(lease);
         if lease.tests || profile.is_news(lease.model.as_deref(), lately()) {
             used.note(Outcome::Served {
+                proof: if is_free(&self.head.method, &self.plan.path_and_query) {
+                    Proof::Free
+                } else if is_events(headers) {
+                    Proof::Begun
+                } else {
+                    Proof::Whole
+                },
                 headers: headers.clone(),
             });
         } else {

@@ -1,7 +1,7 @@
 //! Leases in use: each one is reported on, whatever becomes of its request.
 
 use http::HeaderMap;
-use tokensink_sink::{CallOutcome, Lease, Reported, Sink};
+use tokensink_sink::{CallOutcome, Lease, Proof, Reported, Sink};
 
 use crate::threads::Threads;
 
@@ -10,7 +10,9 @@ use crate::threads::Threads;
 pub(crate) enum Outcome {
     Served {
         headers: HeaderMap,
+        proof: Proof,
     },
+    Finished,
     Failed {
         status: Option<u16>,
         headers: HeaderMap,
@@ -27,7 +29,11 @@ pub(crate) enum Outcome {
 impl Outcome {
     fn as_call(&self) -> CallOutcome<'_> {
         match self {
-            Self::Served { headers } => CallOutcome::Served { headers },
+            Self::Served { headers, proof } => CallOutcome::Served {
+                headers,
+                proof: *proof,
+            },
+            Self::Finished => CallOutcome::Finished,
             Self::Failed {
                 status,
                 headers,
@@ -53,6 +59,8 @@ pub(crate) struct Used {
     threads: Threads,
     lease: Lease,
     is_reported: bool,
+    /// The beginning of a stream was reported, and its end is to be.
+    is_begun: bool,
 }
 
 impl Used {
@@ -62,6 +70,7 @@ impl Used {
             threads: threads.clone(),
             lease,
             is_reported: false,
+            is_begun: false,
         }
     }
 
@@ -104,6 +113,13 @@ impl Used {
     /// Reports, and leaves it at that.
     pub(crate) fn note(&mut self, outcome: Outcome) {
         self.is_reported = true;
+        self.is_begun = matches!(
+            outcome,
+            Outcome::Served {
+                proof: Proof::Begun,
+                ..
+            }
+        );
         if let Ok(Some(_)) = self.sink.report_ready(&self.lease, &outcome.as_call()) {
             return;
         }

@@ -89,13 +89,10 @@ impl Watcher {
         ties: &Arc<Ties>,
         room: Room,
     ) -> Self {
-        let kind = headers
-            .get(CONTENT_TYPE)
-            .map_or(&b""[..], http::HeaderValue::as_bytes);
-        let look = if kind.starts_with(b"text/event-stream") {
+        let look = if is_events(headers) {
             let first = plan.keeps.then(|| Begun::new(FIRST_ID_WITHIN));
             Look::Events(Scanner::new(), first)
-        } else if kind.starts_with(b"application/json") && plan.keeps {
+        } else if plan.keeps && kind(headers).starts_with(b"application/json") {
             let has_it_first = plan.path_and_query.split('?').next();
             let has_it_first = has_it_first.is_some_and(|path| path.ends_with("/responses"));
             Look::Json(Begun::new(if has_it_first {
@@ -119,6 +116,17 @@ impl Watcher {
             room,
         }
     }
+}
+
+fn kind(headers: &HeaderMap) -> &[u8] {
+    headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], http::HeaderValue::as_bytes)
+}
+
+/// Is the answer with these headers a stream of events?
+pub(crate) fn is_events(headers: &HeaderMap) -> bool {
+    kind(headers).starts_with(b"text/event-stream")
 }
 
 /// The ids in the first event of a stream, once that has come; what the stream is about is in it. The events of a response
@@ -175,7 +183,9 @@ impl Hold for Watcher {
                     }
                     Noticed::Answer { id } => ties.note(agent, provider, &id, &used.lease().profile),
                     Noticed::Limits { body } => used.limits(&body),
-                    Noticed::Usage(_) | Noticed::Finished => {}
+                    // The client may leave at this, before the stream has ended.
+                    Noticed::Finished => used.finished(),
+                    Noticed::Usage(_) => {}
                 });
             }
         }
@@ -183,7 +193,7 @@ impl Hold for Watcher {
 
     fn ended(&mut self, how: Ended) {
         match how {
-            Ended::Complete => {}
+            Ended::Complete => self.used.finished(),
             Ended::CutOff => self.used.note(Outcome::CutOff),
             Ended::TimedOut => self.used.note(Outcome::TimedOut),
         }

@@ -333,6 +333,13 @@ impl Bench {
         given_up.map_or(self.half_open, |at| at.max(self.half_open))
     }
 
+    /// It holds no longer, and counts for as long as if it had ended by itself now.
+    pub fn end(&mut self, now: UnixMillis) {
+        self.until = self.until.min(now);
+        self.half_open = self.half_open.min(now);
+        self.probing = None;
+    }
+
     /// Every instant at which it may decide otherwise though nothing is reported.
     pub(crate) fn changes(&self) -> impl Iterator<Item = UnixMillis> + use<> {
         let begins = self.since.minus(CLOCK_SLACK);

@@ -65,7 +65,7 @@ pub use audit::{AuditCheck, AuditFault, AuditLine, AuditList};
 pub use bundle::{BundleImport, ExportPlan, ExportReport, ExportRequest, Exported, Opener, Sealer};
 pub use calls::probe::{ProbeReport, ProbeRequest, ProbeRow};
 pub use calls::testing::Testing;
-pub use calls::{BenchInfo, CallOutcome, Issued, LeaseId, Reported};
+pub use calls::{BenchInfo, CallOutcome, Issued, LeaseId, Proof, Reported};
 pub use chat::{Chat, ChatAnswer, ChatAttempt, ChatEvent, ChatRequest, Message, Moved, Role, Serving, Usage};
 pub use client_keys::{KeyAdd, KeyAdded, KeyCheck, KeyInfo};
 pub use decisions::{

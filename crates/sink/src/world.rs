@@ -231,3 +231,11 @@ impl World {
 pub(crate) fn target(owner: &str, profile: &str) -> Target {
     Target::of_agent(&agent(owner), &id(profile))
 }
+
+/// A whole answer with these headers.
+pub(crate) fn whole(headers: &http::HeaderMap) -> crate::CallOutcome<'_> {
+    crate::CallOutcome::Served {
+        headers,
+        proof: crate::Proof::Whole,
+    }
+}

@@ -14,6 +14,7 @@
 //! | what does a stream say about errors, limits and usage? | [`events`] |
 //! | how is a refusal told? | [`errors`] |
 
+pub(crate) mod cost;
 pub mod decode;
 pub mod errors;
 pub mod events;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokensink_authserver::{Fault, FaultAction, Running, ServerConfig};
 use tokensink_gateway::Bounds;
 use tokensink_host::{OsRandom, SystemClock};
+use tokensink_sink::{AgentId, Benched, Sink};
 use tokensink_testkit::{MapEnvironment, Seen, Talk};
 
 use crate::raw::Answer;
@@ -419,6 +420,84 @@ fn an_error_inside_a_stream_benches_and_changes_nothing_else() {
     eventually("the second account", || {
         by(&client(&gateway).post("/v1/chat/completions", CHAT).answer()).1 == "rig:two"
     });
+}
+
+/// The head of a stream says that the account serves; that it has not failed again is known at the end. Some clients leave
+/// as soon as the last event has come.
+#[test]
+fn failures_are_forgotten_at_the_end_of_a_stream() {
+    failures_until_the_end_of_a_stream("");
+    failures_until_the_end_of_a_stream("data: [DONE]\n\n");
+}
+
+fn failures_until_the_end_of_a_stream(last: &'static str) {
+    let (told, heard) = std::sync::mpsc::channel::<()>();
+    let heard = Mutex::new(heard);
+    let limited = AtomicBool::new(true);
+    let world = World::new(&["one"], move |_, talk| {
+        if limited.swap(false, Ordering::SeqCst) {
+            return talk.answer(429, &[("retry-after", "1")], LIMIT);
+        }
+        talk.begin_events();
+        talk.chunk("data: {}\n\n");
+        let heard = heard.lock().unwrap();
+        heard.recv_timeout(Duration::from_secs(10)).unwrap();
+        if last.is_empty() {
+            return talk.end();
+        }
+        talk.chunk(last);
+        assert!(talk.left_within(Duration::from_secs(10)).is_some());
+    });
+    let failures = || {
+        let state = std::fs::read_to_string(world.state_dir().join("agents/main/agent/auth-state.json"));
+        let state: Value = serde_json::from_str(&state.unwrap()).unwrap();
+        state["usageStats"]["rig:one"]["errorCount"].as_u64().unwrap_or(0)
+    };
+    let gateway = world.gateway();
+    let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!((answer.status, failures()), (429, 1));
+    let mut streaming = client(&gateway);
+    eventually("the end of its window", || {
+        streaming = client(&gateway);
+        let head = streaming.post("/v1/chat/completions", CHAT).head().unwrap();
+        head.status == 200
+    });
+    assert_eq!(streaming.chunk().unwrap(), b"data: {}\n\n");
+    assert_eq!(failures(), 1);
+    told.send(()).unwrap();
+    assert_eq!(streaming.chunk().unwrap(), last.as_bytes());
+    drop(streaming);
+    eventually("the end of the stream", || failures() == 0);
+}
+
+#[test]
+fn a_list_of_models_says_nothing_of_money() {
+    const HALF_AN_HOUR: i64 = 30 * 60 + 1;
+    let world = World::new(&["one"], |seen, talk| {
+        if seen.method == "GET" {
+            talk.json(200, "{}");
+        } else {
+            talk.json(402, r#"{"error":{"message":"insufficient credits"}}"#);
+        }
+    });
+    let now = world.gateway();
+    let benches = |sink: &Sink| {
+        let status = sink.status(&AgentId::main()).unwrap();
+        let until = |bench: &Benched| (bench.reason.clone(), bench.until, bench.testing);
+        status.profiles[0].benches.iter().map(until).collect::<Vec<_>>()
+    };
+    let answer = client(&now).post("/v1/chat/completions", CHAT).answer();
+    let begun = benches(&world.sink());
+    assert_eq!((answer.status, begun.len()), (402, 1));
+    // At its half-open point anything may test it; what costs nothing leaves it as it was.
+    let sink = world.sink_at(HALF_AN_HOUR);
+    let later = World::gateway_on(sink.clone(), Bounds::default());
+    let answer = client(&later).request("GET", "/rig/models", "").answer();
+    assert_eq!(by(&answer), (200, "rig:one"));
+    eventually("the test given back", || benches(&sink) == begun);
+    let answer = client(&later).post("/v1/chat/completions", CHAT).answer();
+    assert_eq!(answer.status, 402, "tested again");
+    assert_eq!(calls_of(&world, "sk-one"), 3);
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub(crate) mod probe;
 pub(crate) mod projection;
 pub(crate) mod quota;
 mod report;
+mod success;
 pub(crate) mod testing;
 
 use std::collections::HashMap;
@@ -85,7 +86,11 @@ pub enum CallOutcome<'a> {
     Served {
         /// Its headers.
         headers: &'a HeaderMap,
+        /// How much it says for the account.
+        proof: Proof,
     },
+    /// The end of a stream whose beginning was reported ([`Proof::Begun`]), without an error event in it.
+    Finished,
     /// An error answer, or an error event within a stream that was served.
     Failed {
         /// The status; `None` for an error event.
@@ -106,6 +111,17 @@ pub enum CallOutcome<'a> {
     CutOff,
     /// The caller has given up, or never made the call.
     Abandoned,
+}
+
+/// How much an answer with a 2xx status says for its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// The call costs nothing: the login is taken, and whether a call that costs something would be is open.
+    Free,
+    /// A stream begins, in which an error may follow: the account serves now, and its failures are not forgotten yet.
+    Begun,
+    /// The answer is whole, or nothing but its end may go wrong.
+    Whole,
 }
 
 /// What was made of a report.

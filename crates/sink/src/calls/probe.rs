@@ -17,7 +17,7 @@ use tokensink_store::OwnedProfile;
 use tokensink_types::{AgentId, Body, CredentialKind, ProfileId, ProviderId, UnixMillis};
 use url::Url;
 
-use super::CallOutcome;
+use super::{CallOutcome, Proof};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::{AcquireRequest, Lease, Want};
 use crate::sink::Sink;
@@ -282,6 +282,7 @@ impl Sink {
             Ok(response) if response.status().is_success() => (
                 CallOutcome::Served {
                     headers: response.headers(),
+                    proof: Proof::Whole,
                 },
                 None,
             ),

@@ -330,7 +330,7 @@ pub(super) fn limit_headers(headers: &HeaderMap) -> Headers<'_> {
 mod tests {
     use super::*;
     use crate::world::{World, agent, key};
-    use crate::{AcquireRequest, CallOutcome, Want};
+    use crate::{AcquireRequest, Want};
 
     /// Also when no further answer comes.
     #[test]
@@ -354,8 +354,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let headers = used("0.25");
-        sink.report(&lease, &CallOutcome::Served { headers: &headers })
-            .unwrap();
+        sink.report(&lease, &crate::world::whole(&headers)).unwrap();
         world.test.clock.advance(Duration::from_secs(1));
         sink.note_limit_headers(&lease, &used("0.75"));
         sink.flush_quotas(false);

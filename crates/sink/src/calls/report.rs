@@ -9,11 +9,12 @@ use tokensink_policy::quota::{full_windows, stated_wait};
 use tokensink_store::{StateDocument, StoreError, Usage};
 use tokensink_types::{AgentId, Credential, ProfileId, ProviderId, SecretSource, SecretText, UnixMillis};
 
-use super::benches::{About, Entry, Noted};
+use super::benches::{About, Entry};
 use super::epoch::{Identity, fingerprint};
 use super::projection::{Lanes, merged, reconcile};
 use super::quota::limit_headers;
-use super::{BenchInfo, CallOutcome, Reported, USE_NOTED_EVERY, is_use_due};
+use super::success::{Success, give_back_test};
+use super::{BenchInfo, CallOutcome, Proof, Reported, USE_NOTED_EVERY, is_use_due};
 use crate::error::Result;
 use crate::lease::Lease;
 use crate::secrets::static_source;
@@ -103,7 +104,7 @@ impl Sink {
 
     fn take_limits(&self, lease: &Lease, outcome: &CallOutcome<'_>) {
         let headers = match outcome {
-            CallOutcome::Served { headers } => headers,
+            CallOutcome::Served { headers, .. } => headers,
             CallOutcome::Failed {
                 status: Some(_),
                 headers,
@@ -117,9 +118,13 @@ impl Sink {
 
     fn report_now(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Reported> {
         match outcome {
-            CallOutcome::Served { headers } => {
-                self.served(lease, &self.windows_with_room(headers))?;
+            CallOutcome::Served { headers, proof } => {
+                self.served(&Success::of(lease, *proof, &self.windows_with_room(headers)))?;
                 self.write_quotas();
+                Ok(Reported::default())
+            }
+            CallOutcome::Finished => {
+                self.served(&Success::of(lease, Proof::Whole, &[]))?;
                 Ok(Reported::default())
             }
             CallOutcome::Failed {
@@ -166,12 +171,16 @@ impl Sink {
     /// As for [`Sink::report`].
     pub fn report_ready(&self, lease: &Lease, outcome: &CallOutcome<'_>) -> Result<Option<Reported>> {
         let idle = match outcome {
-            CallOutcome::Served { headers } => {
+            CallOutcome::Served { headers, proof } => {
                 let open = self.windows_with_room(headers);
                 let writes = lease.tests
                     || self.is_use_due(lease)
                     || self.is_quota_due(lease)
-                    || self.has_to_clear(lease, &open)?;
+                    || self.has_to_clear(&Success::of(lease, *proof, &open))?;
+                return Ok((!writes).then(Reported::default));
+            }
+            CallOutcome::Finished => {
+                let writes = self.has_to_clear(&Success::of(lease, Proof::Whole, &[]))?;
                 return Ok((!writes).then(Reported::default));
             }
             CallOutcome::Failed { .. } => false,
@@ -206,10 +215,7 @@ impl Sink {
         }
         self.change_benches(&lease.owner, &lease.profile, |entry| {
             for noted in &mut entry.benches {
-                let bench = &noted.bench;
-                if bench.bucket.concerns(lease.model.as_deref()) && bench.is_probed_since(lease.issued.at) {
-                    noted.bench.probing = None;
-                }
+                give_back_test(&mut noted.bench, lease);
             }
         });
     }
@@ -314,21 +320,22 @@ impl Sink {
     }
 
     /// A call was served: the account works, and so does the model's bucket.
-    fn served(&self, lease: &Lease, open: &[String]) -> Result<()> {
+    fn served(&self, success: &Success<'_>) -> Result<()> {
+        let lease = success.lease;
         let (owner, id) = (&lease.owner, &lease.profile);
-        let clear = lease.tests || self.has_to_clear(lease, open)?;
+        let clear = lease.tests || self.has_to_clear(success)?;
         let due = self.calls().is_due(owner, id, self.host().clock.monotonic());
         if self.store().is_readonly() && !clear {
             return Ok(());
         }
         if clear {
-            self.change_benches(owner, id, |entry| forgive(entry, lease, open, self.now()));
+            self.change_benches(owner, id, |entry| success.forgive(entry, self.now()));
         }
         if clear || due {
             let now = self.now();
             let provider = self.registry().canonical(&lease.provider);
-            self.show(owner, id, Some(lease).filter(|_| clear), |state| {
-                if clear {
+            self.show(owner, id, Some(success).filter(|_| clear), |state| {
+                if clear && success.proof == Proof::Whole {
                     change_usage(state, id, |usage| {
                         usage.error_count = 0;
                         usage.failure_counts.clear();
@@ -349,12 +356,13 @@ impl Sink {
     }
 
     /// Does anything stand against the profile that a success would end?
-    fn has_to_clear(&self, lease: &Lease, open: &[String]) -> Result<bool> {
-        let (owner, id) = (&lease.owner, &lease.profile);
+    fn has_to_clear(&self, success: &Success<'_>) -> Result<bool> {
+        let (owner, id) = (&success.lease.owner, &success.lease.profile);
         let seen = self.calls().benches().read(owner);
+        let now = self.now();
         let benched = seen.entry(id).is_some_and(|entry| {
             let mut benches = entry.benches.iter();
-            benches.any(|noted| would_end(noted, lease, open))
+            benches.any(|noted| success.has_to_end(noted, now))
         });
         if benched {
             return Ok(true);
@@ -362,10 +370,11 @@ impl Sink {
         let usage = self.store().load(owner)?.state.usage(id).unwrap_or_default();
         let found = Lanes::of_usage(&usage);
         let foreign = match seen.entry(id) {
-            Some(entry) => reconcile(&found, &entry.projected, entry.intended.as_ref(), self.now()).foreign,
+            Some(entry) => reconcile(&found, &entry.projected, entry.intended.as_ref(), now).foreign,
             None => found,
         };
-        Ok(usage.error_count > 0 || after_success(&foreign, lease) != foreign)
+        let counts = usage.error_count > 0 && success.proof == Proof::Whole;
+        Ok(counts || success.leaves(&foreign) != foreign)
     }
 
     /// Brings the benches of a profile into `auth-state.json`, with whatever else `change` does there. The success of
@@ -375,7 +384,7 @@ impl Sink {
         &self,
         owner: &AgentId,
         id: &ProfileId,
-        forgiven: Option<&Lease>,
+        forgiven: Option<&Success<'_>>,
         change: impl FnOnce(&mut StateDocument),
     ) {
         if self.store().is_readonly() {
@@ -398,7 +407,7 @@ impl Sink {
             let read = reconcile(&found, &entry.projected, entry.intended.as_ref(), now);
             let ours = entry.lanes(now);
             let foreign = match forgiven {
-                Some(lease) => after_success(&read.foreign, lease),
+                Some(success) => success.leaves(&read.foreign),
                 None => read.foreign,
             };
             let lanes = merged(&ours, &foreign);
@@ -475,34 +484,6 @@ fn bench_entry(entry: &mut Entry, lease: &Lease, blamed: &Blamed) -> Benched {
         entry.intended = Some(entry.lanes(blamed.now));
     }
     Benched { bench, changed }
-}
-
-/// Would a success of this lease end the bench? One of a limit ends as well where the answer says that the windows of
-/// the plan have room which were full; a limit of another kind is not touched by what is left of a plan. Not if that was
-/// opened after the lease was handed out: the call may have been on its way before.
-fn would_end(noted: &Noted, lease: &Lease, open: &[String]) -> bool {
-    let Noted { bench, about } = noted;
-    let works = match &bench.bucket {
-        bench::Bucket::Account => true,
-        bench::Bucket::Model(model) => lease.model.as_ref() == Some(model),
-        bench::Bucket::Unnamed => lease.model.is_none(),
-    };
-    let disproved = !about.windows.is_empty() && about.windows.iter().all(|window| open.contains(window));
-    (works || disproved) && bench.since < lease.issued.at
-}
-
-fn forgive(entry: &mut Entry, lease: &Lease, open: &[String], now: UnixMillis) {
-    entry.benches.retain(|noted| !would_end(noted, lease, open));
-    entry.intended = Some(entry.lanes(now));
-}
-
-/// What a success leaves of other programs' windows: those of another model.
-fn after_success(foreign: &Lanes, lease: &Lease) -> Lanes {
-    let cooldown = foreign.cooldown.clone();
-    Lanes {
-        cooldown: cooldown.filter(|lane| lane.model.is_some() && lane.model != lease.model),
-        disabled: None,
-    }
 }
 
 /// The counters of spec.md 5.3; they begin anew when the last window has ended or the last failure is long ago.

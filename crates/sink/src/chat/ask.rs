@@ -15,7 +15,7 @@ use super::run::{Failure, Run, Scope};
 use super::turn::Asked;
 use super::{Chat, Serving, words};
 use crate::block::paste_command;
-use crate::calls::{CallOutcome, Reported};
+use crate::calls::{CallOutcome, Proof, Reported};
 use crate::error::{ErrorKind, Result, SinkError};
 use crate::lease::Lease;
 use crate::sink::Sink;
@@ -78,19 +78,23 @@ impl Sink {
             cancel: run.cancel,
         };
         let mut served = |headers: &HeaderMap| {
-            self.tell_report(lease, &CallOutcome::Served { headers });
+            let proof = Proof::Begun;
+            self.tell_report(lease, &CallOutcome::Served { headers, proof });
         };
         let testing = self.keep_testing(lease, PROBE_PULSE);
         let called = call.make(&mut served, &mut |text| run.say(text));
         drop(testing);
         let refreshed = refreshed || lease.kind == CredentialKind::ApiKey;
         match called {
-            Called::Answered { usage, stop } => Ok(Next::Done(Given {
-                serving,
-                usage,
-                stop,
-                program_session: None,
-            })),
+            Called::Answered { usage, stop } => {
+                self.tell_report(lease, &CallOutcome::Finished);
+                Ok(Next::Done(Given {
+                    serving,
+                    usage,
+                    stop,
+                    program_session: None,
+                }))
+            }
             Called::GivenUp => {
                 self.tell_report(lease, &CallOutcome::Abandoned);
                 Err(given_up())
@@ -146,8 +150,11 @@ impl Sink {
         let outcome = match ran {
             Ran::Answered { usage, session } => {
                 if let Some(lease) = lease {
-                    let headers = HeaderMap::new();
-                    self.tell_report(lease, &CallOutcome::Served { headers: &headers });
+                    let outcome = CallOutcome::Served {
+                        headers: &HeaderMap::new(),
+                        proof: Proof::Whole,
+                    };
+                    self.tell_report(lease, &outcome);
                 }
                 return Ok(Next::Done(Given {
                     serving,

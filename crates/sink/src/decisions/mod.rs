@@ -248,6 +248,8 @@ impl Sink {
             CallOutcome::TimedOut => ("timed-out", None),
             CallOutcome::CutOff => ("cut-off", None),
             CallOutcome::Abandoned => ("abandoned", None),
+            // Its beginning was noted.
+            CallOutcome::Finished => return,
         };
         self.note(Note::Attempt(Attempt {
             lease: lease.id,

@@ -38,8 +38,7 @@ fn limited(sink: &Sink, lease: &Lease) -> Reported {
 
 fn served(sink: &Sink, lease: &Lease) {
     let headers = HeaderMap::new();
-    sink.report(lease, &CallOutcome::Served { headers: &headers })
-        .unwrap();
+    sink.report(lease, &crate::world::whole(&headers)).unwrap();
 }
 
 fn explain(world: &World, asked: &Asked) -> Explanation {

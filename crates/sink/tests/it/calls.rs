@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokensink_sink::{
-    AcquireRequest, AgentId, Bucket, CallOutcome, Lease, ProfileId, Reason, Reported, Sink, UnixMillis, Want,
+    AcquireRequest, AgentId, Bucket, CallOutcome, Lease, ProfileId, Proof, Reason, Reported, Sink,
+    UnixMillis, Want,
 };
 
 use tokensink_testkit::{Errno, Faults};
@@ -71,9 +72,17 @@ pub(crate) fn fail(
     sink.report(lease, &outcome).unwrap()
 }
 
+/// A whole answer with these headers.
+pub(crate) fn whole(headers: &HeaderMap) -> CallOutcome<'_> {
+    CallOutcome::Served {
+        headers,
+        proof: Proof::Whole,
+    }
+}
+
 pub(crate) fn served(sink: &Sink, lease: &Lease) {
     let headers = HeaderMap::new();
-    let outcome = CallOutcome::Served { headers: &headers };
+    let outcome = whole(&headers);
     assert_eq!(sink.report(lease, &outcome).unwrap(), Reported::default());
 }
 

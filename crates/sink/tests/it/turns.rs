@@ -6,10 +6,11 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tokensink_authserver::{Fault, FaultAction};
 use tokensink_sink::{
-    AcquireRequest, AgentId, CallOutcome, Cancel, ErrorKind, Lease, ProfileId, Reason, Sink, UnixMillis, Want,
+    AcquireRequest, AgentId, CallOutcome, Cancel, ErrorKind, Lease, ProfileId, Proof, Reason, Sink,
+    UnixMillis, Want,
 };
 
-use crate::calls::{A, B, LIMITED, NO_MONEY, asking, fail, later, of, served, stats, take, two_keys};
+use crate::calls::{A, B, LIMITED, NO_MONEY, asking, fail, later, of, served, stats, take, two_keys, whole};
 use crate::world::{self, HOUR, STATE, World};
 
 /// Five minutes are believed without a test.
@@ -313,6 +314,79 @@ fn a_server_error_with_a_wait_benches_for_so_long() {
     assert_eq!(take(&sink, Some("n")).profile.as_str(), A);
 }
 
+/// An error event may follow the head of a stream: that ends the bench, and its failures count until the end has come.
+#[test]
+fn a_stream_that_fails_after_its_head_is_no_success() {
+    let world = two_keys();
+    let sink = world.sink();
+    let headers = HeaderMap::new();
+    let stream = |ends: &CallOutcome<'_>| {
+        let lease = of(&sink, A, Some("m"));
+        let begun = CallOutcome::Served {
+            headers: &headers,
+            proof: Proof::Begun,
+        };
+        sink.report(&lease, &begun).unwrap();
+        assert_eq!(take(&sink, Some("m")).profile.as_str(), A, "it serves now");
+        let bench = sink.report(&lease, ends).unwrap().bench;
+        bench.map(|bench| world.now().until(bench.until).as_secs())
+    };
+    let overloaded = CallOutcome::Failed {
+        status: None,
+        headers: &headers,
+        body: br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+    };
+    for step in [30, 60, 300, 300] {
+        assert_eq!(stream(&overloaded), Some(step));
+        later(&world, step - 1);
+    }
+    assert_eq!(stream(&CallOutcome::Finished), None);
+    assert_eq!(stream(&overloaded), Some(30), "forgiven");
+}
+
+/// That a list of models is given shows that the key is taken, and not that there is money.
+#[test]
+fn a_call_that_costs_nothing_ends_no_want_of_money() {
+    let world = two_keys();
+    let sink = world.sink();
+    let headers = HeaderMap::new();
+    let free = CallOutcome::Served {
+        headers: &headers,
+        proof: Proof::Free,
+    };
+    let left = |at: UnixMillis| world.now().until(at).as_secs() / 3600;
+    let broke = |sink: &Sink| {
+        fail(sink, &of(sink, A, Some("m")), 402, None, NO_MONEY)
+            .bench
+            .unwrap()
+    };
+    assert_eq!(left(broke(&sink).until), 5);
+    later(&world, 1800);
+    let test = take(&sink, None);
+    assert_eq!((test.profile.as_str(), test.tests), (A, true));
+    sink.report(&test, &free).unwrap();
+    assert!(take(&sink, None).tests, "the next one may test it again");
+    assert_eq!(take(&world.sink(), Some("m")).profile.as_str(), B);
+    later(&world, 5 * 3600);
+    assert_eq!(left(broke(&sink).until), 10, "twice in a row");
+    // What does cost something ends it, and what costs nothing shows that a key is taken again.
+    later(&world, 1800);
+    let test = take(&sink, Some("m"));
+    assert!(test.tests);
+    sink.report(&test, &whole(&headers)).unwrap();
+    fail(
+        &sink,
+        &of(&sink, A, Some("m")),
+        401,
+        None,
+        br#"{"error":"invalid api key"}"#,
+    );
+    assert_eq!(take(&sink, Some("m")).profile.as_str(), B);
+    later(&world, 1);
+    sink.report(&of(&sink, A, None), &free).unwrap();
+    assert_eq!(take(&sink, Some("m")).profile.as_str(), A);
+}
+
 /// What is left of a plan says something about a window of the plan that was full, and nothing about another limit.
 #[test]
 fn an_answer_for_another_model_ends_a_limit_of_the_plan_only() {
@@ -330,7 +404,7 @@ fn an_answer_for_another_model_ends_a_limit_of_the_plan_only() {
     };
     let serve = |headers: &HeaderMap| {
         let lease = of(&sink, A, Some("small"));
-        sink.report(&lease, &CallOutcome::Served { headers }).unwrap();
+        sink.report(&lease, &whole(headers)).unwrap();
         later(&world, 1);
     };
     let served_by = |sink: &Sink| take(sink, Some("large")).profile.as_str().to_owned();
@@ -370,8 +444,7 @@ fn the_last_word_on_a_limit_reaches_other_processes() {
     let lease = of(&sink, A, Some("m"));
     for said in ["0.20", "0.25"] {
         let headers = used(said, reset);
-        sink.report(&lease, &CallOutcome::Served { headers: &headers })
-            .unwrap();
+        sink.report(&lease, &whole(&headers)).unwrap();
     }
     assert_eq!(shares(&world.sink()), [0.25], "nobody would write it later");
     let recording = sink.record_decisions().unwrap();
@@ -395,7 +468,7 @@ fn a_late_report_does_not_undo_what_a_later_answer_said() {
     let reset = world.now().plus(HOUR);
     let lease = of(&sink, A, Some("m"));
     let first = used("0.25", reset);
-    let outcome = CallOutcome::Served { headers: &first };
+    let outcome = whole(&first);
     sink.note_limit_headers(&lease, &first);
     assert_eq!(
         sink.report_ready(&lease, &outcome).unwrap(),
@@ -422,8 +495,7 @@ fn limits_are_kept_per_login_with_source_and_age() {
     let reset = world.now().plus(HOUR);
     let headers = used("0.25", reset);
     let lease = of(&sink, A, Some("m"));
-    sink.report(&lease, &CallOutcome::Served { headers: &headers })
-        .unwrap();
+    sink.report(&lease, &whole(&headers)).unwrap();
     let a = ProfileId::parse(A).unwrap();
     for sink in [&sink, &world.sink()] {
         let known = sink.quota(&agent).unwrap();
