@@ -383,7 +383,7 @@ fn bucket_of(failed: &Failed<'_>) -> Option<Bucket> {
         (Blame::Bucket | Blame::Unknown, None) => {
             (failed.reason != Reason::ModelNotFound).then_some(Bucket::Unnamed)
         }
-        (Blame::Network | Blame::Request, _) => None,
+        (Blame::Network | Blame::Request | Blame::Permission, _) => None,
     }
 }
 
@@ -432,7 +432,9 @@ fn open(bucket: Bucket, failed: &Failed<'_>, failures: u32, limits: &Limits) -> 
 fn patience_of(reason: Reason) -> Duration {
     match reason.blame() {
         Blame::Account => HALF_OPEN_AFTER_ACCOUNT,
-        Blame::Bucket | Blame::Network | Blame::Request | Blame::Unknown => HALF_OPEN_AFTER,
+        Blame::Bucket | Blame::Network | Blame::Request | Blame::Permission | Blame::Unknown => {
+            HALF_OPEN_AFTER
+        }
     }
 }
 

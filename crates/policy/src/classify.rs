@@ -47,6 +47,8 @@ pub enum Reason {
     Format,
     /// The provider does not serve such a request, from this program, place or account: trying others is no remedy.
     Refused,
+    /// The credential lacks what this one operation takes, a scope usually; it may do others, and others may do this.
+    NotPermitted,
     /// An error that says of itself that it has no details.
     NoErrorDetails,
     /// No rule knows it.
@@ -55,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Auth,
         Self::AuthPermanent,
         Self::Billing,
@@ -67,6 +69,7 @@ impl Reason {
         Self::ContextOverflow,
         Self::Format,
         Self::Refused,
+        Self::NotPermitted,
         Self::NoErrorDetails,
         Self::Unclassified,
     ];
@@ -86,6 +89,7 @@ impl Reason {
             Self::ContextOverflow => "context_overflow",
             Self::Format => "format",
             Self::Refused => "refused",
+            Self::NotPermitted => "not_permitted",
             Self::NoErrorDetails => "no_error_details",
             Self::Unclassified => "unclassified",
         }
@@ -106,6 +110,7 @@ impl Reason {
             Self::RateLimit | Self::Overloaded | Self::ModelNotFound => Blame::Bucket,
             Self::Timeout => Blame::Network,
             Self::SessionExpired | Self::ContextOverflow | Self::Format | Self::Refused => Blame::Request,
+            Self::NotPermitted => Blame::Permission,
             Self::NoErrorDetails | Self::Unclassified => Blame::Unknown,
         }
     }
@@ -122,6 +127,8 @@ pub enum Blame {
     Network,
     /// The request; another account would fail as well.
     Request,
+    /// The account for this one operation: another one may be allowed to do it, and nobody is benched.
+    Permission,
     /// Not known; the shortest bench.
     Unknown,
 }
@@ -139,13 +146,14 @@ pub struct Failure<'a> {
 
 impl Failure<'_> {
     /// The words by which it is decided whether `reason` is why it failed. A status that may mean that the request is at
-    /// fault comes with words of the request, and these blame nobody but the request.
+    /// fault comes with words of the request, and these blame nobody but the request. An event in a stream has no status,
+    /// and its text may repeat the request as well.
     fn words(&self, reason: Reason) -> &str {
-        let may_be_the_requests = matches!(self.status, Some(400 | 404 | 410 | 422));
-        if may_be_the_requests && reason.blame() != Blame::Request {
-            self.text.own_words()
-        } else {
-            self.text.text()
+        match self.status {
+            _ if reason.blame() == Blame::Request => self.text.text(),
+            Some(400 | 404 | 410 | 422) => self.text.own_words(),
+            Some(_) => self.text.text(),
+            None => self.text.own_words_and_statuses(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Another try is made only where the first cannot have been billed and cannot have changed anything: no connection,
 //! or a refusal that was received whole (401, 402, 403, 429 or 5xx) before any of an answer went to the client. After
 //! a time-out or a cut nobody knows what the server did, so the client is told. Refusals that are the request's own
-//! fault are passed on, because every other account would say the same.
+//! fault are passed on, because every other account would say the same; that one key lacks a scope is not the request's.
 //!
 //! Which profile is next, and whether there is one, is [`crate::select()`]'s matter. A request that is bound to one
 //! account must not be given to another; its caller takes [`Step::TryAnother`] for the end.
@@ -118,23 +118,23 @@ mod tests {
     /// R refreshes, A tries another, - passes on. The columns are the reasons in the order of `Reason::ALL`.
     #[test]
     fn every_status_and_reason() {
-        //           auth perm bill rate over time model sess ctx form ref nodet uncl
+        //           auth perm bill rate over time model sess ctx form ref notper nodet uncl
         let table = [
-            (401, "R A A A A A A - - - - R R"),
-            (402, "A A A A A A A - - - - A A"),
-            (403, "A A A A A A A - - - - A A"),
-            (429, "A A A A A A A - - - - A A"),
-            (500, "A A A A A A A - - - - A A"),
-            (503, "A A A A A A A - - - - A A"),
-            (529, "A A A A A A A - - - - A A"),
-            (599, "A A A A A A A - - - - A A"),
+            (401, "R A A A A A A - - - - A R R"),
+            (402, "A A A A A A A - - - - A A A"),
+            (403, "A A A A A A A - - - - A A A"),
+            (429, "A A A A A A A - - - - A A A"),
+            (500, "A A A A A A A - - - - A A A"),
+            (503, "A A A A A A A - - - - A A A"),
+            (529, "A A A A A A A - - - - A A A"),
+            (599, "A A A A A A A - - - - A A A"),
         ];
         let refused = |status: u16| match status {
             500..=599 => Some(table[4].1),
             _ => table.iter().find(|(row, _)| *row == status).map(|(_, row)| *row),
         };
         for status in 100..=600 {
-            let row = refused(status).unwrap_or("- - - - - - - - - - - - -");
+            let row = refused(status).unwrap_or("- - - - - - - - - - - - - -");
             for (reason, want) in Reason::ALL.into_iter().zip(row.split(' ')) {
                 let got = match next(&answered(status, reason), &FIRST) {
                     Step::RefreshAndRepeat => "R",

@@ -87,6 +87,32 @@ fn every_body_means_what_the_corpus_says() {
     assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// What `claude -p` says in plain words reaches the rules in an error's fields, and means the same there.
+#[test]
+fn words_of_a_program_mean_the_same_in_the_fields_of_an_error() {
+    let corpus = corpus();
+    let without_status = corpus
+        .iter()
+        .filter(|case| case.status.is_none() && case.text.codes().is_empty());
+    let mut count = 0;
+    for case in without_status {
+        count += 1;
+        let body = serde_json::json!({"type": "error", "error": {"type": null, "message": case.text.text()}});
+        let wrapped = ErrorText::of_body(body.to_string().as_bytes());
+        let failure = Failure {
+            text: &wrapped,
+            ..case.failure()
+        };
+        assert_eq!(
+            classify(&failure).unwrap().reason,
+            case.reason,
+            "line {}",
+            case.line
+        );
+    }
+    assert!(count > 10, "{count}");
+}
+
 #[test]
 fn no_rule_can_be_left_out() {
     let corpus = corpus();

@@ -143,6 +143,10 @@ fn failures_that_another_account_does_not_have() {
         (401, r#"{"error":{"message":"invalid api key"}}"#),
         (402, r#"{"error":{"message":"insufficient credits"}}"#),
         (403, r#"{"error":{"message":"forbidden"}}"#),
+        (
+            403,
+            r#"{"error":{"message":"Missing scopes: api.files.read","code":"missing_scope"}}"#,
+        ),
         (429, LIMIT),
         (500, ""),
         (502, "<html>bad gateway</html>"),

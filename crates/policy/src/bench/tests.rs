@@ -60,6 +60,7 @@ fn the_network_and_the_request_bench_nobody() {
         Reason::Timeout,
         Reason::Format,
         Reason::Refused,
+        Reason::NotPermitted,
         Reason::ContextOverflow,
         Reason::SessionExpired,
     ] {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::TEXT_MAX;
-use super::echo::without_echoes;
+use super::echo::{Status, without_echoes};
 
 /// How deep an error is looked for in errors that quote the answer of somebody else.
 const DEPTH_MAX: u8 = 6;
@@ -15,6 +15,8 @@ pub struct ErrorText {
     text: String,
     /// The text without what the client wrote.
     own: String,
+    /// The same with the statuses in it.
+    with_statuses: String,
 }
 
 impl ErrorText {
@@ -59,10 +61,17 @@ impl ErrorText {
         &self.text
     }
 
-    /// What it says in the provider's own words: its codes, and its text without what the request is quoted with.
+    /// What it says in the provider's own words: its codes, and its text without what the request is quoted with. Without
+    /// bare statuses, too, which are not those of the answer.
     #[must_use]
     pub fn own_words(&self) -> &str {
         &self.own
+    }
+
+    /// The same with bare statuses: for what came without one.
+    #[must_use]
+    pub fn own_words_and_statuses(&self) -> &str {
+        &self.with_statuses
     }
 
     fn code(&mut self, code: &str) {
@@ -93,8 +102,10 @@ impl ErrorText {
         push_line(&mut self.text, &lower);
         if is_code {
             push_line(&mut self.own, &lower);
+            push_line(&mut self.with_statuses, &lower);
         } else {
-            push_line(&mut self.own, &without_echoes(&lower));
+            push_line(&mut self.own, &without_echoes(&lower, Status::OfAnswer));
+            push_line(&mut self.with_statuses, &without_echoes(&lower, Status::InText));
         }
     }
 

@@ -3,6 +3,15 @@
 //! Whoever makes a request chooses these words, and they must not decide what an account is blamed for: a role that is
 //! called "payment required" says nothing of a bill, and `messages.401` is the 402nd message.
 
+/// Where the status of a failure stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// The answer has one.
+    OfAnswer,
+    /// In the text, if anywhere: an event in a stream has none, nor has what a program says.
+    InText,
+}
+
 /// Longest value in quotes that is taken out, in bytes. A lone quotation mark must not hide all that follows it.
 const QUOTED_MAX: usize = 512;
 /// Fields of an error inside a text; what they hold is what somebody's server said, though it stands in quotes.
@@ -16,9 +25,10 @@ const FIELDS: [&str; 7] = [
     "error_description",
 ];
 
-/// `text`, which is in lower case, without the values in its quotes, addresses, places in a request
-/// (`messages.401.content`) and bare statuses. The quotation marks stay. A text that is one quotation is no echo.
-pub(super) fn without_echoes(text: &str) -> String {
+/// `text`, which is in lower case, without the values in its quotes, addresses and places in a request
+/// (`messages.401.content`). The quotation marks stay. A text that is one quotation is no echo. Where the answer has a
+/// status, bare ones go as well: they are somebody else's, or count something.
+pub(super) fn without_echoes(text: &str, status: Status) -> String {
     let mut own = String::with_capacity(text.len());
     let mut at = 0;
     // The mark that ends a field's value or the whole text, which begins nothing.
@@ -49,7 +59,8 @@ pub(super) fn without_echoes(text: &str) -> String {
             if text[at + length..].starts_with("://") {
                 at += text[at..].find(char::is_whitespace).unwrap_or(text.len() - at);
             } else {
-                if !is_place(token) && !is_status(token.trim_matches('.')) {
+                let is_other = status == Status::OfAnswer && is_status(token.trim_matches('.'));
+                if !is_place(token) && !is_other {
                     own.push_str(token);
                 }
                 at += length;
@@ -121,7 +132,7 @@ fn is_place(token: &str) -> bool {
     token.trim_matches('.').contains(['.', '[']) && parts.into_iter().any(is_number)
 }
 
-/// A bare number that could be a status. The answer has one; this is somebody else's, or counts something.
+/// A bare number that could be a status.
 fn is_status(token: &str) -> bool {
     token.len() == 3 && token.starts_with(['4', '5']) && token.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -177,19 +188,32 @@ mod tests {
             ("", ""),
         ];
         for (text, own) in cases {
-            assert_eq!(without_echoes(text), own, "{text}");
+            assert_eq!(without_echoes(text, Status::OfAnswer), own, "{text}");
         }
         let text = format!("a '{long}' b");
-        assert_eq!(without_echoes(&text), text, "a lone mark hides little");
+        assert_eq!(
+            without_echoes(&text, Status::OfAnswer),
+            text,
+            "a lone mark hides little"
+        );
+    }
+
+    #[test]
+    fn a_status_in_a_text_counts_where_there_is_no_other() {
+        let text = "api error: 401 in messages.403.content, not '402'";
+        assert_eq!(without_echoes(text, Status::OfAnswer), "api error:  in , not ''");
+        assert_eq!(without_echoes(text, Status::InText), "api error: 401 in , not ''");
     }
 
     proptest! {
         #[test]
         fn nothing_is_added(text in "[a-z0-9 .:'\"`\\[\\]{}\u{201c}\u{201d}\u{2018}\u{e4}\\\\/-]{0,60}") {
-            let own = without_echoes(&text);
-            prop_assert!(own.len() <= text.len());
-            let mut letters = text.chars();
-            prop_assert!(own.chars().all(|letter| letters.any(|other| other == letter)), "{}", own);
+            for status in [Status::OfAnswer, Status::InText] {
+                let own = without_echoes(&text, status);
+                prop_assert!(own.len() <= text.len());
+                let mut letters = text.chars();
+                prop_assert!(own.chars().all(|letter| letters.any(|other| other == letter)), "{}", own);
+            }
         }
     }
 }

@@ -170,11 +170,11 @@ pub const RULES: &[Rule] = &[
             &Test::Code(&["rate_limit_exceeded"]),
         ),
     ),
-    // A key that may not do this one thing does the others, so nobody is benched for it. Where it may not ask models, it is
-    // of no use, and that is a denial like others.
+    // A key that may not do this one thing does the others, so nobody is benched for it; another key may do it. Where it
+    // may not ask models, it is of no use, and that is a denial like others.
     rule(
         "denied-scope",
-        Reason::Refused,
+        Reason::NotPermitted,
         DENIED,
         Test::Both(
             &Test::Either(&SCOPE, &Test::Code(&["missing_scope", "missing_scopes"])),
@@ -183,7 +183,7 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "denied-operation",
-        Reason::Refused,
+        Reason::NotPermitted,
         When::Status(&[403]),
         Test::Both(
             &Test::Either(

@@ -360,7 +360,7 @@ enum Broken {
 fn status(class: Option<Class>, ok: bool) -> &'static str {
     match class.map(|class| class.reason) {
         None if ok => "ok",
-        Some(Reason::Auth | Reason::AuthPermanent) => "auth",
+        Some(Reason::Auth | Reason::AuthPermanent | Reason::NotPermitted) => "auth",
         Some(Reason::RateLimit | Reason::Overloaded) => "rate_limit",
         Some(Reason::Billing) => "billing",
         Some(Reason::Timeout) => "timeout",

@@ -228,7 +228,10 @@ impl Sink {
             rest: cooldowns.rotations().pause(class.reason),
         };
         let (owner, id) = (&lease.owner, &lease.profile);
-        let blameless = matches!(class.reason.blame(), Blame::Network | Blame::Request);
+        let blameless = matches!(
+            class.reason.blame(),
+            Blame::Network | Blame::Request | Blame::Permission
+        );
         if blameless || is_exempt(provider) {
             self.give_back(lease);
             return Ok(class_only);

@@ -344,7 +344,7 @@ const UNCLASSIFIED: Class = Class {
 fn status_of(reason: Reason) -> u16 {
     match reason {
         Reason::Auth => 401,
-        Reason::AuthPermanent | Reason::Refused => 403,
+        Reason::AuthPermanent | Reason::Refused | Reason::NotPermitted => 403,
         Reason::Billing => 402,
         Reason::RateLimit => 429,
         Reason::Overloaded => 503,

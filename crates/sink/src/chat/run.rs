@@ -61,7 +61,9 @@ impl Scope {
     pub(super) fn of(reason: Reason) -> Self {
         match reason.blame() {
             Blame::Account => Self::Provider,
-            Blame::Bucket | Blame::Network | Blame::Request | Blame::Unknown => Self::Model,
+            Blame::Bucket | Blame::Network | Blame::Request | Blame::Permission | Blame::Unknown => {
+                Self::Model
+            }
         }
     }
 }
