@@ -117,7 +117,7 @@ impl Job<'_> {
         held: &mut Held,
         room: OwnedSemaphorePermit,
     ) -> Result<Response<Answer>, Refusal> {
-        let bound_to = if self.plan.bound || self.plan.profile.is_some() {
+        let bound_to = if self.is_fixed() {
             Box::pin(self.bound_to()).await?
         } else {
             None
@@ -305,7 +305,10 @@ impl Job<'_> {
     ) -> Result<Came, Refusal> {
         let outfit = self.relay.outfits.of(used.lease(), &self.relay.slots);
         self.trail.outfit(&outfit);
-        let slot = self.relay.slots.of_profile(&outfit.profile, used.lease()).await?;
+        let slot = match self.relay.slots.of_profile(&outfit.profile, used.lease()).await {
+            Ok(slot) => slot,
+            Err(busy) => return self.busy(&mut used, busy, progress),
+        };
         let testing = self.sink.keep_testing(used.lease(), self.relay.bounds.test_pulse);
         let begun = match self.send(used.lease(), &outfit, held).await? {
             Ok(begun) => begun,
@@ -425,6 +428,23 @@ impl Job<'_> {
         Ok(self.relay.upstream.send(&endpoint, request).await)
     }
 
+    /// The account has as many requests as it may have, and none of them has ended in time: another one may have room.
+    fn busy(&self, used: &mut Used, busy: Refusal, progress: &mut Progress) -> Result<Came, Refusal> {
+        used.take_back();
+        if self.is_fixed() {
+            return Err(busy);
+        }
+        progress.tried.push(used.lease().profile.clone());
+        progress.attempted.refreshed = false;
+        progress.keep(Left::Refusal(Box::new(busy)));
+        Ok(Came::Next)
+    }
+
+    /// May no other account serve it?
+    fn is_fixed(&self) -> bool {
+        self.plan.bound || self.plan.profile.is_some()
+    }
+
     /// No answer came.
     async fn faulted(&self, mut used: Used, fault: Fault, progress: &mut Progress) -> Result<Came, Refusal> {
         let text = fault.to_string();
@@ -513,8 +533,7 @@ impl Job<'_> {
             refreshed: true,
             ..progress.attempted
         };
-        let is_fixed = self.plan.bound || self.plan.profile.is_some();
-        if next(happened, &attempted) == Step::PassOn || is_fixed {
+        if next(happened, &attempted) == Step::PassOn || self.is_fixed() {
             return left.pass_on(self.relay.bounds.answer_idle).map(Came::Over);
         }
         progress.tried.push(used.lease().profile.clone());

@@ -1,15 +1,16 @@
 //! One client's connection: the HTTP library's server around it, and a watch over it.
 //!
 //! The library parses and writes. What it leaves out is here: a head that never ends gets 408 and a request of which
-//! the client closed its half gets 400, while an idle connection just closes; an answer that is sent before the
-//! request was read does not get lost to a reset; a client that takes nothing of its answer is let go.
+//! the client closed its half gets 400, while an idle connection just closes; a head that cannot be read is told what
+//! is wrong with it; an answer that is sent before the request was read does not get lost to a reset; a client that takes
+//! nothing of its answer is let go.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ pub(crate) struct Line {
     blocked_since: AtomicU64,
     /// The present request's body was not read to its end.
     unread: AtomicBool,
+    /// The status by which the library refuses the head that it cannot read; 0 while there is none.
+    unreadable: AtomicU16,
 }
 
 impl Line {
@@ -99,6 +102,7 @@ impl Line {
             since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             unread: AtomicBool::new(false),
+            unreadable: AtomicU16::new(0),
         }
     }
 
@@ -143,6 +147,17 @@ impl Line {
             self.since.store(self.stamp(), Ordering::Relaxed);
             self.enter(Phase::Head);
         }
+    }
+
+    /// Are these bytes the library's own refusal of a head, which has no words? The last word is said by [`farewell`].
+    fn keeps_back(&self, bytes: &[u8]) -> bool {
+        // Of a head that came together with the one before it nothing was seen to come.
+        let is_between = matches!(self.phase(), Phase::Idle | Phase::Head);
+        let refused = is_between.then(|| bare_refusal(bytes)).flatten();
+        if let Some(status) = refused {
+            self.unreadable.store(status.as_u16(), Ordering::Relaxed);
+        }
+        refused.is_some()
     }
 
     fn wrote(&self, blocked: bool) {
@@ -267,6 +282,40 @@ async fn watch(line: &Line, bounds: &Bounds) {
     }
 }
 
+/// The status of an answer that has no body and no header but those of a library that gives up. None of ours, and none
+/// that is passed on, is without the request's id.
+fn bare_refusal(bytes: &[u8]) -> Option<StatusCode> {
+    let head = bytes.strip_prefix(b"HTTP/1.1 4")?.strip_suffix(b"\r\n\r\n")?;
+    let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
+    let status = lines.next()?.get(..2)?.parse::<u16>().ok()?;
+    let is_bare = |line: &str| ["content-length: 0", "connection: close"].contains(&line);
+    lines
+        .all(is_bare)
+        .then(|| StatusCode::from_u16(400 + status).ok())
+        .flatten()
+}
+
+/// What is said of a head that the library refused with this status, or without one (that of another version).
+fn unreadable(status: u16, error: &hyper::Error, bounds: &Bounds) -> Option<Refusal> {
+    let silent = error.is_parse().then_some(StatusCode::BAD_REQUEST);
+    let status = StatusCode::from_u16(status).ok().or(silent)?;
+    let (code, message) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+            "head_too_large",
+            format!(
+                "the head of the request has more than {} bytes or more than {} fields",
+                bounds.head_bytes, bounds.header_fields
+            ),
+        ),
+        StatusCode::URI_TOO_LONG => ("address_too_long", "the request's address is too long".to_owned()),
+        _ => (
+            "malformed_request",
+            format!("the head of the request is no HTTP/1.1: {error}"),
+        ),
+    };
+    Some(Refusal::new(status, code, message))
+}
+
 /// The last word to the client, where one is due and there is still somebody to hear it.
 async fn farewell<S: Stream>(mut tcp: S, line: &Line, end: End, bounds: &Bounds) {
     let word = match (line.phase(), &end) {
@@ -285,6 +334,7 @@ async fn farewell<S: Stream>(mut tcp: S, line: &Line, end: End, bounds: &Bounds)
                  keep it open in both directions until the answer is complete",
             ))
         }
+        (_, End::Closed(Err(error))) => unreadable(line.unreadable.load(Ordering::Relaxed), error, bounds),
         _ => None,
     };
     if let End::Closed(Err(error)) = &end {
@@ -372,6 +422,9 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.line.keeps_back(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let result = Pin::new(&mut self.tcp).poll_write(context, bytes);
         self.line.wrote(result.is_pending());
         result
@@ -382,6 +435,12 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let mut parts = bytes.iter().filter(|part| !part.is_empty());
+        if let (Some(only), None) = (parts.next(), parts.next())
+            && self.line.keeps_back(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
         let result = poll_write_parts(Pin::new(&mut self.tcp), context, bytes);
         self.line.wrote(result.is_pending());
         result
@@ -396,6 +455,10 @@ impl<S: Stream> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.line.unreadable.load(Ordering::Relaxed) != 0 {
+            // There is something to be said yet.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.tcp).poll_shutdown(context)
     }
 }

@@ -110,6 +110,22 @@ impl Used {
             .unwrap_or_default()
     }
 
+    /// The stream whose beginning was reported has come to its end, and no error was in it.
+    pub(crate) fn finished(&mut self) {
+        if self.is_begun {
+            self.note(Outcome::Finished);
+        }
+    }
+
+    /// Nothing was sent with it.
+    pub(crate) fn take_back(&mut self) {
+        self.is_reported = true;
+        let (sink, lease) = (self.sink.clone(), self.lease.clone());
+        self.threads.begin(move || {
+            sink.take_back(&lease).inspect_err(told).ok();
+        });
+    }
+
     /// Reports, and leaves it at that.
     pub(crate) fn note(&mut self, outcome: Outcome) {
         self.is_reported = true;

@@ -17,6 +17,9 @@ use crate::time::{Instant, within};
 /// answers, and rare enough to cost nothing.
 const SUCCESS_EVERY: Duration = Duration::from_secs(1);
 
+/// The code of the refusal where an account has no room.
+pub(crate) const PROFILE_BUSY: &str = "profile_busy";
+
 /// The room that there is.
 #[derive(Debug)]
 pub(crate) struct Slots {
@@ -134,7 +137,7 @@ impl Slots {
         };
         wait_for(&profile.room, self.bounds.queue_time)
             .await
-            .ok_or_else(|| overloaded("profile_busy", full()))
+            .ok_or_else(|| overloaded(PROFILE_BUSY, full()))
     }
 }
 

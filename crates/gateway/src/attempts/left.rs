@@ -8,6 +8,7 @@ use tokensink_sink::UnixMillis;
 
 use super::with_names;
 use crate::request::errors::Refusal;
+use crate::slots::PROFILE_BUSY;
 use crate::stream::{Answer, Peeked};
 
 /// Something that can be passed on.
@@ -49,12 +50,13 @@ impl Left {
         }
     }
 
-    /// How much it says to a client: a limit is worth more than a refused login, which the client would take for its
-    /// own key's, and anything said is worth more than silence. Of two limits the one that ends first: whoever waits for
+    /// How much it says to a client: a limit, or a want of room, is worth more than a refused login, which the client would
+    /// take for its own key's, and anything said is worth more than silence. Of two limits the one that ends first: whoever waits for
     /// it can be served then.
     fn rank(&self) -> (u8, Reverse<UnixMillis>) {
         const NEVER: UnixMillis = UnixMillis(i64::MAX);
         match self {
+            Self::Refusal(refusal) if refusal.code == PROFILE_BUSY => (2, Reverse(NEVER)),
             Self::Refusal(_) => (0, Reverse(NEVER)),
             Self::Answer(failure, until) => {
                 let worth = match failure.status.as_u16() {

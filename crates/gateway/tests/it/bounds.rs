@@ -125,8 +125,81 @@ fn too_much_of_a_head_is_refused() {
             "{} for {status}",
             answer.status
         );
+        let code = error(&answer.body)["code"].as_str().unwrap().to_owned();
+        assert!(["head_too_large", "address_too_long"].contains(&&*code), "{code}");
     }
     assert_eq!(world.upstream.seen().len(), 0);
+}
+
+#[test]
+fn what_is_no_request_is_told_so() {
+    let world = World::new(&["one"], echo);
+    let gateway = world.gateway();
+    for head in [
+        "GET /rig/x HTTP/9.9\r\n\r\n",
+        "GET /rig/x HTTP/1.1\r\nno colon\r\n\r\n",
+        "\u{1}\r\n\r\n",
+        "POST /rig/x HTTP/1.1\r\nhost: gateway\r\ncontent-length: many\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let answer = client(&gateway).write(head).answer();
+        assert_eq!(answer.status, 400, "{head:?}");
+        let told = error(&answer.body);
+        assert_eq!(told["code"], "malformed_request", "{head:?}");
+        assert!(told["message"].as_str().unwrap().len() > 30, "{told}");
+    }
+    // What came before it on the same connection was answered.
+    let mut pipelined = client(&gateway);
+    pipelined.write(format!(
+        "GET /rig/x HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {KEY}\r\n\r\nGET /rig/x HTTP/9.9\r\n\r\n"
+    ));
+    assert_eq!(pipelined.answer().status, 200);
+    let answer = pipelined.answer();
+    assert_eq!(
+        (answer.status, &error(&answer.body)["code"]),
+        (400, &"malformed_request".into())
+    );
+}
+
+#[test]
+fn an_account_without_room_leaves_it_to_another() {
+    let world = World::new(&["one", "two"], |seen, talk| {
+        if seen.path.ends_with("long") {
+            let _ = talk.left_within(Duration::from_secs(10));
+        }
+        talk.json(200, "{}");
+    });
+    let gateway = world.gateway_with(Bounds {
+        requests_per_profile: 1,
+        queue_time: Duration::from_millis(200),
+        ..Bounds::default()
+    });
+    let mut long = client(&gateway);
+    long.post("/rig/long", "{}");
+    eventually("the long one", || world.upstream.seen().len() == 1);
+    let answer = client(&gateway).post("/rig/x", "{}").answer();
+    assert_eq!(
+        (answer.status, answer.header("x-tokensink-profile")),
+        (200, Some("rig:two"))
+    );
+    // Where the user has chosen it, no other may; where none has room, that is told as well.
+    let sessions = r#"{"mine": {"authProfileOverride": "rig:one", "authProfileOverrideSource": "user"}}"#;
+    world.put("agents/main/sessions/sessions.json", sessions);
+    let answer = client(&gateway)
+        .request("GET", "/rig/x", "x-tokensink-session: mine\r\n")
+        .answer();
+    assert_eq!(
+        (answer.status, &error(&answer.body)["code"]),
+        (503, &"profile_busy".into())
+    );
+    let mut other = client(&gateway);
+    other.post("/rig/long", "{}");
+    eventually("both", || world.upstream.seen().len() == 3);
+    let answer = client(&gateway).post("/rig/x", "{}").answer();
+    assert_eq!(
+        (answer.status, &error(&answer.body)["code"]),
+        (503, &"profile_busy".into())
+    );
 }
 
 #[test]
