@@ -1,9 +1,12 @@
 //! Explaining a choice: what is kept of it, made again from its inputs; or what would be chosen now.
 
+use std::time::Duration;
+
 use tokensink_policy::record::RecordedDecision;
 use tokensink_policy::{self as policy, Decision, OAuthRefError, Outcome, Target, Verdict, Window};
 use tokensink_types::{AgentId, ProfileId, ProviderId, UnixMillis};
 
+use super::FLUSH_EVERY;
 use super::book::{Kept, KeptAttempt, KeptChoice};
 use super::report::{
     Asked, ExplainAsk, ExplainedAttempt, ExplainedBench, ExplainedChoice, ExplainedProfile, Explanation,
@@ -15,8 +18,14 @@ use crate::lease::{AcquireRequest, Want};
 use crate::sink::Sink;
 use crate::snapshot::AgentSnapshot;
 
+/// The code of the error that nothing of an id is kept.
+const NOT_KEPT: &str = "no_decision";
+/// Longest time that writing decisions takes, usually.
+const FLUSH_TAKES: Duration = Duration::from_millis(250);
+
 impl Sink {
-    /// Explains a choice that was made, or what would be chosen now. Changes nothing and reads no secret.
+    /// Explains a choice that was made, or what would be chosen now. Changes nothing and reads no secret. Waits a second
+    /// where nothing of an id is kept yet: a gateway writes down what it has chosen that often.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when no choice with that id is kept, or none at all; when what is kept, or the store, cannot
@@ -24,7 +33,13 @@ impl Sink {
     pub fn explain(&self, asked: &Asked) -> Result<Explanation> {
         let choices = match asked {
             Asked::Now(ask) => vec![self.explain_now(ask)?],
-            Asked::Id(id) => self.kept_choices(Some(id))?,
+            Asked::Id(id) => match self.kept_choices(Some(id)) {
+                Err(error) if error.code() == NOT_KEPT => {
+                    self.host().clock.sleep(FLUSH_EVERY + FLUSH_TAKES);
+                    self.kept_choices(Some(id))?
+                }
+                known => known?,
+            },
             Asked::Last => self.kept_choices(None)?,
         };
         Ok(Explanation {
@@ -139,7 +154,7 @@ impl Sink {
 
 fn not_kept(id: &str) -> SinkError {
     let message = format!("no choice with the id {id} is kept");
-    SinkError::new(ErrorKind::Usage, "no_decision", message)
+    SinkError::new(ErrorKind::Usage, NOT_KEPT, message)
         .with_fix("tokensink explain, without an id, tells the last one; of first choices about the last thousand are kept")
 }
 
