@@ -183,6 +183,9 @@ pub struct Failed<'a> {
     pub model: Option<&'a str>,
     /// When the server said that it will serve again.
     pub stated: Option<UnixMillis>,
+    /// When the lease of a call that tests benches was handed out; `None` for any other, which may have been made because
+    /// its user asked for this profile.
+    pub test: Option<UnixMillis>,
     /// When.
     pub now: UnixMillis,
 }
@@ -389,21 +392,29 @@ fn bucket_of(failed: &Failed<'_>) -> Option<Bucket> {
 
 /// A further failure in a bucket that has a bench of this reason.
 fn renew(bench: &mut Bench, failed: &Failed<'_>, limits: &Limits) {
-    let tested = bench.probing.take().is_some();
+    let tested = failed.test.is_some_and(|issued| bench.is_probed_since(issued));
     let inside = failed.now < bench.until && bench.since <= failed.now;
     let count = if inside {
         bench.failures
     } else {
         bench.failures.saturating_add(1)
     };
-    let fresh = open(bench.bucket.clone(), failed, count, limits);
+    let probing = bench.probing.take().filter(|_| inside && !tested);
+    let fresh = Bench {
+        // Somebody else's test goes on.
+        probing,
+        ..open(bench.bucket.clone(), failed, count, limits)
+    };
     // What the server says replaces our guess. An end that it named before gives way to an earlier one only, and that only
     // where a test brought it: then a limit was lifted. Calls that were under way together may meet several limits, and the
     // end of the short one says nothing of the long one.
     let is_better = fresh.stated && (!bench.stated || (tested && fresh.until < bench.until));
     if !inside || is_better {
         *bench = fresh;
-    } else if tested {
+        return;
+    }
+    bench.probing = probing;
+    if tested {
         // The belief was right so far: its end stays, and the next test comes as late as the first did.
         bench.half_open = bench.until.min(failed.now.plus(patience_of(failed.reason)));
     }

@@ -12,6 +12,7 @@ fn failed(reason: Reason, model: Option<&str>, now: UnixMillis) -> Failed<'_> {
         reason,
         model,
         stated: None,
+        test: None,
         now,
     }
 }
@@ -117,6 +118,10 @@ fn the_servers_word_beats_the_steps_in_both_directions() {
         assert!(benches.probe(Some("m"), now), "{at:?}");
         let mut tested = failed(Reason::RateLimit, Some("m"), now);
         tested.stated = Some(T.plus(said));
+        // One that is no test, since its user asked for this profile, says nothing of the end, and ends no test.
+        let bench = benches.fail(&tested, &Limits::default()).unwrap();
+        assert!(bench.until >= T.plus(until) && bench.is_probed(now), "{at:?}");
+        tested.test = Some(now);
         let bench = benches.fail(&tested, &Limits::default()).unwrap();
         assert_eq!((bench.until, bench.failures), (T.plus(until), 1), "{at:?}");
     }
@@ -233,6 +238,7 @@ fn one_request_tests_a_bench() {
     // It failed: the end stays, and the next test comes five minutes later.
     let mut again = failed(Reason::RateLimit, Some("m"), due.plus(SECOND));
     again.stated = Some(T.plus(HOUR * 5));
+    again.test = Some(due);
     let bench = benches.fail(&again, &limits).unwrap();
     assert_eq!(
         (bench.until, bench.half_open),
@@ -294,7 +300,7 @@ proptest! {
             let stated = stated.map(|seconds| now.plus(Duration::from_secs(seconds)));
             stated_end = stated_end.max(stated.unwrap_or(T));
             let model = models[usize::from(model)];
-            benches.fail(&Failed { reason, model, stated, now }, &limits);
+            benches.fail(&Failed { reason, model, stated, test: None, now }, &limits);
             for bench in &benches.all {
                 let longest = match bench.reason {
                     Reason::Billing => limits.billing_max,

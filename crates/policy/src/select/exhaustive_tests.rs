@@ -289,6 +289,7 @@ fn built((name, is, kind): &(&'static str, Is, Kind)) -> Candidate {
             reason: Reason::RateLimit,
             model: None,
             stated: Some(later(3_600_000)),
+            test: None,
             now: later(-ago),
         };
         one.benches.fail(&failed, &Limits::default());

@@ -34,6 +34,7 @@ fn failed(profile: &str, model: Option<&str>, ago: i64, stated: Option<i64>) -> 
         reason: Reason::RateLimit,
         model,
         stated: stated.map(later),
+        test: None,
         now: later(-ago),
     };
     one.benches.fail(&failed, &Limits::default());

@@ -311,6 +311,8 @@ impl<'a> Trace<'a> {
             reason: class.reason,
             model,
             stated,
+            // One request at a time is made here, so whatever was announced was by this one.
+            test: Some(now),
             now,
         };
         let held = self.benches(profile).all.clone();

@@ -466,6 +466,7 @@ fn bench_entry(entry: &mut Entry, lease: &Lease, blamed: &Blamed) -> Benched {
         reason: blamed.reason,
         model: lease.model.as_deref(),
         stated: blamed.stated,
+        test: lease.tests.then_some(lease.issued.at),
         now: blamed.now,
     };
     let bench = benches.fail(&failed, &blamed.limits).cloned();
