@@ -45,6 +45,17 @@ pub struct DenyRule {
     pub billing: Option<BillingClass>,
 }
 
+/// What a call would use, as far as rules of the user want to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Used<'a> {
+    /// The profile, where it is one.
+    pub profile: Option<&'a ProfileId>,
+    /// Its provider.
+    pub provider: &'a ProviderId,
+    /// What it costs.
+    pub billing: BillingClass,
+}
+
 /// One entry of `auth.profiles`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigProfile {
@@ -66,12 +77,23 @@ impl Config {
     /// The first rule that forbids `agent` to call `model` on `candidate`.
     #[must_use]
     pub fn denies(&self, agent: &AgentId, candidate: &Candidate, model: Option<&str>) -> Option<&DenyRule> {
+        let used = Used {
+            profile: Some(&candidate.id),
+            provider: &candidate.facts.provider,
+            billing: candidate.billing,
+        };
+        self.denies_use(agent, &used, model)
+    }
+
+    /// The same for what may be no profile: a program that has a login of its own.
+    #[must_use]
+    pub fn denies_use(&self, agent: &AgentId, used: &Used<'_>, model: Option<&str>) -> Option<&DenyRule> {
         let aliases = &self.aliases;
         self.deny.iter().find(|rule| {
             rule.agent.as_ref().is_none_or(|only| only == agent)
-                && rule.profile.as_ref().is_none_or(|only| *only == candidate.id)
-                && rule.billing.is_none_or(|only| only == candidate.billing)
-                && (rule.provider.as_ref()).is_none_or(|only| aliases.same(only, &candidate.facts.provider))
+                && (rule.profile.as_ref()).is_none_or(|only| used.profile == Some(only))
+                && rule.billing.is_none_or(|only| only == used.billing)
+                && (rule.provider.as_ref()).is_none_or(|only| aliases.same(only, used.provider))
                 && (rule.model.as_deref()).is_none_or(|only| model.is_none_or(|called| called == only))
         })
     }

@@ -41,7 +41,7 @@ pub use aliases::ProviderAliases;
 pub use candidate::{
     Candidate, CredentialFacts, CredentialForm, Inline, Material, Ours, References, Usage, Window, WindowKind,
 };
-pub use config::{Config, ConfigProfile, DenyRule, ProviderOrders, State};
+pub use config::{Config, ConfigProfile, DenyRule, ProviderOrders, State, Used};
 pub use eligibility::{
     Ask, Eligibility, EligibilityCode, OAuthRefError, Purpose, check_oauth_refs, eligibility,
 };

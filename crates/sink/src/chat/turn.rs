@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokensink_policy::Used;
 use tokensink_policy::chain::Model;
 use tokensink_policy::classify::Reason;
 use tokensink_types::{BillingClass, ProfileId};
@@ -152,17 +153,17 @@ impl Sink {
             cheaper_waits: false,
         };
         if let Some((program, billing)) = self.program_of(&asked.model.provider) {
+            if self.denied_program(chat, asked.model, billing).ok()?.is_some() {
+                return None;
+            }
             return Some(by_program(asked.model, &program, None, billing));
         }
         let kept = self.kept_for(chat, &asked).ok()?;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program) {
-            let billing = self.class_of(chat, &kept.profile).ok()?;
-            return Some(by_program(
-                asked.model,
-                &kept.program,
-                Some(&kept.profile),
-                billing,
-            ));
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program)
+            && let Ok(lease) = self.lease_of_program(chat, asked.model, kept).ok()?
+        {
+            let (program, profile) = (&kept.program, Some(&kept.profile));
+            return Some(by_program(asked.model, program, profile, lease.billing));
         }
         let request = wish(chat, &asked, kept.as_ref(), None);
         let snapshot = self.snapshot(chat.agent()).ok()?;
@@ -197,6 +198,10 @@ impl Sink {
     fn ask_model(&self, chat: &Chat, run: &mut Run<'_>, asked: &Asked<'_>) -> Result<ModelOutcome> {
         let provider = &asked.model.provider;
         if let Some((program, billing)) = self.program_of(provider) {
+            if let Some(failure) = self.denied_program(chat, asked.model, billing)? {
+                run.fail(asked.model, failure);
+                return Ok(ModelOutcome::Nothing);
+            }
             let serving = by_program(asked.model, &program, None, billing);
             if let Some(outcome) = self.too_dear(chat, run, asked, &Price::of(None, billing))? {
                 return Ok(outcome);
@@ -211,23 +216,59 @@ impl Sink {
         let kept = self.kept_for(chat, asked)?;
         let kept = kept.filter(|kept| !run.has_tried(&kept.profile, asked.model));
         if let Some(kept) = kept.as_ref().filter(|kept| kept.preferred && kept.only_program) {
-            let billing = self.class_of(chat, &kept.profile)?;
-            let serving = by_program(asked.model, &kept.program, Some(&kept.profile), billing);
-            match self.too_dear(chat, run, asked, &Price::of(Some(&kept.profile), billing))? {
-                // An account of the model may be cheaper.
-                Some(ModelOutcome::Nothing) => {}
-                Some(outcome) => return Ok(outcome),
-                None => match self.ask_program(chat, run, asked, &kept.program, (serving, None))? {
-                    Next::Done(given) => return Ok(ModelOutcome::Answer(given)),
-                    Next::Model => return Ok(ModelOutcome::Nothing),
-                    _ if asked.has_others && run.is_others_turn(asked.model) => {
-                        return Ok(ModelOutcome::GaveWay);
+            match self.lease_of_program(chat, asked.model, kept)? {
+                Ok(lease) => {
+                    if let Some(outcome) = self.ask_program_alone(chat, run, asked, kept, &lease)? {
+                        return Ok(outcome);
                     }
-                    _ => {}
-                },
+                }
+                Err(failure) => {
+                    if let Some(failure) = failure {
+                        run.fail(asked.model, failure);
+                    }
+                }
             }
         }
         self.ask_accounts(chat, run, asked, kept.as_ref())
+    }
+
+    /// Asks the program whose login nobody else can spend. `None` where accounts come next.
+    fn ask_program_alone(
+        &self,
+        chat: &Chat,
+        run: &mut Run<'_>,
+        asked: &Asked<'_>,
+        kept: &Kept,
+        lease: &Lease,
+    ) -> Result<Option<ModelOutcome>> {
+        let serving = by_program(asked.model, &kept.program, Some(&kept.profile), lease.billing);
+        match self.too_dear(chat, run, asked, &Price::of(Some(&kept.profile), lease.billing))? {
+            // An account of the model may be cheaper.
+            Some(ModelOutcome::Nothing) => return Ok(None),
+            Some(outcome) => return Ok(Some(outcome)),
+            None => {}
+        }
+        Ok(
+            match self.ask_program(chat, run, asked, &kept.program, (serving, Some(lease)))? {
+                Next::Done(given) => Some(ModelOutcome::Answer(given)),
+                Next::Model => Some(ModelOutcome::Nothing),
+                _ => (asked.has_others && run.is_others_turn(asked.model)).then_some(ModelOutcome::GaveWay),
+            },
+        )
+    }
+
+    /// Why a rule of the user keeps a program from being asked that is a provider of its own.
+    fn denied_program(&self, chat: &Chat, model: &Model, billing: BillingClass) -> Result<Option<Failure>> {
+        let snapshot = self.snapshot(chat.agent())?;
+        let used = Used {
+            profile: None,
+            provider: &model.provider,
+            billing,
+        };
+        let rule = snapshot
+            .config
+            .denies_use(chat.agent(), &used, Some(&model.model));
+        Ok(rule.map(|rule| self.denied(&rule.id, None, billing)))
     }
 
     /// Asks the accounts of a model in turn.

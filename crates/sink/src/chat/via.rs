@@ -4,12 +4,16 @@
 //! account: neither an order that the user has set nor the session's pin.
 
 use tokensink_neighbours::{Keychain, Neighbour, Place, places};
+use tokensink_policy::chain::Model;
+use tokensink_policy::classify::Reason;
 use tokensink_policy::pin::PinSource;
 use tokensink_providers::{ApiKind, Definition, Flow};
 use tokensink_types::{BillingClass, ProfileId, ProviderId};
 
 use super::Chat;
 use super::program::Program;
+use super::run::{Failure, Scope};
+use crate::calls::Issued;
 use crate::error::Result;
 use crate::external::ExternalMode;
 use crate::lease::Lease;
@@ -73,6 +77,75 @@ impl Sink {
             },
             profile,
         }))
+    }
+
+    /// A lease of a login that only its program renews, for the decision and the reports that every account has: the
+    /// program spends its own token. `None` where the session keeps another account, or where something else speaks
+    /// against it, which is told.
+    pub(super) fn lease_of_program(
+        &self,
+        chat: &Chat,
+        model: &Model,
+        kept: &Kept,
+    ) -> Result<std::result::Result<Lease, Option<Failure>>> {
+        let snapshot = self.snapshot(chat.agent())?;
+        let stored = snapshot.profile(&kept.profile);
+        let (Some(stored), Some(candidate)) = (stored, snapshot.candidate(&kept.profile)) else {
+            return Ok(Err(None));
+        };
+        if let Some(session) = chat.session() {
+            let session = self.session(chat.agent(), session)?;
+            let pin = session.pin_at(snapshot.config.aliases.canonical(&model.provider));
+            if pin.is_some_and(|pin| pin.exists() && pin.profile != kept.profile) {
+                return Ok(Err(None));
+            }
+        }
+        let (name, now) = (Some(model.model.as_str()), self.now());
+        if let Some(rule) = snapshot.config.denies(chat.agent(), candidate, name) {
+            let failure = self.denied(&rule.id, Some(&kept.profile), candidate.billing);
+            return Ok(Err(Some(failure)));
+        }
+        if let Some(window) = candidate.bench(&snapshot.config.aliases, name, now) {
+            return Ok(Err(Some(Failure {
+                scope: Scope::Model,
+                profile: Some(kept.profile.clone()),
+                reason: Reason::parse(&window.reason).unwrap_or(Reason::Unclassified),
+                text: format!("{} rests ({})", kept.profile, window.reason),
+                until: Some(window.until),
+                billing: Some(candidate.billing),
+                fix: None,
+            })));
+        }
+        let Some(oauth) = stored.entry.credential.as_oauth() else {
+            return Ok(Err(None));
+        };
+        let access = oauth.tokens.access.clone();
+        let mut lease = self.lease(stored, access, None, oauth.account.clone(), None);
+        lease.id = self.calls().lease_id();
+        lease.model = Some(model.model.clone());
+        lease.issued = Issued {
+            at: now,
+            epoch: snapshot
+                .belief(&lease.owner, &lease.profile)
+                .map_or(0, |entry| entry.epoch),
+        };
+        Ok(Ok(lease))
+    }
+
+    /// A rule of the user forbids it.
+    pub(super) fn denied(&self, rule: &str, profile: Option<&ProfileId>, billing: BillingClass) -> Failure {
+        Failure {
+            scope: Scope::Provider,
+            profile: profile.cloned(),
+            reason: Reason::Unclassified,
+            text: format!("the rule {rule} forbids it"),
+            until: None,
+            billing: Some(billing),
+            fix: Some(format!(
+                "change the rule {rule} in {}",
+                self.paths().settings_file().display()
+            )),
+        }
     }
 
     /// The program whose login is one of `provider`, and the definition that says how it is run.

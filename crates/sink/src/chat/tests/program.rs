@@ -165,6 +165,54 @@ fn a_login_that_only_the_program_renews_is_left_to_it() {
     assert_eq!(answer.serving.program.as_deref(), Some("claude"));
 }
 
+/// What is decided about every account is decided about that one, too.
+#[test]
+fn a_login_that_only_the_program_renews_is_no_exception() {
+    let ended = |profiles: &Value, rules: &str| {
+        let world = with_claude(profiles, ExternalMode::Borrowed);
+        claude_says(&world, CLAUDE_ANSWERS);
+        world.test.clock.advance(Duration::from_secs(7200));
+        let settings = world.text("tokensink/config.toml") + rules;
+        world.put("tokensink/config.toml", &settings);
+        world
+    };
+    let started = |world: &World| world.test.processes.started().len();
+    let dearer = json!({"anthropic:work": key("anthropic")});
+    // A rule of the user's.
+    let world = ended(
+        &dearer,
+        "[[deny]]\nid = \"mine\"\nprofile = \"anthropic:claude-cli\"\n",
+    );
+    let error = failed(ask(&world).0);
+    assert!(error.to_string().contains("the rule mine forbids it"), "{error}");
+    assert_eq!(started(&world), 0);
+    // Its limit: it is asked once, and again when that is over.
+    let world = ended(&dearer, "");
+    claude_says(&world, CLAUDE_AT_ITS_LIMIT);
+    for _ in 0..2 {
+        let error = failed(ask(&world).0);
+        assert_eq!(
+            (error.kind(), error.retry_at().is_some()),
+            (ErrorKind::TryAgain, true),
+            "{error}"
+        );
+        assert_eq!(started(&world), 1);
+    }
+    claude_says(&world, CLAUDE_ANSWERS);
+    world.test.clock.advance(Duration::from_secs(6 * 3600));
+    assert_eq!(profile_of(&ask(&world).0.unwrap()), "anthropic:claude-cli");
+    // An account that the session keeps.
+    let token = json!({"type": "token", "provider": "anthropic", "token": "token-canary"});
+    let world = ended(&json!({"anthropic:manual": token}), "");
+    let sessions = r#"{"agent:main:x": {"authProfileOverride": "anthropic:manual", "authProfileOverrideSource": "auto"}}"#;
+    world.put("agents/main/sessions/sessions.json", sessions);
+    let message = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    world.test.transport.push(Scripted::events([Step::text(message)]));
+    let mut chat = world.sink().chat(request(Some("agent:main:x"))).unwrap();
+    let answer = ask_in(&world, &mut chat, "hi").0.unwrap();
+    assert_eq!((profile_of(&answer), started(&world)), ("anthropic:manual", 0));
+}
+
 #[test]
 fn a_program_at_its_limit_gives_way_but_not_to_a_dearer_account() {
     let world = with_claude(
@@ -237,6 +285,16 @@ fn a_program_that_is_its_own_provider_needs_no_profile() {
     world.test.env.set("PATH", "/usr/bin");
     let error = failed(ask_in(&world, &mut chat, "hi").0);
     assert!(error.to_string().contains("claude is not on PATH"), "{error}");
+    // A rule may forbid it.
+    world.put(
+        "tokensink/config.toml",
+        "[[deny]]\nid = \"no-cli\"\nprovider = \"claude-cli\"\n",
+    );
+    let error = failed(ask_in(&world, &mut chat, "hi").0);
+    assert!(
+        error.to_string().contains("the rule no-cli forbids it"),
+        "{error}"
+    );
     // At its limit it gives way, but not to what costs more.
     let world = with_claude(&json!({"openai:key": key("openai")}), ExternalMode::Off);
     claude_says(&world, CLAUDE_AT_ITS_LIMIT);
