@@ -1,13 +1,14 @@
 //! What a bench is about: the credential that failed. A new one begins without benches.
 //!
 //! A login, a paste, an import and `models auth retry` begin a new epoch, which is counted. A static secret that another
-//! program has changed is told by its fingerprint. The tokens of an OAuth login change all the time; only a bench that
-//! says that an access token was not taken is about that token, and ends with it.
+//! program has changed is told by its fingerprint, an OAuth login that another program has replaced by its account. The
+//! tokens of a login change all the time; only a bench that says that an access token was not taken is about that token,
+//! and ends with it.
 
 use sha2::{Digest, Sha256};
 use tokensink_policy::bench::{Bench, Benches};
 use tokensink_store::{StoreError, Usage};
-use tokensink_types::{AgentId, Credential, ProfileId, Secret, SecretSource, SecretText, UnixMillis};
+use tokensink_types::{AgentId, Credential, OAuth, ProfileId, Secret, SecretSource, SecretText, UnixMillis};
 
 use super::benches::{About, Entry, Noted};
 use super::projection::{Lanes, Reconciled, reconcile};
@@ -16,7 +17,8 @@ use crate::sink::Sink;
 /// What of a credential the benches of its profile depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Of a static secret: its fingerprint, or that of the reference to it.
+    /// Of a static secret: its fingerprint, or that of the reference to it. Of an OAuth login: that of the account, where
+    /// it is known.
     pub(crate) material: Option<String>,
     /// Of an OAuth login: the fingerprint of the present access token.
     pub(crate) generation: Option<String>,
@@ -29,7 +31,7 @@ impl Identity {
             Credential::ApiKey(key) => Self::of_static(&key.key),
             Credential::Token(token) => Self::of_static(&token.token),
             Credential::OAuth(oauth) => Self {
-                material: None,
+                material: account_of(oauth).map(|account| hash(&["account", account])),
                 generation: Some(fingerprint(&oauth.tokens.access)),
             },
         }
@@ -50,6 +52,12 @@ impl Identity {
             generation: None,
         }
     }
+}
+
+/// Whose login it is: the provider's id of the account, else the address.
+pub(super) fn account_of(oauth: &OAuth) -> Option<&str> {
+    let email = || oauth.account.email.as_deref().or(oauth.labels.email.as_deref());
+    oauth.account.account_id.as_deref().or_else(email)
 }
 
 /// Enough of a hash to tell two secrets apart, and too little to find one.
@@ -92,7 +100,10 @@ impl Entry {
     }
 
     fn is_about(&self, noted: &Noted, identity: &Identity) -> bool {
-        self.material == identity.material
+        // Whose a login is may become known later, or may not be known for a moment.
+        let unknown =
+            identity.generation.is_some() && (self.material.is_none() || identity.material.is_none());
+        (self.material == identity.material || unknown)
             && (noted.about.generation.is_none() || noted.about.generation == identity.generation)
     }
 }

@@ -16,7 +16,7 @@ use tokensink_policy::quota::{Headers, Reading, open_windows, readings, readings
 use tokensink_store::{Beliefs, Paths};
 use tokensink_types::{AgentId, Credential, ProfileId, UnixMillis};
 
-use super::epoch::{Identity, hash};
+use super::epoch::{Identity, account_of, hash};
 use crate::error::Result;
 use crate::lease::Lease;
 use crate::sink::Sink;
@@ -226,11 +226,7 @@ fn known_json(known: &Known) -> Value {
 fn about(credential: &Credential) -> String {
     match credential.as_oauth() {
         None => Identity::of(credential).material.unwrap_or_default(),
-        Some(oauth) => {
-            let account = oauth.account.account_id.as_deref();
-            let email = oauth.account.email.as_deref().or(oauth.labels.email.as_deref());
-            hash(&["account", account.or(email).unwrap_or_default()])
-        }
+        Some(oauth) => hash(&["account", account_of(oauth).unwrap_or_default()]),
     }
 }
 

@@ -299,9 +299,12 @@ impl Sink {
         Some(Lanes::of_usage(&store.state.usage(id).unwrap_or_default()))
     }
 
-    /// Was the call made with a key or token that is no longer the profile's? One that is fetched or exchanged cannot be
-    /// compared and counts as the present one.
+    /// Was the call made with a key or token that is no longer the profile's, or with the login of another account? One
+    /// that is fetched or exchanged cannot be compared and counts as the present one.
     fn is_of_another_secret(&self, lease: &Lease, credential: &Credential) -> bool {
+        if let Some(oauth) = credential.as_oauth() {
+            return lease.account.matches(&oauth.account) == Some(false);
+        }
         match static_source(credential).and_then(|source| source.inline.as_ref()) {
             Some(SecretText::Plain(stored)) => *stored != lease.secret && !self.exchanges(credential),
             _ => false,

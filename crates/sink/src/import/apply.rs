@@ -70,6 +70,7 @@ impl Sink {
             CasOutcome::Conflict(_) => return Err(changed(&target)),
         }
         self.read_back(&target, entry.credential())?;
+        self.begin_anew(&target);
         if work.incoming.bundle.is_some() {
             self.tombstones().clear(&target.owner, &target.profile)?;
         }
@@ -84,6 +85,20 @@ impl Sink {
             ),
         });
         Ok(())
+    }
+
+    /// What was believed of an earlier credential under that id says nothing of the one that was imported. Where nothing
+    /// was, nothing is written.
+    fn begin_anew(&self, target: &Target) {
+        let (owner, id) = (&target.owner, &target.profile);
+        let seen = self.calls().benches().read(owner);
+        let stored = self.store().load(owner);
+        let has_usage = stored.is_ok_and(|stored| stored.state.usage(id).is_some());
+        if (has_usage || seen.entry(id).is_some())
+            && let Err(error) = self.new_epoch(owner, id)
+        {
+            tracing::warn!(%owner, profile = %id, %error, "a bench of the credential before is still in force");
+        }
     }
 
     /// Writes the refresh record, unless the store no longer holds what the plan was made for.

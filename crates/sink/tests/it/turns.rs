@@ -242,6 +242,29 @@ fn a_new_secret_begins_anew() {
     assert_eq!(stats(&world, A)["disabledUntil"], Value::Null);
 }
 
+/// Another program logs in under the same id: with another account all is new, with the same one the limit is the same.
+#[test]
+fn another_accounts_login_begins_anew() {
+    let world = two_keys();
+    let sink = world.sink();
+    let key = json!({"type": "api_key", "provider": "rig", "key": "sk-bbbb"});
+    let put = |login: &Value| world.put_store("main", &json!({A: login, B: key}));
+    put(&world.grant_entry("alice"));
+    let slow = of(&sink, A, None);
+    let limit = |lease: &Lease| fail(&sink, lease, 429, Some("3600"), LIMITED).bench;
+    assert!(limit(&of(&sink, A, None)).is_some());
+    let serves = || take(&sink, None).profile.as_str().to_owned();
+    assert_eq!(serves(), B);
+    later(&world, 1);
+    put(&world.grant_entry("alice"));
+    assert_eq!(serves(), B, "the same account");
+    put(&world.grant_entry("bob"));
+    assert_eq!(serves(), A);
+    assert_eq!(limit(&slow), None, "a call with the one before");
+    assert_eq!(serves(), A);
+    assert_eq!(take(&world.sink(), None).profile.as_str(), A);
+}
+
 #[test]
 fn a_refresh_ends_what_was_said_of_the_old_token_and_nothing_else() {
     let world = World::logged_in(world::strict());
