@@ -281,7 +281,13 @@ impl Job<'_> {
 
     /// Nobody serves.
     fn nobody(&self, progress: Progress, error: &SinkError) -> Result<Response<Answer>, Refusal> {
+        // The account that is free first may be one that was not asked.
+        let unasked = |profile| !progress.tried.contains(profile);
+        let free_at = error.retry_at().filter(|_| error.profile().is_some_and(unasked));
         match progress.left {
+            Some(left) if free_at.is_some_and(|at| left.says_less_than(at)) => {
+                Err(Refusal::from_sink(error, self.sink.now()))
+            }
             Some(left) => left.pass_on(self.relay.bounds.answer_idle),
             None if self.plan.bound => {
                 let what = self.plan.ties.first().map_or("something", |tie| tie.what);

@@ -50,6 +50,18 @@ impl Left {
         }
     }
 
+    /// Would a client rather know that another account is free at `at`? Not in place of a failure that may be over sooner.
+    pub(super) fn says_less_than(&self, at: UnixMillis) -> bool {
+        match self {
+            Self::Refusal(_) => false,
+            Self::Answer(failure, until) => match failure.status.as_u16() {
+                401..=403 => true,
+                429 => until.is_none_or(|until| at < until),
+                _ => false,
+            },
+        }
+    }
+
     /// How much it says to a client: a limit, or a want of room, is worth more than a refused login, which the client would
     /// take for its own key's, and anything said is worth more than silence. Of two limits the one that ends first: whoever waits for
     /// it can be served then.

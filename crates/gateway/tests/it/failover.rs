@@ -227,6 +227,35 @@ fn when_nobody_can_serve_the_limit_is_passed_on_byte_for_byte() {
     assert_eq!(world.upstream.seen().len(), calls, "nobody is asked in vain");
 }
 
+/// Also where that is one that was not asked in this request, since it rests.
+#[test]
+fn a_client_is_told_of_the_account_that_is_free_first() {
+    for (status, wait) in [(401, "3600"), (429, "3600"), (429, "5")] {
+        let world = World::new(&["one", "two"], move |seen, talk| match seen.bearer() {
+            "sk-one" => talk.answer(status, &[("retry-after", wait)], LIMIT),
+            _ => talk.answer(429, &[("retry-after", "20")], LIMIT),
+        });
+        let gateway = world.gateway_with(Bounds {
+            lease_wait: Duration::ZERO,
+            failover_wait: Duration::ZERO,
+            ..Bounds::default()
+        });
+        let of_two = CHAT.replace("small", "rig/small@rig:two");
+        let answer = client(&gateway).post("/v1/chat/completions", of_two).answer();
+        assert_eq!(by(&answer), (429, "rig:two"));
+        let answer = client(&gateway).post("/v1/chat/completions", CHAT).answer();
+        let told: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert_eq!(answer.status, 429, "{status} {wait}");
+        if wait == "5" {
+            assert_eq!((by(&answer), told), ((429, "rig:one"), 5), "its own word");
+        } else {
+            assert!((1..=20).contains(&told), "{status} {wait}: {told}");
+            assert_eq!(answer.header("x-tokensink-profile"), None, "{status} {wait}");
+        }
+        assert_eq!(calls_of(&world, "sk-two"), 1);
+    }
+}
+
 #[test]
 fn of_two_limits_the_one_that_ends_first_is_passed_on() {
     for (one, two, by_whom) in [("3600", "10", "rig:two"), ("10", "3600", "rig:one")] {
