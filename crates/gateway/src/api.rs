@@ -172,10 +172,13 @@ impl Api {
                 };
                 Some(sink.route(&request).map_err(from_sink)?.agent)
             }
-            None if wanted.account.is_some() || wanted.peer.is_some() => {
+            None if [&wanted.account, &wanted.peer, &wanted.guild, &wanted.team]
+                .iter()
+                .any(|part| part.is_some()) =>
+            {
                 return Err(Refusal::bad(
                     "no_channel",
-                    "account and peer need a channel beside them",
+                    "account, peer, guild and team need a channel beside them",
                 ));
             }
             None => None,

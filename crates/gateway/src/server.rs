@@ -465,11 +465,14 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
         match accepted {
             Ok(Accepted::Net(tcp, peer)) => {
                 if let Err(tcp) = admit(&shared, tcp, From::Net(peer)) {
-                    turn_away(&shared, tcp);
+                    turn_away(&shared, tcp, tokio::net::TcpStream::try_write);
                 }
             }
-            // Without room it is closed; a local program may try again at once.
-            Ok(Accepted::Local(stream, peer)) => drop(admit(&shared, stream, From::Local(peer))),
+            Ok(Accepted::Local(stream, peer)) => {
+                if let Err(stream) = admit(&shared, stream, From::Local(peer)) {
+                    turn_away(&shared, stream, tokio::net::UnixStream::try_write);
+                }
+            }
             Err(error) => {
                 // Of a connection that was given up at once, or for want of descriptors: both pass.
                 tracing::warn!("accepting a connection: {error}");
@@ -493,8 +496,12 @@ fn admit<S: Stream>(shared: &Arc<Shared>, stream: S, peer: From) -> Result<(), S
 }
 
 /// Says that there is no room. Who has sent its request already would hear of a reset instead if the connection were just
-/// closed; with too many at once, that has to do.
-fn turn_away(shared: &Shared, mut tcp: tokio::net::TcpStream) {
+/// closed; with too many at once, it gets what `at_once` can write.
+fn turn_away<S: Stream>(
+    shared: &Shared,
+    mut stream: S,
+    at_once: impl FnOnce(&S, &[u8]) -> io::Result<usize>,
+) {
     let text = format!(
         "all {} connections of this gateway are taken",
         shared.bounds.connections
@@ -502,11 +509,11 @@ fn turn_away(shared: &Shared, mut tcp: tokio::net::TcpStream) {
     let word = in_bytes(&overloaded("too_many_connections", text));
     let Ok(room) = Arc::clone(&shared.farewells).try_acquire_owned() else {
         // What does not fit is lost with the connection.
-        let _ = tcp.try_write(&word);
+        let _ = at_once(&stream, &word);
         return;
     };
     tokio::spawn(async move {
-        say_and_close(&mut tcp, &word).await;
+        say_and_close(&mut stream, &word).await;
         drop(room);
     });
 }

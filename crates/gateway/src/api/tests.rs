@@ -268,6 +268,13 @@ fn a_client_key_reaches_its_agent_and_providers_and_nothing_else() {
         (
             &work,
             "lease",
+            json!({"provider": "rig", "guild": "g"}),
+            400,
+            "no_channel",
+        ),
+        (
+            &work,
+            "lease",
             json!({"provider": "rig", "session": " "}),
             400,
             "bad_session",

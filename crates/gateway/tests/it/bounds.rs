@@ -2,11 +2,12 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tokensink_gateway::Bounds;
+use tokensink_gateway::{Bounds, Gateway, Options};
 use tokensink_testkit::{Seen, Talk};
 
 use crate::raw::Client;
@@ -465,6 +466,39 @@ fn one_connection_too_many_may_send_its_request() {
         assert!(answer.complete);
         assert_eq!(error(&answer.body)["code"], "too_many_connections");
     }
+}
+
+/// So does one on the Unix socket.
+#[test]
+fn one_local_connection_too_many_is_told_so() {
+    let world = World::new(&["one"], echo);
+    let options = Options {
+        bounds: Bounds {
+            connections: 1,
+            ..Bounds::default()
+        },
+        socket: true,
+        ..Options::default()
+    };
+    let gateway = Gateway::start(world.sink(), &options).unwrap();
+    let ask = || {
+        let mut stream = UnixStream::connect(gateway.socket().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+            .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .unwrap();
+        stream
+    };
+    let mut only = ask();
+    let mut first = [0; 12];
+    only.read_exact(&mut first).unwrap();
+    let mut said = String::new();
+    ask().read_to_string(&mut said).unwrap();
+    assert!(
+        said.starts_with("HTTP/1.1 503 ") && said.contains("too_many_connections"),
+        "{said}"
+    );
+    drop(only);
 }
 
 #[test]
